@@ -1,0 +1,111 @@
+"""KITTI's 2D detection data in detectron2's catalogs."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from .kitti_presets import PRESETS, KittiPreset
+from .kitti_tree import KittiFrame, read_tree
+from .root import datasets_root
+from .split import split_by_files, split_by_seed
+
+SPLIT_FOLDER_VARIABLE = "CLOCKDISTILL_KITTI_SPLIT"
+
+
+def register_kitti(
+    name: str,
+    preset: str | KittiPreset = "kitti7",
+    root: Path | Callable[[], Path] | None = None,
+    split_files: dict[str, Path] | None = None,
+) -> None:
+    """Register `<name>_train` and `<name>_val`. No file is touched before they are loaded.
+
+    Args:
+        name: prefix of both datasets.
+        preset: a key of `PRESETS`, or a reading of your own.
+        root: folder that holds `training/`, or a function that yields it when the data is
+            loaded. By default `$DETECTRON2_DATASETS/kitti`.
+        split_files: {"train": path, "val": path}, frame names one a line. By default the
+            folder in the environment variable CLOCKDISTILL_KITTI_SPLIT with `train.txt` and
+            `val.txt`; where that is unset, the seeded 8:2 split.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise ValueError(f"no KITTI preset {preset!r}. Mend: one of {', '.join(PRESETS)}.")
+        preset = PRESETS[preset]
+    for split in ("train", "val"):
+        DatasetCatalog.register(
+            f"{name}_{split}",
+            functools.partial(load_kitti, preset, split, root, split_files),
+        )
+        MetadataCatalog.get(f"{name}_{split}").set(
+            thing_classes=list(preset.classes), evaluator_type="coco"
+        )
+
+
+def load_kitti(
+    preset: KittiPreset,
+    split: str,
+    root: Path | Callable[[], Path] | None = None,
+    split_files: dict[str, Path] | None = None,
+) -> list[dict]:
+    """One split as detectron2's dataset dicts; arguments as of `register_kitti`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_tree` and `split_by_files` raise them.
+    """
+    if root is None:
+        root = datasets_root() / "kitti"
+        split_files = split_files or _split_files_of_environment()
+    elif callable(root):
+        root = root()
+    frames = {frame.name: frame for frame in read_tree(Path(root).absolute())}
+    if split_files:
+        names = split_by_files(list(frames), split_files["train"], split_files["val"])[split]
+    else:
+        names = split_by_seed(list(frames))[split]
+    return [frame_to_dict(frames[name], preset) for name in names]
+
+
+def frame_to_dict(frame: KittiFrame, preset: KittiPreset) -> dict:
+    """One frame as detectron2's dataset dict, boxes clipped to the image."""
+    return {
+        "file_name": str(frame.image_path),
+        "image_id": frame.index,
+        "height": frame.height,
+        "width": frame.width,
+        "annotations": _annotations(frame, preset),
+    }
+
+
+def _annotations(frame: KittiFrame, preset: KittiPreset) -> list[dict]:
+    annotations = []
+    for item in frame.objects:
+        left, top, right, bottom = item.box_xyxy
+        bbox = [max(left, 0.0), max(top, 0.0), min(right, frame.width), min(bottom, frame.height)]
+        targets = [(preset.class_of[item.type], 0)] if item.type in preset.class_of else []
+        targets += [(name, 1) for name in preset.ignored_for.get(item.type, ())]
+        annotations += [
+            {
+                "bbox": list(bbox),
+                "bbox_mode": BoxMode.XYXY_ABS,
+                "category_id": preset.classes.index(class_name),
+                "iscrowd": iscrowd,
+            }
+            for class_name, iscrowd in targets
+        ]
+    return annotations
+
+
+def _split_files_of_environment() -> dict[str, Path] | None:
+    folder = os.environ.get(SPLIT_FOLDER_VARIABLE)
+    if not folder:
+        return None
+    return {split: Path(folder).expanduser() / f"{split}.txt" for split in ("train", "val")}

@@ -1,0 +1,167 @@
+"""One KITTI label file -> objects, or every malformed line of it with its field and its mend."""
+
+import difflib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+OFFICIAL_TYPES = (
+    "Car",
+    "Van",
+    "Truck",
+    "Pedestrian",
+    "Person_sitting",
+    "Cyclist",
+    "Tram",
+    "Misc",
+    "DontCare",
+)
+FIELD_NAMES = (
+    "type",
+    "truncated",
+    "occluded",
+    "alpha",
+    "left",
+    "top",
+    "right",
+    "bottom",
+    "height",
+    "width",
+    "length",
+    "x",
+    "y",
+    "z",
+    "rotation_y",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KittiObject:
+    """One line of a label file.
+
+    Source: KITTI object devkit, readme.txt (Geiger et al., CVPR 2012).
+
+    Attributes:
+        type: one of `OFFICIAL_TYPES`.
+        truncated: share of the object outside the image, in [0, 1]; -1 where unknown.
+        occluded: 0 visible, 1 partly, 2 largely occluded, 3 unknown; -1 for DontCare.
+        alpha: observation angle, radians in [-pi, pi]; -10 where unknown.
+        box_xyxy: left, top, right, bottom in pixels of the image, 0-based.
+        size_hwl: height, width, length in metres; -1 where unknown.
+        location_xyz: centre of the bottom face in camera coordinates (x right, y down,
+            z ahead), metres; -1000 where unknown.
+        rotation_y: heading about the camera's y axis, radians, 0 = along +x; -10 where unknown.
+    """
+
+    type: str
+    truncated: float
+    occluded: int
+    alpha: float
+    box_xyxy: tuple[float, float, float, float]
+    size_hwl: tuple[float, float, float]
+    location_xyz: tuple[float, float, float]
+    rotation_y: float
+
+    def as_line(self) -> str:
+        """The object in the label file's own notation, two decimals like the official files."""
+        numbers = (*self.box_xyxy, *self.size_hwl, *self.location_xyz, self.rotation_y)
+        tail = " ".join(map(_as_text, (self.alpha, *numbers)))
+        return f"{self.type} {_as_text(self.truncated)} {self.occluded} {tail}"
+
+
+def read_label_file(path: Path) -> list[KittiObject]:
+    """Read one label file.
+
+    Raises:
+        ValueError: if a line is malformed: every such line with file, line number, field, mend.
+    """
+    objects, problems = parse_label_file(path)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return objects
+
+
+def parse_label_file(path: Path) -> tuple[list[KittiObject], list[str]]:
+    """Read what can be read of one label file.
+
+    Returns:
+        The objects of the well-formed lines, and one message for each malformed line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        return [], [f"{path}: not a text file ({error}). Mend: restore it from the dataset."]
+    objects, problems = [], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            objects.append(parse_label_line(line))
+        except ValueError as error:
+            problems.append(f"{path}:{number}: {error}")
+    return objects, problems
+
+
+def parse_label_line(line: str) -> KittiObject:
+    """Parse one line of 15 fields.
+
+    The 2D fields must make sense. Of the 3D fields only numbers are asked, because
+    2D-only data in KITTI's format fills them with zeros.
+
+    Raises:
+        ValueError: naming the field and the mend.
+    """
+    fields = line.split()
+    if len(fields) != len(FIELD_NAMES):
+        mend = "give exactly: " + " ".join(FIELD_NAMES)
+        if len(fields) == len(FIELD_NAMES) + 1:
+            mend = "a 16th field is the score of a result file; labels have none, remove it"
+        raise ValueError(f"{len(fields)} fields instead of 15. Mend: {mend}.")
+    if fields[0] not in OFFICIAL_TYPES:
+        close = difflib.get_close_matches(
+            fields[0].lower(), [name.lower() for name in OFFICIAL_TYPES], n=1
+        )
+        hint = [name for name in OFFICIAL_TYPES if close and name.lower() == close[0]]
+        mend = f"write {hint[0]!r}" if hint else "use one of " + ", ".join(OFFICIAL_TYPES)
+        raise ValueError(_field_message(0, fields[0], "not a KITTI type", mend))
+    values = [_number(index, text) for index, text in enumerate(fields) if index > 0]
+    truncated, occluded, alpha, left, top, right, bottom = values[:7]
+    if not (0 <= truncated <= 1 or truncated == -1):
+        raise ValueError(_field_message(1, fields[1], "outside [0, 1]", "give a share, or -1"))
+    if occluded not in (-1, 0, 1, 2, 3):
+        raise ValueError(_field_message(2, fields[2], "not a state", "give 0, 1, 2, 3 or -1"))
+    if right <= left:
+        mend = f"it must exceed left = {fields[4]}"
+        raise ValueError(_field_message(6, fields[6], "box without width", mend))
+    if bottom <= top:
+        mend = f"it must exceed top = {fields[5]}"
+        raise ValueError(_field_message(7, fields[7], "box without height", mend))
+    return KittiObject(
+        type=fields[0],
+        truncated=truncated,
+        occluded=int(occluded),
+        alpha=alpha,
+        box_xyxy=(left, top, right, bottom),
+        size_hwl=tuple(values[7:10]),
+        location_xyz=tuple(values[10:13]),
+        rotation_y=values[13],
+    )
+
+
+def _as_text(number: float) -> str:
+    is_unknown = number in (-1, -10, -1000)  # the devkit's own marks, written as integers
+    return f"{number:g}" if is_unknown else f"{number:.2f}"
+
+
+def _number(index: int, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(_field_message(index, text, "not a number", "give a decimal number"))
+    return value
+
+
+def _field_message(index: int, text: str, fault: str, mend: str) -> str:
+    return f"field {index + 1} ({FIELD_NAMES[index]}) is {text!r}: {fault}. Mend: {mend}."

@@ -1,0 +1,66 @@
+"""Which KITTI types are which classes, and which only say "do not judge here"."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class KittiPreset:
+    """A reading of KITTI's nine types.
+
+    Attributes:
+        name: also the prefix of the registered datasets, except for the default `kitti7`.
+        classes: class names in the order of their ids.
+        class_of: KITTI type -> class; types in neither mapping are background.
+        ignored_for: KITTI type -> classes whose detections are not judged there. Such objects
+            become crowd boxes: never a training target, and in COCO evaluation detections of
+            that class inside them are no false positives.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    class_of: Mapping[str, str]
+    ignored_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def _preset(
+    name: str,
+    classes: tuple[str, ...],
+    grouped: Mapping[str, str] | None = None,
+    neighbours: Mapping[str, tuple[str, ...]] | None = None,
+) -> KittiPreset:
+    return KittiPreset(
+        name=name,
+        classes=classes,
+        class_of={**{kitti_type: kitti_type for kitti_type in classes}, **(grouped or {})},
+        # DontCare holds objects too small or far to be labelled. KITTI's own evaluation forgives
+        # detections of any class there, measured by the detection's overlapped share; a crowd
+        # box of each category makes COCO evaluation do exactly that.
+        ignored_for={"DontCare": classes, **(neighbours or {})},
+    )
+
+
+_SEVEN = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram")
+
+PRESETS: Mapping[str, KittiPreset] = {
+    preset.name: preset
+    for preset in (
+        # CLoCKDistill (arXiv:2502.10683), section 4.1, says "seven types of road objects" without
+        # naming them: the eight labelled types without Misc are what seven-class code uses.
+        _preset("kitti7", _SEVEN),
+        _preset("kitti8", (*_SEVEN, "Misc")),
+        # The three officially evaluated. KITTI's devkit forgives a Car on a Van and a Pedestrian
+        # on a Person_sitting; the other types are background.
+        _preset(
+            "kitti3",
+            ("Car", "Pedestrian", "Cyclist"),
+            neighbours={"Van": ("Car",), "Person_sitting": ("Pedestrian",)},
+        ),
+        # The convention the paper cites groups the types into three; this is the usual grouping.
+        _preset(
+            "kitti3g",
+            ("Car", "Pedestrian", "Cyclist"),
+            grouped={"Van": "Car", "Truck": "Car", "Tram": "Car", "Person_sitting": "Pedestrian"},
+        ),
+    )
+}

@@ -1,0 +1,94 @@
+"""A dataset dict -> what a DETR eats: augmented image tensor and boxes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from detectron2.data import detection_utils
+from detectron2.data import transforms as T
+from detectron2.structures import Boxes, BoxMode, Instances
+
+
+class DetrMapper:
+    """Reads, augments and packs one image for detectron2's loaders.
+
+    Each training image takes one of two ways with equal chance, as the DETR family does
+    (DETR, arXiv:2005.12872, section 4): plain, or with a random crop. Randomness is NumPy's
+    global one, which detectron2 seeds in every worker.
+    """
+
+    def __init__(
+        self,
+        augmentation: Sequence[T.Augmentation],
+        augmentation_with_crop: Sequence[T.Augmentation] | None = None,
+        is_train: bool = True,
+        img_format: str = "RGB",
+    ) -> None:
+        """
+        Args:
+            augmentation: the plain way.
+            augmentation_with_crop: the other way; None or empty for no such way.
+            is_train: whether boxes are asked for; without, annotations are left out.
+            img_format: channel order of the tensor, "RGB" or "BGR".
+        """
+        self._ways = [T.AugmentationList(list(augmentation))]
+        if augmentation_with_crop:
+            self._ways.append(T.AugmentationList(list(augmentation_with_crop)))
+        self._is_train = is_train
+        self._img_format = img_format
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: detectron2's standard dict; not changed.
+
+        Returns:
+            The dict without "annotations", with "image": (3, H, W) uint8 and, in training,
+            "instances": gt_boxes (N, 4) absolute xyxy in the augmented image and gt_classes
+            (N,) int64. N may be 0; crowd boxes and boxes cut away are left out.
+
+        Raises:
+            FileNotFoundError: if the image file is missing.
+            ValueError: if it is unreadable or not of the size that the dict says.
+        """
+        mapped = {key: value for key, value in dataset_dict.items() if key != "annotations"}
+        augmented = T.AugInput(self._read_image(mapped))
+        way = self._ways[np.random.randint(len(self._ways))]
+        transforms = way(augmented)
+        image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
+        mapped["image"] = torch.from_numpy(image)
+        if self._is_train:
+            annotations = dataset_dict.get("annotations", [])
+            mapped["instances"] = _instances(annotations, transforms, augmented.image.shape[:2])
+        return mapped
+
+    def _read_image(self, mapped: dict) -> np.ndarray:
+        path = mapped["file_name"]
+        try:
+            image = detection_utils.read_image(path, format=self._img_format)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"image {path} does not exist") from error
+        except (OSError, SyntaxError) as error:  # Pillow reports a broken PNG as SyntaxError
+            raise ValueError(f"unreadable image {path}: {error}. Mend: restore it.") from error
+        detection_utils.check_image_size(mapped, image)  # its message names the file
+        return image
+
+
+def _instances(
+    annotations: Sequence[dict], transforms: T.TransformList, image_size: tuple[int, int]
+) -> Instances:
+    annotations = [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
+    boxes_xyxy = np.array(
+        [
+            BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+            for annotation in annotations
+        ],
+        dtype=np.float64,
+    ).reshape(-1, 4)
+    instances = Instances(image_size)
+    instances.gt_boxes = Boxes(torch.from_numpy(transforms.apply_box(boxes_xyxy)).float())
+    instances.gt_boxes.clip(image_size)
+    instances.gt_classes = torch.tensor(
+        [annotation["category_id"] for annotation in annotations], dtype=torch.int64
+    )
+    return instances[instances.gt_boxes.nonempty()]

@@ -1,0 +1,254 @@
+"""Checkpoints: the plain detector, and beside it what resuming needs."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from projects.clockdistill.engine import pretrained, weights
+from projects.clockdistill.engine.atomic import atomic_write
+from projects.clockdistill.engine.ema import ModelEma
+from projects.clockdistill.engine.weights import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+_BACKBONE = "backbone."
+
+
+def plain_detector(model: nn.Module) -> nn.Module:
+    """Return the student of a distillation model, and any other detector itself."""
+    model = getattr(model, "module", model)  # out of DistributedDataParallel
+    return getattr(model, "student", model)
+
+
+class DetectorCheckpointer(DetectionCheckpointer):
+    """detectron2's checkpointer, made safe to interrupt, to load from and to resume.
+
+    A file holds under "model" the plain detector's weights as they were evaluated (with an
+    evaluated moving average that is the average), and in a full checkpoint besides: "trainer",
+    "distill" (``model.distill_modules``, if it has any), "ema" and "raw_model" (the weights in
+    training, where "model" is the average). A teacher is never in it.
+
+    Args:
+        model: a detector, or a distillation model with ``student`` and ``distill_modules``.
+        save_dir: folder of the run.
+        ema: moving average over the plain detector's weights.
+        evaluates_ema: whether it is the average that is evaluated.
+        allow_pickle: whether files that need pickled code may be loaded.
+        **checkpointables: further parts with ``state_dict`` and ``load_state_dict``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        ema: ModelEma | None = None,
+        evaluates_ema: bool = False,
+        allow_pickle: bool = False,
+        **checkpointables: Any,
+    ) -> None:
+        distill_modules = getattr(getattr(model, "module", model), "distill_modules", None)
+        if distill_modules is not None:
+            checkpointables["distill"] = distill_modules
+        if ema is not None:
+            checkpointables["ema"] = ema
+        super().__init__(plain_detector(model), save_dir, **checkpointables)
+        self._ema = ema
+        self._evaluates_ema = evaluates_ema
+        self._allow_pickle = allow_pickle
+        self._resuming = False
+        self._is_backbone = False
+        self._incompatible: Any = None
+
+    # ---------------------------------------------------------------- writing
+
+    def save(self, name: str, **extra: Any) -> None:
+        """Write a full checkpoint ``name``.pth and make it the one to resume from."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        content = {"model": self._evaluated_weights()}
+        if self._evaluates_ema:
+            content["raw_model"] = self.model.state_dict()
+        for key, part in self.checkpointables.items():
+            content[key] = part.state_dict()
+        self._write(name, {**content, **extra})
+        self.tag_last_checkpoint(f"{name}.pth")
+
+    def save_weights(self, name: str, **extra: Any) -> None:
+        """Write the evaluated weights alone; the checkpoint to resume from stays what it was."""
+        if self.save_dir and self.save_to_disk:
+            self._write(name, {"model": self._evaluated_weights(), **extra})
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Remember the checkpoint to resume from."""
+        with atomic_write(Path(self.save_dir) / "last_checkpoint", "w") as handle:
+            handle.write(last_filename_basename)
+
+    def _evaluated_weights(self) -> dict[str, torch.Tensor]:
+        return self._ema.weights() if self._evaluates_ema else self.model.state_dict()
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        path = Path(self.save_dir) / f"{name}.pth"
+        logger.info("saving %s", path)
+        with atomic_write(path) as handle:
+            torch.save(content, handle)
+
+    # ---------------------------------------------------------------- reading
+
+    def load_initial(self, address: str) -> None:
+        """Start from other weights: what fits is loaded, what does not is listed.
+
+        Args:
+            address: path, URL, or ``torchvision://...`` for the backbone; "" loads nothing.
+
+        Raises:
+            CheckpointError: if nothing fits, or a backbone does not fit whole.
+        """
+        if not address:
+            logger.info("train.init_checkpoint is empty: starting from scratch")
+            return
+        self._load(address, "train.init_checkpoint")
+        misfits = self._misfits()
+        if self._is_backbone:
+            misfits = [line for line in misfits if line.strip().startswith(_BACKBONE)]
+            if misfits:
+                raise CheckpointError(
+                    f"train.init_checkpoint={address} does not fit this backbone:\n"
+                    + "\n".join(misfits)
+                    + '\nName the weights of its own depth, or train.init_checkpoint="" to start '
+                    "from scratch"
+                )
+            logger.info("backbone starts from %s; the rest from scratch", address)
+            return
+        # torch does not call a batch norm's counter missing
+        keys = [k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")]
+        if set(keys) <= set(self._incompatible.missing_keys):
+            raise CheckpointError(
+                f"train.init_checkpoint={address}: none of its keys fits this model. It has e.g. "
+                f"{self._incompatible.unexpected_keys[:3]}, the model "
+                f"{keys[:3]}"
+            )
+        if misfits:
+            logger.warning(
+                "train.init_checkpoint=%s fits in part; these keep their fresh values:\n%s",
+                address,
+                "\n".join(misfits),
+            )
+        self._note_unexpected(address)
+
+    def load_exact(self, address: str, key: str, *, allow_unexpected: bool = True) -> None:
+        """Load weights that must fit whole.
+
+        Args:
+            address: path or URL.
+            key: the config key that gave the address, for the message.
+            allow_unexpected: whether the file may hold more than the model has.
+
+        Raises:
+            CheckpointError: if it does not fit, with all keys that do not.
+        """
+        self._load(address, key)
+        self._require_exact(f"{key}={address}")
+        if not allow_unexpected and self._incompatible.unexpected_keys:
+            raise CheckpointError(
+                f"{key}={address} holds keys that the model does not have:\n"
+                + "\n".join(f"  {name}" for name in self._incompatible.unexpected_keys)
+                + "\nGive the checkpoint of this very model, or the config of this checkpoint"
+            )
+        self._note_unexpected(address)
+
+    def resume(self) -> bool:
+        """Load the last full checkpoint of the run, if there is one.
+
+        Raises:
+            CheckpointError: if it is damaged, gone or of another model.
+        """
+        if not self.has_checkpoint():
+            logger.info("--resume: nothing to resume in %s", self.save_dir)
+            return False
+        path = self.get_checkpoint_file()
+        try:
+            content = self._load(path, "last_checkpoint", resuming=True)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}. {self._other_checkpoint(path)}") from error
+        self._require_exact(path)
+        if self._ema is not None and "ema" in content["absent"]:
+            self._ema.restart()
+        return True
+
+    def _load(self, address: str, key: str, *, resuming: bool = False) -> dict[str, Any]:
+        path = weights.local_path(address, key)
+        self._resuming = resuming
+        return self.load(path, checkpointables=None if resuming else [])
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        """Read a file; called by detectron2's ``load``."""
+        if filename.endswith((".pkl", ".pyth")):
+            if not self._allow_pickle:
+                raise CheckpointError(weights.needs_pickle(filename))
+            return super()._load_file(filename)
+        content = weights.read(filename, allow_pickle=self._allow_pickle)
+        content["absent"] = self.checkpointables.keys() - content.keys()
+        if pretrained.is_torchvision_resnet(content["model"]):
+            self._is_backbone = True
+            backbone = pretrained.to_detectron2_names(content["model"])
+            content["model"] = {_BACKBONE + name: value for name, value in backbone.items()}
+        if self._resuming and "raw_model" in content:
+            content["model"] = content.pop("raw_model")
+        return content
+
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        """Keep what did not fit, instead of logging it; called by detectron2's ``load``."""
+        self._incompatible = incompatible
+
+    def _misfits(self) -> list[str]:
+        other_shape = {
+            name: f"  {name}: {found} in the file, {wanted} in the model"
+            for name, found, wanted in self._incompatible.incorrect_shapes
+        }
+        missing = [
+            f"  {name}: not in the file"
+            for name in self._incompatible.missing_keys
+            if name not in other_shape
+        ]
+        return [*other_shape.values(), *missing]
+
+    def _require_exact(self, what: str) -> None:
+        misfits = self._misfits()
+        if not misfits:
+            return
+        if self._is_backbone:
+            raise CheckpointError(f"{what} holds a backbone only; name a whole detector's weights")
+        raise CheckpointError(
+            f"{what} does not fit the model of this config:\n"
+            + "\n".join(misfits)
+            + "\nGive the checkpoint of this very model, or the config of this checkpoint (class "
+            "counts and sizes must agree)"
+        )
+
+    def _note_unexpected(self, address: str) -> None:
+        if self._incompatible.unexpected_keys and not self._is_backbone:
+            logger.warning(
+                "%s holds keys that the model does not have:\n%s",
+                address,
+                "\n".join(f"  {name}" for name in self._incompatible.unexpected_keys),
+            )
+
+    def _other_checkpoint(self, damaged: str) -> str:
+        """Say how to resume from the newest other checkpoint of the run that can be read."""
+        others = sorted(
+            Path(self.save_dir).glob("model_[0-9]*.pth"),
+            key=lambda path: path.stat().st_mtime,
+            reverse=True,
+        )
+        for path in others:
+            if path.name != Path(damaged).name and not weights.is_damaged(str(path)):
+                return (
+                    f"The newest other checkpoint is {path}: write {path.name} into "
+                    f"{Path(self.save_dir) / 'last_checkpoint'} to resume from it"
+                )
+        return "There is no other checkpoint in the folder: start the run again without --resume"

@@ -1,0 +1,98 @@
+"""Datasets must be there, and the model, the criterion and the data must mean the same classes."""
+
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from omegaconf import DictConfig, OmegaConf
+
+from projects.clockdistill.engine.config_file import ConfigError, nearest
+
+
+def check_data(cfg: DictConfig, *, eval_only: bool) -> None:
+    """Check that every dataset of the config is there and has as many classes as the models.
+
+    Args:
+        cfg: the whole config.
+        eval_only: look at the test data only, and of a distillation model at the student only.
+
+    Raises:
+        ConfigError: naming the key and the mend.
+    """
+    parts = ["test"] if eval_only else ["train", "test"]
+    classes = {}
+    for part in parts:
+        key = f"dataloader.{part}.dataset.names"
+        for name in dataset_names(cfg, part):
+            classes[f"{key}={name}"] = _thing_classes(name, key)
+    for key, names in classes.items():
+        first_key, first = next(iter(classes.items()))
+        if names != first:
+            raise ConfigError(
+                f"{key} has the classes {names}, but {first_key} has {first}: name datasets of the "
+                "same classes"
+            )
+        for model_key, count in _class_counts(cfg, eval_only=eval_only).items():
+            if count != len(names):
+                raise ConfigError(
+                    f"{model_key}={count}, but {key} has {len(names)} classes "
+                    f"({', '.join(names)}): set {model_key}={len(names)}, or name another dataset"
+                )
+
+
+def dataset_names(cfg: DictConfig, part: str) -> list[str]:
+    """Return ``cfg.dataloader.<part>.dataset.names`` as a list."""
+    names = OmegaConf.select(cfg, f"dataloader.{part}.dataset.names")
+    if names is None:
+        raise ConfigError(f"the config has no dataloader.{part}.dataset.names: the data's names")
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _thing_classes(name: str, key: str) -> list[str]:
+    """Return a dataset's class names, having seen that its files are there."""
+    if name not in DatasetCatalog:
+        raise ConfigError(
+            f"{key}={name} is no registered dataset{nearest(name, DatasetCatalog.list())} Your own "
+            "COCO-format data needs its JSON file and image folder: see datasets/README.md"
+        )
+    metadata = MetadataCatalog.get(name)
+    for field in ("json_file", "image_root"):
+        path = metadata.get(field)
+        if path and not Path(path).exists():
+            raise ConfigError(
+                f"{key}={name}: {path} does not exist. Put the data there or set "
+                "DETECTRON2_DATASETS to the folder that holds it (see datasets/README.md)"
+            )
+    if not (metadata.get("json_file") and metadata.get("thing_classes")):
+        try:
+            DatasetCatalog.get(name)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{key}={name}: {error}") from error
+    if not metadata.get("thing_classes"):
+        raise ConfigError(
+            f"{key}={name} names no classes: MetadataCatalog.get('{name}').thing_classes = [...]"
+        )
+    return list(metadata.thing_classes)
+
+
+def _class_counts(cfg: DictConfig, *, eval_only: bool) -> dict[str, int]:
+    """Return every class count of the models by its config key."""
+    if "student" not in cfg.model:
+        return _counts_below(cfg.model, "model")
+    counts = _counts_below(cfg.model.student, "model.student")
+    if not eval_only:
+        counts |= _counts_below(cfg.model.teacher, "model.teacher")
+    return counts
+
+
+def _counts_below(node: Any, path: str) -> dict[str, int]:
+    """Return all ``num_classes`` of a detector; a backbone's own classifier is no concern."""
+    found = {}
+    if not isinstance(node, DictConfig):
+        return found
+    for key in node:
+        if key == "num_classes" and node[key] is not None:
+            found[f"{path}.{key}"] = node[key]
+        elif key != "backbone" and OmegaConf.is_config(node._get_node(key)):
+            found |= _counts_below(node[key], f"{path}.{key}")
+    return found

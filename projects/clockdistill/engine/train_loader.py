@@ -1,0 +1,58 @@
+"""The training loader, with an image order that a resumed run goes on with."""
+
+import inspect
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from detectron2.config import instantiate
+from detectron2.data.samplers import TrainingSampler
+from detectron2.utils import comm
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig
+
+
+class ResumableSampler(TrainingSampler):
+    """detectron2's endless shuffle, entered at any place.
+
+    Args:
+        size: number of images.
+        seed: of the shuffle, the same on every process.
+        start: images that all processes together have drawn already.
+    """
+
+    def __init__(self, size: int, seed: int, start: int) -> None:
+        super().__init__(size, seed=seed)
+        self._start = start
+
+    def __iter__(self) -> Iterator[int]:
+        first = self._start + comm.get_rank()
+        yield from itertools.islice(self._infinite_indices(), first, None, comm.get_world_size())
+
+
+def build_train_loader(
+    node: DictConfig, seed: int, start_iter: int
+) -> Iterable[list[dict[str, Any]]]:
+    """Build ``cfg.dataloader.train`` so that its batches are those from ``start_iter`` on.
+
+    The order of the images follows from the seed alone. A resumed run sees the very batches
+    of an uninterrupted one where all images are of one orientation (detectron2 batches wide
+    and tall images apart) and no worker or a divisor of the steps done reads ahead; else
+    some images of that epoch come twice or not at all. A config with a sampler of its own
+    keeps it, and starts it anew.
+
+    Args:
+        node: a lazy call of a loader builder that takes ``dataset`` and ``sampler``.
+        seed: below 0 shuffles another way every time.
+        start_iter: first step.
+    """
+    arguments = {key: instantiate(value) for key, value in node.items() if key != "_target_"}
+    build = node["_target_"]
+    if isinstance(build, str):
+        build = locate(build)
+    if arguments.get("sampler") is None and "sampler" in inspect.signature(build).parameters:
+        if seed < 0:
+            seed = comm.shared_random_seed()
+        drawn = start_iter * arguments["total_batch_size"]
+        arguments["sampler"] = ResumableSampler(len(arguments["dataset"]), seed, drawn)
+    return build(**arguments)

@@ -1,0 +1,201 @@
+"""COCO's box AP, by faster-coco-eval: the numbers of pycocotools without detectron2's ops.
+
+Source: https://cocodataset.org/#detection-eval. AP is the mean over IoU 0.50:0.95 and classes.
+"""
+
+import itertools
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets.coco import convert_to_coco_dict
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import BoxMode, Instances
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from faster_coco_eval import COCO, COCOeval_faster
+
+logger = logging.getLogger(__name__)
+
+# name -> (IoU threshold or None for the mean over all, COCO's object size)
+_METRICS = {
+    "AP": (None, "all"),
+    "AP50": (0.50, "all"),
+    "AP75": (0.75, "all"),
+    "APs": (None, "small"),
+    "APm": (None, "medium"),
+    "APl": (None, "large"),
+}
+
+
+class CocoEvaluator(DatasetEvaluator):
+    """Collects a detector's boxes over a dataset and measures their COCO AP.
+
+    The ground truth is the dataset's own COCO JSON where it has one; otherwise it is made from
+    what is registered now, in memory: there is no cached file that could have grown stale.
+
+    Args:
+        dataset_name: registered in detectron2's catalogs, with ``thing_classes``.
+        output_dir: where the detections are written (coco_instances_results.json), if anywhere.
+        max_dets_per_image: the highest scored ones that count.
+    """
+
+    def __init__(
+        self, dataset_name: str, output_dir: str | None = None, max_dets_per_image: int = 100
+    ) -> None:
+        self._output_dir = Path(output_dir) if output_dir else None
+        self._max_dets = max_dets_per_image
+        metadata = MetadataCatalog.get(dataset_name)
+        self._ground_truth = load_ground_truth(dataset_name)
+        self._class_names = list(metadata.thing_classes)
+        dataset_ids = metadata.get("thing_dataset_id_to_contiguous_id")
+        self._category_ids = (
+            {label: category for category, label in dataset_ids.items()}
+            if dataset_ids
+            else {label: label for label in range(len(self._class_names))}
+        )
+        self._detections: list[dict[str, Any]] = []
+
+    def reset(self) -> None:
+        """Forget all detections."""
+        self._detections = []
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Take in one batch.
+
+        Args:
+            inputs: dicts with ``image_id``.
+            outputs: dicts with ``instances`` on the original image: pred_boxes (xyxy pixels),
+                scores and pred_classes.
+        """
+        for image, output in zip(inputs, outputs):
+            self._detections += to_coco_detections(
+                output["instances"], image["image_id"], self._category_ids
+            )
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """Return {"bbox": {metric: percent}} on the main process, nothing on the others."""
+        gathered = comm.gather(self._detections)
+        if not comm.is_main_process():
+            return {}
+        detections = list(itertools.chain.from_iterable(gathered))
+        if not detections:
+            logger.warning("the model detected nothing at all in this dataset")
+        if self._output_dir:
+            self._output_dir.mkdir(parents=True, exist_ok=True)
+            path = self._output_dir / "coco_instances_results.json"
+            path.write_text(json.dumps(detections))
+        names = {
+            category: self._class_names[label] for label, category in self._category_ids.items()
+        }
+        metrics = box_average_precision(self._ground_truth, detections, names, self._max_dets)
+        return {"bbox": metrics}
+
+
+def to_coco_detections(
+    instances: Instances, image_id: Any, category_ids: dict[int, int]
+) -> list[dict[str, Any]]:
+    """Return a detector's output on one image in COCO's result format.
+
+    Args:
+        instances: pred_boxes (xyxy pixels of the original image), scores and pred_classes.
+        image_id: of that image in the ground truth.
+        category_ids: predicted class -> category id of the ground truth.
+    """
+    boxes = BoxMode.convert(instances.pred_boxes.tensor.cpu(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+    rows = zip(boxes.tolist(), instances.scores.tolist(), instances.pred_classes.tolist())
+    return [
+        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+        for box, score, label in rows
+    ]
+
+
+def load_ground_truth(dataset_name: str) -> dict[str, Any]:
+    """Return a registered dataset as COCO JSON content."""
+    json_file = MetadataCatalog.get(dataset_name).get("json_file")
+    if not json_file:
+        return convert_to_coco_dict(dataset_name)
+    with PathManager.open(json_file) as handle:
+        content = json.load(handle)
+    if "annotations" not in content:
+        raise ValueError(
+            f"{json_file} has no 'annotations': nothing to evaluate {dataset_name} against"
+        )
+    for annotation in content["annotations"]:  # both are left out by some labelling tools
+        annotation.setdefault("iscrowd", 0)
+        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+    return content
+
+
+def box_average_precision(
+    ground_truth: dict[str, Any],
+    detections: Sequence[dict[str, Any]],
+    class_names: dict[int, str],
+    max_dets: int = 100,
+) -> dict[str, float]:
+    """Measure detections against ground truth.
+
+    Args:
+        ground_truth: COCO JSON content; boxes in xywh pixels.
+        detections: dicts of image_id, category_id, bbox (xywh pixels) and score.
+        class_names: category id -> name.
+        max_dets: highest scored detections of each class and image that count.
+
+    Returns:
+        Percent: AP, AP50, AP75, APs, APm, APl and "AP-<class>"; NaN where there is no object.
+
+    Raises:
+        ValueError: if a detection lies in an image that the ground truth does not have.
+    """
+    known = {image["id"] for image in ground_truth["images"]}
+    strange = {d["image_id"] for d in detections} - known
+    if strange:
+        raise ValueError(
+            f"detections in images that the ground truth does not have: {sorted(strange)[:5]}: was "
+            "the dataset of dataloader.test the one of dataloader.evaluator?"
+        )
+    truth = COCO({**ground_truth, "categories": [{"id": id_} for id_ in class_names]})
+    found = COCO(_as_ground_truth(ground_truth, detections, class_names))
+    evaluation = COCOeval_faster(truth, found, iouType="bbox")
+    evaluation.params.maxDets = [1, 10, max_dets]
+    evaluation.evaluate()
+    evaluation.accumulate()
+
+    # (IoU threshold, recall, class, object size, max_dets); -1 where there is no object
+    precision = evaluation.eval["precision"]
+    parameters = evaluation.params
+    metrics = {}
+    for name, (threshold, size) in _METRICS.items():
+        part = precision[..., list(parameters.areaRngLbl).index(size), -1]
+        if threshold is not None:
+            part = part[np.isclose(parameters.iouThrs, threshold)]
+        metrics[name] = _percent(part)
+    for index, category in enumerate(parameters.catIds):
+        metrics[f"AP-{class_names[int(category)]}"] = _percent(precision[:, :, index, 0, -1])
+    return metrics
+
+
+def _as_ground_truth(
+    ground_truth: dict[str, Any],
+    detections: Sequence[dict[str, Any]],
+    class_names: dict[int, str],
+) -> dict[str, Any]:
+    """Dress detections as annotations; unlike COCO's ``loadRes`` it may be none at all."""
+    annotations = [
+        {**detection, "id": index, "area": detection["bbox"][2] * detection["bbox"][3], "iscrowd": 0}
+        for index, detection in enumerate(detections, start=1)
+    ]
+    return {
+        "images": ground_truth["images"],
+        "categories": [{"id": id_} for id_ in class_names],
+        "annotations": annotations,
+    }
+
+
+def _percent(precision: np.ndarray) -> float:
+    valid = precision[precision > -1]
+    return float(valid.mean() * 100) if valid.size else float("nan")

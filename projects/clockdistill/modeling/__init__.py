@@ -1,0 +1,1 @@
+"""Models: detectors that know nothing of distillation, and the rooms that distil them."""

@@ -1,0 +1,181 @@
+"""Losses of set prediction: matched queries against objects, all stages at once."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, distributed, nn
+from torchvision.ops import box_convert, sigmoid_focal_loss
+
+from .base import Target
+from .denoising import DenoisingQueries
+from .layers.boxes import generalized_iou
+from .matcher import HungarianMatcher, Matches
+from .predictions import Predictions
+
+LOSSES = ("loss_class", "loss_bbox", "loss_giou")
+
+
+class SetCriterion(nn.Module):
+    """Focal class loss, L1 and generalised IoU, for every decoder layer and the encoder.
+
+    Source: DETR (arXiv:2005.12872), section 3.1, with the focal loss of Deformable DETR
+    (arXiv:2010.04159), appendix A.4. Sums over queries are divided by the number of objects per
+    process, averaged over all processes and at least 1.
+
+    Args:
+        num_classes: classes K of the logits.
+        matcher: assigns queries to objects, in each stage anew.
+        weight_dict: weight of "loss_class", "loss_bbox" and "loss_giou"; it holds for every stage
+            (suffixes `_0`, `_1`, ... for all but the last layer, `_enc`, `_dn`, `_dn_0`, ...).
+            A full name gives one loss of one stage a weight of its own.
+        alpha: weight of the positives in the focal loss.
+        gamma: exponent of the focal loss.
+
+    Raises:
+        ValueError: if a base weight is missing or a name belongs to none.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        matcher: HungarianMatcher,
+        weight_dict: Mapping[str, float],
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+    ):
+        super().__init__()
+        missing = [name for name in LOSSES if name not in weight_dict]
+        unknown = [name for name in weight_dict if not name.startswith(LOSSES)]
+        if missing or unknown:
+            raise ValueError(
+                f"criterion.weight_dict lacks {missing} and has unknown {unknown}; "
+                f"it needs {list(LOSSES)}"
+            )
+        self.num_classes = num_classes
+        self.matcher = matcher
+        self.weight_dict = dict(weight_dict)
+        self.alpha = alpha
+        self.gamma = gamma
+
+    def forward(
+        self,
+        decoder: Predictions,
+        targets: Sequence[Target],
+        encoder: Predictions | None = None,
+    ) -> dict[str, Tensor]:
+        """Weighted losses by name.
+
+        Args:
+            decoder: matching queries of the decoder layers to supervise, last layer last.
+            targets: per image.
+            encoder: the proposals of a two-stage encoder, one stage.
+
+        Returns:
+            Scalars. Without any object in the batch the box losses are 0 and keep their graph, so
+            that every parameter still receives a gradient.
+
+        Raises:
+            FloatingPointError: if a prediction is not finite, see `HungarianMatcher`.
+        """
+        groups = [decoder] if encoder is None else [decoder, encoder]
+        num_boxes = self.count_boxes(targets, decoder.logits.device)
+        losses = {}
+        for group, matches in zip(groups, self.matcher(groups, targets), strict=True):
+            suffixes = _stages("", decoder) if group is decoder else ["_enc"]
+            stage_losses = self.stage_losses(group, matches, targets, num_boxes)
+            losses.update(self.weighted(stage_losses, suffixes))
+        return losses
+
+    def count_boxes(self, targets: Sequence[Target], device: torch.device) -> Tensor:
+        """Objects per process, averaged over the processes, at least 1: scalar on the device."""
+        count = torch.tensor(float(sum(len(t["labels"]) for t in targets)), device=device)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(count)
+            count = count / distributed.get_world_size()
+        return count.clamp(min=1)
+
+    def stage_losses(
+        self,
+        predictions: Predictions,
+        matches: Matches,
+        targets: Sequence[Target],
+        num_boxes: Tensor,
+    ) -> dict[str, Tensor]:
+        """Unweighted losses of each stage, in float32 also under autocast.
+
+        Args:
+            predictions: E stages.
+            matches: for each of the E stages; unmatched queries are background.
+            targets: per image.
+            num_boxes: scalar that the sums are divided by.
+
+        Returns:
+            Per loss (E,).
+        """
+        with torch.autocast(num_boxes.device.type, enabled=False):
+            logits, boxes = predictions.logits.float(), predictions.boxes.float()
+            stage = torch.arange(len(logits), device=logits.device)[:, None]
+            matched = (stage, matches.image, matches.query)
+            labels = torch.cat([t["labels"] for t in targets])[matches.target]
+            wanted = torch.cat([t["boxes"] for t in targets])[matches.target]  # (E, M, 4)
+            found = boxes[matched]
+            classes = torch.zeros_like(logits)
+            classes[(*matched, labels)] = 1.0
+            focal = sigmoid_focal_loss(logits, classes, self.alpha, self.gamma)
+            iou = generalized_iou(
+                box_convert(found, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy")
+            )
+            return {
+                "loss_class": focal.sum((1, 2, 3)) / num_boxes,
+                "loss_bbox": (found - wanted).abs().sum((1, 2)) / num_boxes,
+                "loss_giou": (1 - iou).sum(1) / num_boxes,
+            }
+
+    def weighted(
+        self, stage_losses: Mapping[str, Tensor], suffixes: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Names the stages of each loss (E,) by its suffixes and applies the weights."""
+        losses = {}
+        for stage, suffix in enumerate(suffixes):
+            for name, values in stage_losses.items():
+                weight = self.weight_dict.get(name + suffix, self.weight_dict[name])
+                losses[name + suffix] = weight * values[stage]
+        return losses
+
+
+class DINOCriterion(SetCriterion):
+    """Adds the losses of the denoising queries, whose objects are known without matching.
+
+    Source: DINO (arXiv:2203.03605), section 3.3.
+    """
+
+    def forward(
+        self,
+        decoder: Predictions,
+        targets: Sequence[Target],
+        encoder: Predictions | None = None,
+        denoised: Predictions | None = None,
+        denoising: DenoisingQueries | None = None,
+    ) -> dict[str, Tensor]:
+        """Weighted losses by name.
+
+        Args:
+            decoder: see `SetCriterion`.
+            targets: see `SetCriterion`.
+            encoder: see `SetCriterion`.
+            denoised: the denoising queries of the same stages as `decoder`.
+            denoising: what was asked; None gives losses of 0 under the same names.
+        """
+        losses = super().forward(decoder, targets, encoder)
+        suffixes = _stages("_dn", decoder)
+        if denoising is None:
+            zero = decoder.logits.new_zeros(len(suffixes))
+            return losses | self.weighted(dict.fromkeys(LOSSES, zero), suffixes)
+        num_boxes = self.count_boxes(targets, decoder.logits.device) * denoising.num_groups
+        stage_losses = self.stage_losses(denoised, denoising.matches, targets, num_boxes)
+        return losses | self.weighted(stage_losses, suffixes)
+
+
+def _stages(kind: str, predictions: Predictions) -> list[str]:
+    """Suffixes of the decoder layers: numbered but for the last."""
+    return [f"{kind}_{stage}" for stage in range(len(predictions.logits) - 1)] + [kind]

@@ -1,0 +1,49 @@
+"""Box arithmetic that torchvision.ops does not offer in this form."""
+
+import torch
+from torch import Tensor
+
+
+def inverse_sigmoid(x: Tensor, eps: float = 1e-3) -> Tensor:
+    """Logit of values in [0, 1], kept finite at both ends.
+
+    Args:
+        x: any shape; clamped to [0, 1] first.
+        eps: numerator and denominator are at least this. DINO's checkpoints were trained
+            with 1e-3, so box centres nearer to the border than that saturate.
+
+    Returns:
+        Same shape as `x`, within [-log(1/eps), log(1/eps)].
+    """
+    x = x.clamp(0, 1)
+    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+
+
+def generalized_iou(first_xyxy: Tensor, second_xyxy: Tensor, eps: float = 1e-6) -> Tensor:
+    """Generalised IoU of boxes whose leading dimensions broadcast against each other.
+
+    torchvision has an all-pairs form without `eps` (0/0 for empty boxes) and an elementwise
+    form that gathers through a mask (a device sync); matcher and loss need one that does both.
+
+    Source: Generalized Intersection over Union (arXiv:1902.09630), algorithm 1.
+
+    Args:
+        first_xyxy: (..., 4) with x1 <= x2 and y1 <= y2.
+        second_xyxy: (..., 4), the same unit.
+        eps: added to both denominators; small against any area in squares of the unit.
+
+    Returns:
+        (...) in (-1, 1], the broadcast shape without the last dimension.
+    """
+    area_first = (first_xyxy[..., 2:] - first_xyxy[..., :2]).prod(-1)
+    area_second = (second_xyxy[..., 2:] - second_xyxy[..., :2]).prod(-1)
+    overlap = torch.minimum(first_xyxy[..., 2:], second_xyxy[..., 2:]) - torch.maximum(
+        first_xyxy[..., :2], second_xyxy[..., :2]
+    )
+    intersection = overlap.clamp(min=0).prod(-1)
+    union = area_first + area_second - intersection
+    hull = torch.maximum(first_xyxy[..., 2:], second_xyxy[..., 2:]) - torch.minimum(
+        first_xyxy[..., :2], second_xyxy[..., :2]
+    )
+    hull_area = hull.prod(-1)
+    return intersection / (union + eps) - (hull_area - union) / (hull_area + eps)

@@ -1,0 +1,110 @@
+"""Multi-scale deformable attention."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .deformable_sampling import deformable_sample
+
+
+class DeformableAttention(nn.Module):
+    """Each query looks at a few learnt points around its reference on every level.
+
+    Source: Deformable DETR (arXiv:2010.04159), section 4.1 and eq. (3).
+
+    Args:
+        embed_dim: width of queries and values.
+        num_heads: heads; divides `embed_dim`.
+        num_levels: feature levels of the memory.
+        num_points: points per head and level.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, num_levels: int, num_points: int = 4):
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.num_levels = num_levels
+        self.num_points = num_points
+        samples = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(embed_dim, samples * 2)
+        self.attention_weights = nn.Linear(embed_dim, samples)
+        self.value_proj = nn.Linear(embed_dim, embed_dim)
+        self.output_proj = nn.Linear(embed_dim, embed_dim)
+        self.init_weights()
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """At the start every head looks in its own direction, point k at distance k + 1.
+
+        Source: Deformable DETR, appendix A.4: offsets and weights ignore the query at first.
+        """
+        nn.init.zeros_(self.sampling_offsets.weight)
+        angle = torch.arange(self.num_heads, dtype=torch.float32) * (2 * math.pi / self.num_heads)
+        direction = torch.stack((angle.cos(), angle.sin()), dim=-1)  # (M, 2)
+        direction = direction / direction.abs().amax(dim=-1, keepdim=True)  # on the unit square
+        distance = torch.arange(1, self.num_points + 1, dtype=torch.float32)[:, None]
+        offsets = direction[:, None, None] * distance  # (M, 1, P, 2)
+        self.sampling_offsets.bias.copy_(
+            offsets.expand(-1, self.num_levels, -1, -1).flatten()  # (M, L, P, 2)
+        )
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        value: Tensor,
+        reference_points: Tensor,
+        shapes: list[tuple[int, int]],
+        key_padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Gathers from the memory what each query asks for.
+
+        Args:
+            query: (B, Q, D), positions already added.
+            value: (B, S, D) memory tokens.
+            reference_points: (B, Q, L, 2) points or (B, Q, L, 4) cxcywh, in [0, 1] of the padded
+                level. Offsets count in cells around a point, in eighths of the box's size
+                (with 4 points) around a box.
+            shapes: (H, W) of each level.
+            key_padding_mask: (B, S) bool, True = token counts as 0.
+
+        Returns:
+            (B, Q, D).
+
+        Raises:
+            ValueError: if levels, tokens and shapes disagree.
+        """
+        tokens = sum(h * w for h, w in shapes)
+        if len(shapes) != self.num_levels or tokens != value.shape[1]:
+            raise ValueError(
+                f"memory has {value.shape[1]} tokens and spatial shapes {shapes}; "
+                f"this layer was built for {self.num_levels} levels"
+            )
+        value = self.value_proj(value)
+        if key_padding_mask is not None:
+            value = value.masked_fill(key_padding_mask[..., None], 0.0)
+        value = value.unflatten(-1, (self.num_heads, -1))
+        per_point = (self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*per_point, 2))
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
+        weights = weights.softmax(-1).unflatten(-1, per_point[1:])
+        locations = self._locations(offsets, reference_points, shapes)
+        return self.output_proj(deformable_sample(value, shapes, locations, weights))
+
+    def _locations(
+        self, offsets: Tensor, reference_points: Tensor, shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """Sampling locations (B, Q, M, L, P, 2) in units of the padded level, as (x, y)."""
+        reference = reference_points[:, :, None, :, None]  # (B, Q, 1, L, 1, 2 or 4)
+        if reference.shape[-1] == 2:
+            level_wh = torch.tensor(
+                [(w, h) for h, w in shapes], dtype=reference.dtype, device=reference.device
+            )
+            return reference + offsets / level_wh[:, None]
+        return reference[..., :2] + offsets / self.num_points * reference[..., 2:] * 0.5

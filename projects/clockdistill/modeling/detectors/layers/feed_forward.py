@@ -1,0 +1,44 @@
+"""Feed-forward parts: the prediction heads' MLP and the transformer layers' FFN."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them, none after the last."""
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int):
+        super().__init__()
+        widths = [input_dim] + [hidden_dim] * (num_layers - 1) + [output_dim]
+        self.layers = nn.ModuleList(
+            nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (..., input_dim) to (..., output_dim)."""
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+class FFN(nn.Module):
+    """Two linear layers with ReLU and dropout; the residual is the caller's.
+
+    The nesting of `layers` gives the checkpoint keys `layers.0.0` and `layers.1`.
+    """
+
+    def __init__(self, embed_dim: int, feedforward_dim: int, dropout: float):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Sequential(
+                nn.Linear(embed_dim, feedforward_dim), nn.ReLU(inplace=True), nn.Dropout(dropout)
+            ),
+            nn.Linear(feedforward_dim, embed_dim),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (..., embed_dim) to the same shape."""
+        return self.layers(x)

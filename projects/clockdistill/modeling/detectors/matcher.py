@@ -1,0 +1,143 @@
+"""One-to-one assignment of predictions to annotated objects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.ops import box_convert
+
+from .base import Target
+from .layers.boxes import generalized_iou
+from .predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which query of which image stands for which object, in each of E stages.
+
+    Every stage has the same number M of matches.
+
+    Attributes:
+        image: (E, M) int64.
+        query: (E, M) int64.
+        target: (E, M) int64, counting through the objects of all images.
+    """
+
+    image: Tensor
+    query: Tensor
+    target: Tensor
+
+
+class HungarianMatcher(nn.Module):
+    """Finds the assignment of least cost, for each stage and image alone.
+
+    Source: DETR (arXiv:2005.12872), section 3.1 and appendix A.2; class cost in the focal form
+    of Deformable DETR (arXiv:2010.04159), appendix A.4.
+
+    Args:
+        cost_class: weight of the class cost.
+        cost_bbox: weight of the L1 distance of cxcywh in [0, 1].
+        cost_giou: weight of the negative generalised IoU.
+        alpha: balance of the focal class cost.
+        gamma: exponent of the focal class cost.
+    """
+
+    def __init__(
+        self,
+        cost_class: float = 1.0,
+        cost_bbox: float = 1.0,
+        cost_giou: float = 1.0,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+    ):
+        super().__init__()
+        self.cost_class = cost_class
+        self.cost_bbox = cost_bbox
+        self.cost_giou = cost_giou
+        self.alpha = alpha
+        self.gamma = gamma
+
+    @torch.no_grad()
+    def forward(
+        self, predictions: Sequence[Predictions], targets: Sequence[Target]
+    ) -> list[Matches]:
+        """Matches all stages of all predictions; their costs travel to the host in one piece.
+
+        Args:
+            predictions: groups of stages; the number of queries may differ between groups.
+            targets: per image.
+
+        Returns:
+            One `Matches` per group, with min(Q, objects) matches per image.
+
+        Raises:
+            FloatingPointError: naming stage, image and query, if a prediction is not finite.
+        """
+        labels = pad_sequence([t["labels"] for t in targets], batch_first=True)  # (B, N)
+        boxes = pad_sequence([t["boxes"] for t in targets], batch_first=True)  # (B, N, 4)
+        counts = [len(t["labels"]) for t in targets]
+        costs = [self.costs(p, labels, boxes) for p in predictions]  # (E, B, Q, N) each
+        host = torch.cat([cost.flatten() for cost in costs]).cpu()
+        matches = []
+        pieces = host.split([cost.numel() for cost in costs])
+        for group, cost in zip(predictions, pieces, strict=True):
+            cost = cost.view(*group.logits.shape[:3], -1)
+            _check_finite(cost, group)
+            matches.append(_assign(cost.numpy(), counts, group.logits.device))
+        return matches
+
+    def costs(self, predictions: Predictions, labels: Tensor, boxes: Tensor) -> Tensor:
+        """Cost of every pair within an image.
+
+        Args:
+            predictions: E stages of Q queries.
+            labels: (B, N) padded with any class.
+            boxes: (B, N, 4) cxcywh in [0, 1], padded with any box.
+
+        Returns:
+            (E, B, Q, N) float32.
+        """
+        logits, predicted = predictions.logits.float(), predictions.boxes.float()
+        probability = logits.sigmoid()
+        # 1e-8 keeps the logarithms finite where the sigmoid is 0 or 1 in float32.
+        negative = (1 - self.alpha) * probability**self.gamma * -(1 - probability + 1e-8).log()
+        positive = self.alpha * (1 - probability) ** self.gamma * -(probability + 1e-8).log()
+        index = labels[None, :, None].expand(*logits.shape[:3], -1)
+        cost_class = (positive - negative).gather(-1, index)
+        cost_bbox = torch.cdist(predicted, boxes, p=1)
+        iou = generalized_iou(
+            box_convert(predicted, "cxcywh", "xyxy")[..., :, None, :],
+            box_convert(boxes, "cxcywh", "xyxy")[:, None],
+        )
+        return self.cost_class * cost_class + self.cost_bbox * cost_bbox - self.cost_giou * iou
+
+
+def _assign(cost: np.ndarray, counts: list[int], device: torch.device) -> Matches:
+    """Solves one assignment per stage and image: cost (E, B, Q, N), objects per image."""
+    stages = []
+    for stage_cost in cost:
+        rows, start = [np.empty((3, 0), dtype=np.int64)], 0
+        for image, (image_cost, count) in enumerate(zip(stage_cost, counts, strict=True)):
+            query, target = linear_sum_assignment(image_cost[:, :count])
+            rows.append(np.stack((np.full_like(query, image), query, target + start)))
+            start += count
+        stages.append(np.concatenate(rows, axis=1))
+    indices = torch.from_numpy(np.stack(stages, axis=1)).to(device, non_blocking=True)
+    return Matches(*indices)
+
+
+def _check_finite(cost: Tensor, predictions: Predictions) -> None:
+    """Raises with the place of the first prediction that is NaN or infinite."""
+    if cost.isfinite().all():
+        return
+    stage, image, query, _ = (~cost.isfinite()).nonzero()[0].tolist()
+    raise FloatingPointError(
+        f"the predictions of decoder stage {stage}, image {image} of the batch, query {query} are "
+        f"not finite: logits {predictions.logits[stage, image, query].tolist()}, "
+        f"box {predictions.boxes[stage, image, query].tolist()}. The training has diverged (lower "
+        "the learning rate, clip gradients) or half precision overflowed (use bfloat16)"
+    )

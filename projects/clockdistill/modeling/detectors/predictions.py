@@ -1,0 +1,22 @@
+"""What detectors predict and what the criterion reads."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Class logits and boxes of E stages (decoder layers, first to last) for Q queries.
+
+    Attributes:
+        logits: (E, B, Q, K) before sigmoid.
+        boxes: (E, B, Q, 4) cxcywh in [0, 1] of the unpadded image.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+
+    def queries(self, selection: slice) -> "Predictions":
+        """The same stages for some of the queries."""
+        return Predictions(self.logits[:, :, selection], self.boxes[:, :, selection])

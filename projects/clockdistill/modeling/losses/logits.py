@@ -1,0 +1,140 @@
+"""Logit distillation. Shapes: E stages, B images, Q queries, K classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import box_convert, generalized_box_iou_loss
+
+
+@dataclass(frozen=True)
+class LogitPair:
+    """What student and teacher made of the same queries.
+
+    Attributes:
+        student_logits, teacher_logits: (E, B, Q, K) before sigmoid.
+        student_boxes, teacher_boxes: (E, B, Q, 4) cxcywh in [0, 1].
+        valid: (B, Q) bool, False = filler that counts nowhere; None = all valid.
+        copies: how often the group counts.
+    """
+
+    student_logits: Tensor
+    student_boxes: Tensor
+    teacher_logits: Tensor
+    teacher_boxes: Tensor
+    valid: Tensor | None = None
+    copies: int = 1
+
+
+class LogitDistillLoss(nn.Module):
+    """KL, L1 and GIoU between the predictions for shared queries, weighted by the teacher.
+
+    Source: CLoCKDistill (arXiv:2502.10683), eq. (9) and (10):
+    sum over stages and queries of w * (cls * KL + l1 * L1 + giou * GIoU). What the paper leaves
+    open is an option here:
+
+    - Normalisation. The literal sum grows with the batch and with the number of queries. Here
+      each group's sum is divided by its sum of w, stage by stage, and the groups are added (a
+      group that stands for n copies n times): the loss is then of the size of the detector's own
+      per-stage losses, and a handful of ground-truth queries is not lost among 900 sampled ones.
+      KD-DETR's public code divides its box terms in this way.
+    - `temperature` 10 and the factor T^2, as in KD-DETR's public code; the factor keeps the
+      gradient's size when T changes.
+    - `kl_reduction`: "sum" over classes is the divergence that eq. (9) names; "mean" over classes
+      is what KD-DETR's public code computes, K times smaller.
+    - `confidence`: eq. (10) with the "softmax" that eq. (9) defines, or with the "sigmoid" of
+      KD-DETR's public code. Default "sigmoid": the detectors here are trained with a sigmoid
+      focal loss, so a background query has low logits in every class, which a softmax cannot
+      tell from an object (it is blind to a shift of all logits).
+
+    L1 is summed over the four coordinates, as in the detectors' own loss that shares its weight.
+
+    Args:
+        cls_weight: lambda_cls (paper: 1).
+        l1_weight: lambda_L1 (paper: 5).
+        giou_weight: lambda_GIoU (paper: 2).
+        temperature: T of eq. (9).
+        kl_reduction: how classes are reduced.
+        confidence: sigma of eq. (10).
+    """
+
+    def __init__(
+        self,
+        cls_weight: float = 1.0,
+        l1_weight: float = 5.0,
+        giou_weight: float = 2.0,
+        temperature: float = 10.0,
+        kl_reduction: Literal["sum", "mean"] = "sum",
+        confidence: Literal["softmax", "sigmoid"] = "sigmoid",
+    ):
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature} must be positive")
+        if kl_reduction not in ("sum", "mean"):
+            raise ValueError(f"kl_reduction={kl_reduction!r} must be 'sum' or 'mean'")
+        if confidence not in ("softmax", "sigmoid"):
+            raise ValueError(f"confidence={confidence!r} must be 'softmax' or 'sigmoid'")
+        self.cls_weight = cls_weight
+        self.l1_weight = l1_weight
+        self.giou_weight = giou_weight
+        self.temperature = temperature
+        self.kl_reduction = kl_reduction
+        self.confidence = confidence
+
+    def forward(self, pairs: Sequence[LogitPair]) -> dict[str, Tensor]:
+        """
+        Args:
+            pairs: one per query group, all stages of each.
+
+        Returns:
+            "class", "bbox", "giou": weighted scalars in float32, to be added up.
+        """
+        terms = [self._group(pair) * pair.copies for pair in pairs]
+        cls, l1, giou = torch.stack(terms).sum(dim=0)
+        return {
+            "class": self.cls_weight * cls,
+            "bbox": self.l1_weight * l1,
+            "giou": self.giou_weight * giou,
+        }
+
+    def _group(self, pair: LogitPair) -> Tensor:
+        """(3,) KL, L1 and GIoU terms of one group."""
+        teacher_logits = pair.teacher_logits.detach().float()
+        per_query = torch.stack(
+            [
+                self._kl(pair.student_logits.float(), teacher_logits),
+                *_box_errors(pair.student_boxes.float(), pair.teacher_boxes.detach().float()),
+            ]
+        )  # (3, E, B, Q)
+        weights = self._confidence(teacher_logits)  # (E, B, Q)
+        if pair.valid is not None:
+            weights = weights * pair.valid
+            per_query = per_query.where(pair.valid, 0)
+        total = (weights * per_query).sum(dim=(2, 3))  # (3, E)
+        norm = weights.sum(dim=(1, 2)).clamp(min=torch.finfo(weights.dtype).tiny)  # (E,)
+        return (total / norm).sum(dim=1)
+
+    def _confidence(self, teacher_logits: Tensor) -> Tensor:
+        """w of eq. (10), (E, B, Q)."""
+        if self.confidence == "sigmoid":
+            return teacher_logits.sigmoid().amax(dim=-1)
+        return teacher_logits.softmax(dim=-1).amax(dim=-1)
+
+    def _kl(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """T^2 * KL(teacher || student), (E, B, Q)."""
+        student = F.log_softmax(student_logits / self.temperature, dim=-1)
+        teacher = F.log_softmax(teacher_logits / self.temperature, dim=-1)
+        divergence = F.kl_div(student, teacher, reduction="none", log_target=True)
+        reduced = divergence.sum(-1) if self.kl_reduction == "sum" else divergence.mean(-1)
+        return self.temperature**2 * reduced
+
+
+def _box_errors(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """L1 and 1 - GIoU of cxcywh boxes (E, B, Q, 4) -> two (E, B, Q)."""
+    l1 = (student - teacher).abs().sum(dim=-1)
+    student_xyxy = box_convert(student, "cxcywh", "xyxy")
+    teacher_xyxy = box_convert(teacher, "cxcywh", "xyxy")
+    return l1, generalized_box_iou_loss(student_xyxy, teacher_xyxy)

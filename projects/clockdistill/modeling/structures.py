@@ -1,0 +1,140 @@
+"""What travels between the rooms of `modeling/`: shapes are declared here and nowhere else.
+
+What detectors predict for queries is `detectors.predictions.Predictions`.
+
+Letters: B images, L feature levels, S tokens over all levels, D channels, E decoder stages,
+Q queries, K classes. Boxes are cxcywh in [0, 1] of the unpadded image.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from projects.clockdistill.modeling.detectors.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What a detector's encoder produced.
+
+    Attributes:
+        memory: (B, S, D).
+        padding_mask: (B, S) bool, True = padding.
+        spatial_shapes: (L, 2) int64, (H, W) of each level.
+        valid_ratios: (B, L, 2) in (0, 1], (w, h): which part of a level is not padding.
+    """
+
+    memory: Tensor
+    padding_mask: Tensor
+    spatial_shapes: Tensor
+    valid_ratios: Tensor
+
+
+@dataclass(frozen=True)
+class QueryGroup:
+    """Queries that enter a decoder together, see each other and see no other query.
+
+    Attributes:
+        name: says which kind of query it is, in logs and errors.
+        content: (B, Q, D), carries no gradient.
+        reference_points: (B, Q, 4) anchors, carry no gradient.
+        valid: (B, Q) bool, False = filler that no query attends to and no loss counts;
+            None = every query is valid.
+        copies: how many isolated, equal copies of this group the loss counts.
+    """
+
+    name: str
+    content: Tensor
+    reference_points: Tensor
+    valid: Tensor | None = None
+    copies: int = 1
+
+    def __post_init__(self):
+        assert self.content.shape[:2] == self.reference_points.shape[:2], self.name
+        assert self.reference_points.shape[-1] == 4, self.name
+
+    def __len__(self) -> int:
+        return self.content.shape[1]
+
+
+@dataclass(frozen=True)
+class TappedForward:
+    """One forward pass of a detector, with what the taps read on the way.
+
+    Attributes:
+        output: what the detector returned; None if the pass was stopped after the last tap.
+        encoder: the encoder's output.
+        own_queries: the detector's own queries as they entered the decoder, if asked for.
+        own: predictions of `own_queries`, if asked for.
+        groups: predictions of the appended groups, in their order.
+    """
+
+    output: Any
+    encoder: EncoderOutput
+    own_queries: QueryGroup | None
+    own: Predictions | None
+    groups: tuple[Predictions, ...]
+
+
+class QueryLayout:
+    """Where each group stands on the query axis: [own (denoising | matching) | group 0 | ...].
+
+    The only place that knows offsets.
+
+    Args:
+        own: number of the detector's own queries, 0 if only groups are decoded.
+        groups: the appended groups.
+    """
+
+    def __init__(self, own: int, groups: tuple[QueryGroup, ...]):
+        self.groups = groups
+        self.own = slice(0, own)
+        self.group_slices: list[slice] = []
+        start = own
+        for group in groups:
+            self.group_slices.append(slice(start, start + len(group)))
+            start += len(group)
+        self.total = start
+
+    def attn_mask(self, own_mask: Tensor | None, device: torch.device) -> Tensor:
+        """The self-attention mask that isolates own queries and groups from each other.
+
+        Args:
+            own_mask: (own, own) bool mask among the own queries, True = blocked, or None.
+            device: where the mask is built.
+
+        Returns:
+            (Q, Q) bool, True = blocked.
+        """
+        mask = torch.ones(self.total, self.total, dtype=torch.bool, device=device)
+        mask[self.own, self.own] = False if own_mask is None else own_mask
+        for part in self.group_slices:
+            mask[part, part] = False
+        return mask
+
+    def key_padding_mask(self, own_mask: Tensor | None, batch: int) -> Tensor | None:
+        """Which queries nobody attends to.
+
+        A group without any valid query in an image keeps its filler visible to itself, since a
+        softmax over nothing is not finite; no loss counts what comes out of it.
+
+        Args:
+            own_mask: (B, own) bool mask of the own queries, True = never attended to, or None.
+            batch: B.
+
+        Returns:
+            (B, Q) bool, or None if every query may be attended to.
+        """
+        valid = [group.valid for group in self.groups if group.valid is not None]
+        if not valid and own_mask is None:
+            return None
+        device = valid[0].device if valid else own_mask.device
+        mask = torch.zeros(batch, self.total, dtype=torch.bool, device=device)
+        if own_mask is not None:
+            mask[:, self.own] = own_mask
+        for group, part in zip(self.groups, self.group_slices, strict=True):
+            if group.valid is not None:
+                mask[:, part] = ~group.valid & group.valid.any(dim=1, keepdim=True)
+        return mask

@@ -1,0 +1,177 @@
+"""Forward hooks that read a detector's encoder and lend its decoder more queries.
+
+The detector's own code knows nothing of it: hooks are there for one forward pass only.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from projects.clockdistill.modeling.detectors.predictions import Predictions
+from projects.clockdistill.modeling.structures import (
+    EncoderOutput,
+    QueryGroup,
+    QueryLayout,
+    TappedForward,
+)
+
+
+class Adapter(Protocol):
+    """What the taps must know of a detector family."""
+
+    def encoder(self, detector: nn.Module) -> nn.Module:
+        """The module whose forward pass yields the memory."""
+
+    def decoder(self, detector: nn.Module) -> nn.Module:
+        """The module whose forward pass takes the queries."""
+
+    def read_encoder(self, kwargs: dict[str, Any], output: Any) -> EncoderOutput:
+        """The encoder's output, from its keyword arguments and what it returned."""
+
+    def read_queries(self, kwargs: dict[str, Any]) -> QueryGroup:
+        """The detector's own queries, from the decoder's keyword arguments."""
+
+    def write_queries(
+        self, kwargs: dict[str, Any], own: QueryGroup | None, layout: QueryLayout
+    ) -> dict[str, Any]:
+        """The decoder's keyword arguments with `own` (None: left out) and the layout's groups."""
+
+    def cut(self, output: Any, part: slice) -> Any:
+        """What the decoder would have returned for the queries of `part` alone."""
+
+    def predict(self, detector: nn.Module, output: Any, reference_points: Tensor) -> Predictions:
+        """Class and box predictions of every stage from the decoder's (cut) output."""
+
+
+class _Stop(Exception):
+    """Ends a forward pass whose remainder nobody reads."""
+
+
+class DetectorTap:
+    """Runs a detector with taps on its encoder and decoder.
+
+    Args:
+        adapter: knows the detector family.
+    """
+
+    def __init__(self, adapter: Adapter):
+        self.adapter = adapter
+
+    def run(
+        self,
+        detector: nn.Module,
+        batched_inputs: list[dict[str, Any]],
+        groups: Sequence[QueryGroup] = (),
+    ) -> TappedForward:
+        """The detector's whole forward pass, with `groups` appended to its own queries.
+
+        Args:
+            detector: the detector; its mode (train or eval) is left as it is.
+            batched_inputs: detectron2's list of dicts.
+            groups: appended to the decoder's queries and cut off again, isolated.
+
+        Returns:
+            The detector's output, as if no group had been there, the encoder's output and the
+            groups' predictions.
+        """
+        return _Run(self.adapter, detector, tuple(groups)).whole(batched_inputs)
+
+    def read(
+        self,
+        detector: nn.Module,
+        batched_inputs: list[dict[str, Any]],
+        groups: Sequence[QueryGroup] = (),
+        *,
+        own_queries: bool,
+    ) -> TappedForward:
+        """The forward pass only as far as something is read: no loss, no post-processing.
+
+        Args:
+            detector: the detector, in eval mode.
+            batched_inputs: detectron2's list of dicts.
+            groups: as in `run`.
+            own_queries: whether the detector's own queries are decoded and read. If neither they
+                nor any group are wanted, the pass ends at the encoder.
+
+        Returns:
+            What was read; `output` is None.
+        """
+        return _Run(self.adapter, detector, tuple(groups)).partial(batched_inputs, own_queries)
+
+
+class _Run:
+    """The state of one tapped forward pass; thrown away after it."""
+
+    def __init__(self, adapter: Adapter, detector: nn.Module, groups: tuple[QueryGroup, ...]):
+        self.adapter = adapter
+        self.detector = detector
+        self.groups = groups
+        self.keep_own = True
+        self.stop = False
+        self.encoder: EncoderOutput | None = None
+        self.own_queries: QueryGroup | None = None
+        self.layout: QueryLayout | None = None
+        self.decoded: Any = None
+
+    def whole(self, batched_inputs: list[dict[str, Any]]) -> TappedForward:
+        return self._result(self._forward(batched_inputs), read_own=False)
+
+    def partial(self, batched_inputs: list[dict[str, Any]], own_queries: bool) -> TappedForward:
+        self.keep_own = own_queries
+        self.stop = True
+        self._forward(batched_inputs)
+        return self._result(None, read_own=own_queries)
+
+    def _forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        encoder = self.adapter.encoder(self.detector)
+        decoder = self.adapter.decoder(self.detector)
+        handles = [
+            encoder.register_forward_hook(self._after_encoder, with_kwargs=True),
+            decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True),
+            decoder.register_forward_hook(self._after_decoder),
+        ]
+        try:
+            return self.detector(batched_inputs)
+        except _Stop:
+            return None
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _after_encoder(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        self.encoder = self.adapter.read_encoder(kwargs, output)
+        if self.stop and not self.keep_own and not self.groups:
+            raise _Stop
+
+    def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        own = self.adapter.read_queries(kwargs)
+        self.own_queries = own if self.keep_own else None
+        self.layout = QueryLayout(len(own) if self.keep_own else 0, self.groups)
+        if self.keep_own and not self.groups:
+            return args, kwargs
+        return args, self.adapter.write_queries(kwargs, self.own_queries, self.layout)
+
+    def _after_decoder(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        self.decoded = output
+        if self.stop:
+            raise _Stop
+        return self.adapter.cut(output, self.layout.own)
+
+    def _result(self, output: Any, read_own: bool) -> TappedForward:
+        own = self._predict(self.layout.own, self.own_queries) if read_own else None
+        groups: tuple[Predictions, ...] = ()
+        if self.groups:
+            slices = self.layout.group_slices
+            groups = tuple(map(self._predict, slices, self.groups))
+        return TappedForward(
+            output=output,
+            encoder=self.encoder,
+            own_queries=self.own_queries if read_own else None,
+            own=own,
+            groups=groups,
+        )
+
+    def _predict(self, part: slice, group: QueryGroup) -> Predictions:
+        decoded = self.adapter.cut(self.decoded, part)
+        return self.adapter.predict(self.detector, decoded, group.reference_points)

@@ -1,0 +1,279 @@
+"""Checkpoints: what is in them, what is refused, and what an interruption leaves."""
+
+import logging
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
+from projects.clockdistill.engine.ema import ModelEma
+from projects.clockdistill.engine.weights import CheckpointError
+from tests.fakes import FakeCriterion, FakeDetector, FakeDistiller
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What our loggers say, whether or not a run has given them handlers before."""
+    logger = logging.getLogger("projects.clockdistill")
+    propagate, logger.propagate = logger.propagate, True
+    caplog.set_level(logging.INFO, logger.name)
+    yield caplog
+    logger.propagate = propagate
+
+
+class _Part:
+    """A checkpointable that counts."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def state_dict(self) -> dict:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.value = state["value"]
+
+
+class _NeedsCode:
+    """An object that only pickled code can bring back."""
+
+
+def _detector(num_classes: int = 2, width: int = 8) -> FakeDetector:
+    return FakeDetector(num_classes=num_classes, criterion=FakeCriterion(num_classes), width=width)
+
+
+def _equal(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+# ------------------------------------------------------------------ what is in the file
+
+
+def test_file_holds_the_plain_student_and_never_the_teacher(tmp_path: Path) -> None:
+    model = FakeDistiller(student=_detector(), teacher=_detector())
+    DetectorCheckpointer(model, str(tmp_path), trainer=_Part()).save("model_final")
+    content = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert set(content) == {"model", "distill", "trainer"}
+    assert _equal(content["model"], model.student.state_dict())
+    assert _equal(content["distill"], model.distill_modules.state_dict())
+    plain = _detector()
+    DetectorCheckpointer(plain).load_exact(str(tmp_path / "model_final.pth"), "key")
+    assert _equal(plain.state_dict(), model.student.state_dict())
+
+
+def test_resume_brings_back_weights_distill_modules_and_parts(tmp_path: Path) -> None:
+    saved = FakeDistiller(student=_detector(), teacher=_detector())
+    part = _Part()
+    part.value = 7
+    DetectorCheckpointer(saved, str(tmp_path), trainer=part).save("model_0000006")
+
+    model, other = FakeDistiller(student=_detector(), teacher=_detector()), _Part()
+    teacher = {key: value.clone() for key, value in model.teacher.state_dict().items()}
+    assert DetectorCheckpointer(model, str(tmp_path), trainer=other).resume()
+    assert other.value == 7
+    assert _equal(model.student.state_dict(), saved.student.state_dict())
+    assert _equal(model.distill_modules.state_dict(), saved.distill_modules.state_dict())
+    assert _equal(model.teacher.state_dict(), teacher)
+
+
+def test_nothing_to_resume_is_no_error(tmp_path: Path) -> None:
+    assert not DetectorCheckpointer(_detector(), str(tmp_path)).resume()
+
+
+def test_best_weights_do_not_become_what_resume_takes(tmp_path: Path) -> None:
+    checkpointer = DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part())
+    checkpointer.save("model_0000004")
+    checkpointer.save_weights("model_best")
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
+    assert set(torch.load(tmp_path / "model_best.pth", weights_only=True)) == {"model"}
+
+
+def test_evaluated_average_is_the_model_and_resume_takes_the_raw_weights(tmp_path: Path) -> None:
+    model = _detector()
+    ema = ModelEma(model, decay=0.9)
+    average = {key: value.clone() for key, value in model.state_dict().items()}
+    nn.init.constant_(model.class_embed.bias, 3.0)
+    raw = {key: value.clone() for key, value in model.state_dict().items()}
+    DetectorCheckpointer(model, str(tmp_path), ema=ema, evaluates_ema=True).save("model_final")
+
+    plain = _detector()
+    DetectorCheckpointer(plain).load_exact(str(tmp_path / "model_final.pth"), "key")
+    assert _equal(plain.state_dict(), average)
+
+    resumed = _detector()
+    other = ModelEma(resumed, decay=0.9)
+    DetectorCheckpointer(resumed, str(tmp_path), ema=other, evaluates_ema=True).resume()
+    assert _equal(resumed.state_dict(), raw)
+    assert _equal(other.weights(), average)
+
+
+def test_average_switched_on_at_resume_starts_from_the_weights(tmp_path: Path) -> None:
+    model = _detector()
+    DetectorCheckpointer(model, str(tmp_path)).save("model_final")
+    resumed = _detector()
+    ema = ModelEma(resumed, decay=0.9)
+    DetectorCheckpointer(resumed, str(tmp_path), ema=ema).resume()
+    assert _equal(ema.weights(), model.state_dict())
+
+
+# ------------------------------------------------------------------ interruptions
+
+
+def test_write_that_dies_in_the_middle_leaves_the_previous_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _detector()
+    checkpointer = DetectorCheckpointer(model, str(tmp_path), trainer=_Part())
+    checkpointer.save("model_final")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    whole = torch.save
+
+    def dies(content: object, handle) -> None:
+        handle.write(b"half a file")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", dies)
+    nn.init.zeros_(model.class_embed.weight)
+    with pytest.raises(OSError, match="No space"):
+        checkpointer.save("model_final")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    monkeypatch.setattr(torch, "save", whole)
+    assert DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part()).resume()
+
+
+def test_truncated_checkpoint_names_itself_and_the_previous_usable_one(tmp_path: Path) -> None:
+    checkpointer = DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part())
+    for name in ("model_0000001", "model_0000003", "model_0000005"):
+        checkpointer.save(name)
+    for name in ("model_0000005.pth", "model_0000003.pth"):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CheckpointError) as caught:
+        DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part()).resume()
+    message = str(caught.value)
+    assert "model_0000005.pth is damaged" in message
+    assert "write model_0000001.pth into" in message
+
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")  # as the message says
+    assert DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part()).resume()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage " * 100, b"PK\x03\x04 cut"])
+def test_no_checkpoint_at_all_is_called_damaged(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"weights\.pth is damaged"):
+        DetectorCheckpointer(_detector()).load_initial(str(path))
+
+
+# ------------------------------------------------------------------ safety
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.pkl"])
+def test_pickled_code_is_refused_unless_the_flag_allows_it(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    weights = _detector().state_dict()
+    if name.endswith(".pkl"):  # the form of detectron2's model zoo
+        arrays = {key: value.numpy() for key, value in weights.items()}
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "somebody"}))
+    else:
+        torch.save({"model": weights, "note": _NeedsCode()}, path)
+    with pytest.raises(CheckpointError, match=r"train\.allow_pickle=True"):
+        DetectorCheckpointer(_detector()).load_initial(str(path))
+    model = _detector()
+    DetectorCheckpointer(model, allow_pickle=True).load_initial(str(path))
+    assert _equal(model.state_dict(), weights)
+
+
+def test_safetensors_load(tmp_path: Path) -> None:
+    weights = _detector().state_dict()
+    path = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(weights, path)
+    model = _detector()
+    DetectorCheckpointer(model).load_exact(str(path), "key")
+    assert _equal(model.state_dict(), weights)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(CheckpointError, match="damaged"):
+        DetectorCheckpointer(model).load_exact(str(path), "key")
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"model": s}])
+def test_usual_forms_of_a_weight_file_load(tmp_path: Path, wrap) -> None:
+    weights = _detector().state_dict()
+    torch.save(wrap({f"module.{key}": value for key, value in weights.items()}), tmp_path / "w.pth")
+    model = _detector()
+    DetectorCheckpointer(model).load_exact(str(tmp_path / "w.pth"), "key")
+    assert _equal(model.state_dict(), weights)
+
+
+def test_file_without_weights_says_what_it_has(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "loss": 0.5}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="it has: epoch, loss"):
+        DetectorCheckpointer(_detector()).load_initial(str(tmp_path / "w.pth"))
+
+
+def test_missing_file_names_key_and_path(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"train\.init_checkpoint=.*nowhere\.pth"):
+        DetectorCheckpointer(_detector()).load_initial(str(tmp_path / "nowhere.pth"))
+
+
+# ------------------------------------------------------------------ weights that do not fit
+
+
+def _three_classes(tmp_path: Path) -> tuple[str, FakeDetector]:
+    model = _detector(num_classes=3)
+    DetectorCheckpointer(model, str(tmp_path)).save("three")
+    return str(tmp_path / "three.pth"), model
+
+
+def test_start_from_other_class_count_lists_what_stays_fresh(
+    tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    path, other = _three_classes(tmp_path)
+    model = _detector()
+    fresh = model.class_embed.weight.clone()
+    DetectorCheckpointer(model).load_initial(path)
+    # 8 channels, 3 x 3 kernel
+    assert "class_embed.weight: (3, 8, 3, 3) in the file, (2, 8, 3, 3) in the model" in log.text
+    assert "class_embed.bias: (3,) in the file, (2,) in the model" in log.text
+    assert torch.equal(model.class_embed.weight, fresh)
+    assert torch.equal(model.bbox_embed.weight, other.bbox_embed.weight)
+
+
+def test_exact_load_refuses_other_shapes_with_the_list(tmp_path: Path) -> None:
+    path, _ = _three_classes(tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        DetectorCheckpointer(_detector()).load_exact(path, "train.init_checkpoint")
+    assert "class_embed.weight: (3, 8, 3, 3) in the file" in str(caught.value)
+    assert "class_embed.bias" in str(caught.value)
+
+
+def test_exact_load_refuses_missing_and_unexpected_keys(tmp_path: Path) -> None:
+    weights = _detector().state_dict()
+    weights["extra.weight"] = weights.pop("bbox_embed.bias")
+    path = str(tmp_path / "w.pth")
+    torch.save(weights, path)
+    with pytest.raises(CheckpointError, match=r"bbox_embed\.bias: not in the file"):
+        DetectorCheckpointer(_detector()).load_exact(path, "key")
+    weights["bbox_embed.bias"] = weights["extra.weight"]
+    torch.save(weights, path)
+    DetectorCheckpointer(_detector()).load_exact(path, "key")
+    with pytest.raises(CheckpointError, match=r"extra\.weight"):
+        DetectorCheckpointer(_detector()).load_exact(path, "key", allow_unexpected=False)
+
+
+def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="none of its keys fits"):
+        DetectorCheckpointer(_detector()).load_initial(str(tmp_path / "w.pth"))
+
+
+def test_resume_refuses_another_model(tmp_path: Path) -> None:
+    DetectorCheckpointer(_detector(width=8), str(tmp_path), trainer=_Part()).save("model_final")
+    with pytest.raises(CheckpointError, match=r"backbone\.0\.weight"):
+        DetectorCheckpointer(_detector(width=4), str(tmp_path), trainer=_Part()).resume()

@@ -1,0 +1,81 @@
+"""Finding a config, and refusing overrides that would silently do nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from projects.clockdistill.engine.config_file import ConfigError, find_config, load_config
+from tests.fakes import write_fake_config
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    return str(write_fake_config(tmp_path))
+
+
+def test_overrides_reach_nested_keys_and_arguments_left_at_their_default(config: str) -> None:
+    cfg = load_config(
+        config,
+        [
+            "train.max_iter=3",
+            "train.init_checkpoint=",
+            "train.amp.dtype=float16",
+            "model.num_classes=5",
+            "model.dropout=0.5",  # FakeDetector takes it, the config does not name it
+            "optimizer.amsgrad=True",
+        ],
+    )
+    assert cfg.train.max_iter == 3
+    assert cfg.train.init_checkpoint == ""
+    assert cfg.model.dropout == 0.5
+    assert cfg.model.criterion.num_classes == 5  # tied by interpolation
+    assert cfg.optimizer.amsgrad is True
+
+
+def test_address_survives_the_override_grammar(config: str) -> None:
+    cfg = load_config(config, ["train.init_checkpoint=torchvision://resnet18"])
+    assert cfg.train.init_checkpoint == "torchvision://resnet18"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.max_itr=3", r"unknown config key train\.max_itr; did you mean train\.max_iter\?"),
+        ("train.amp.enable=True", r"did you mean train\.amp\.enabled\?"),
+        ("optimiser.lr=1", r"unknown config key optimiser\.lr; did you mean optimizer\.lr\?"),
+        ("model.drop_out=0.5", r"did you mean model\.dropout\?"),
+        ("model.num_classes.x=1", r"unknown config key model\.num_classes\.x"),
+        ("dataloader.train.names=a", r"did you mean dataloader\.train\.dataset\.names\?"),
+        ("max_iter=3", r"unknown config key max_iter; did you mean train\.max_iter\?"),
+        ("train.max_iter", "write key=value"),
+    ],
+)
+def test_unknown_key_ends_with_the_nearest_one(config: str, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(config, [override])
+
+
+def test_config_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = find_config("common/train.py")
+    assert named == find_config("projects/clockdistill/configs/common/train.py")
+    monkeypatch.chdir(named.parent)
+    assert find_config("train.py") == named
+
+
+def test_config_with_relative_imports_loads_from_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "common").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "common" / "base.py").write_text("train = dict(max_iter=4)\n")
+    (tmp_path / "mine" / "x.py").write_text("from ..common.base import train\n")
+    monkeypatch.chdir(tmp_path / "mine")
+    assert load_config("x.py", []).train.max_iter == 4
+
+
+def test_missing_config_suggests_one() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean .*common/train\.py\?"):
+        find_config("common/trian.py")
+    with pytest.raises(ConfigError, match="no config"):
+        find_config("")

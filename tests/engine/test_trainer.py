@@ -1,0 +1,142 @@
+"""One step of the trainer: what it measures, what it refuses, what it changes."""
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.utils.events import EventStorage
+from torch import Tensor, nn
+
+from projects.clockdistill.engine.trainer import Trainer
+
+
+class _Line(nn.Module):
+    """loss_a = weight * x and loss_b = 2 * weight for a batch [{"x": x}]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(1.0))
+        self.dtype = torch.float32
+
+    def forward(self, batch: list[dict]) -> dict[str, Tensor]:
+        product = torch.ones(1, 1) @ self.weight.reshape(1, 1)
+        self.dtype = product.dtype  # matrix products tell whether autocast is on
+        return {"loss_a": self.weight * batch[0]["x"], "loss_b": 2 * self.weight}
+
+
+def _trainer(model: nn.Module, values: list[float], **options) -> Trainer:
+    batches = [[{"x": value, "file_name": f"image_{i}.png"}] for i, value in enumerate(values)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return Trainer(model, lambda start: itertools.islice(batches, start, None), optimizer, **options)
+
+
+def _measured(trainer: Trainer) -> dict[str, float]:
+    return {key: value for key, (value, _) in trainer.storage.latest().items()}
+
+
+def test_step_follows_the_gradient_and_measures_everything() -> None:
+    model = _Line()
+    trainer = _trainer(model, [3.0, 3.0])
+    trainer.train(0, 1)
+    # d(3 w + 2 w)/dw = 5; w = 1 - 0.1 * 5
+    assert model.weight.item() == pytest.approx(0.5)
+    measured = _measured(trainer)
+    assert measured.pop("data_time") >= 0
+    assert measured == pytest.approx(
+        {"loss_a": 3.0, "loss_b": 2.0, "total_loss": 5.0, "grad_norm": 5.0}
+    )
+
+
+def test_gradients_do_not_pile_up() -> None:
+    model = _Line()
+    _trainer(model, [3.0] * 3).train(0, 3)
+    assert model.weight.item() == pytest.approx(1 - 3 * 0.5)
+
+
+def test_clipping_bounds_the_step_and_logs_the_norm_before_it() -> None:
+    model = _Line()
+    trainer = _trainer(model, [3.0], max_norm=0.5)
+    trainer.train(0, 1)
+    assert model.weight.item() == pytest.approx(1 - 0.1 * 0.5, abs=1e-6)
+    assert _measured(trainer)["grad_norm"] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_bad_loss_stops_before_the_weights_change_and_names_the_image(value: float) -> None:
+    model = _Line()
+    trainer = _trainer(model, [3.0, value])
+    with pytest.raises(FloatingPointError) as caught:
+        trainer.train(0, 2)
+    message = str(caught.value)
+    assert message.startswith("loss_a, total_loss")
+    assert "iteration 1" in message
+    assert "image_1.png" in message and "image_0.png" not in message
+    assert model.weight.item() == pytest.approx(0.5)  # after the first step alone
+
+
+def test_bad_gradient_under_a_finite_loss_stops_too() -> None:
+    class Root(_Line):
+        def forward(self, batch: list[dict]) -> dict[str, Tensor]:
+            return {"loss_root": (self.weight - 1.0).sqrt()}  # 0 with an infinite slope
+
+    model = Root()
+    with pytest.raises(FloatingPointError, match="grad_norm is not finite"):
+        _trainer(model, [1.0]).train(0, 1)
+    assert model.weight.item() == 1.0
+
+
+def test_mixed_precision_on_the_cpu_computes_in_bfloat16() -> None:
+    model = _Line()
+    trainer = _trainer(model, [3.0], amp_dtype="bfloat16")
+    trainer.train(0, 1)
+    assert model.dtype == torch.bfloat16
+    assert model.weight.dtype == torch.float32
+    assert model.weight.item() == pytest.approx(0.5)
+    plain = _Line()
+    _trainer(plain, [3.0]).train(0, 1)
+    assert plain.dtype == torch.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="float16 needs CUDA")
+def test_mixed_precision_in_float16_steps_with_a_scaled_loss() -> None:
+    class OnGpu(_Line):
+        def forward(self, batch: list[dict]) -> dict[str, Tensor]:
+            return {"loss_a": self.weight * batch[0]["x"], "loss_b": 2 * self.weight}
+
+    model = OnGpu().cuda()
+    trainer = _trainer(model, [3.0], amp_dtype="float16")
+    trainer.train(0, 1)
+    assert model.weight.item() == pytest.approx(0.5)
+    assert _measured(trainer)["grad_norm"] == pytest.approx(5.0)
+
+
+def test_state_brings_back_iteration_optimizer_and_random_draws(tmp_path: Path) -> None:
+    class Noisy(_Line):
+        def forward(self, batch: list[dict]) -> dict[str, Tensor]:
+            return {"loss": self.weight * torch.rand(()) * batch[0]["x"]}
+
+    straight = Noisy()
+    torch.manual_seed(1)
+    _trainer(straight, [1.0] * 4).train(0, 4)
+
+    halves = Noisy()
+    torch.manual_seed(1)
+    first = _trainer(halves, [1.0] * 4)
+    first.train(0, 2)
+    first.iter = 1  # as a hook sees it after the second step
+    torch.save(first.state_dict(), tmp_path / "trainer.pth")
+    torch.manual_seed(2)
+    second = _trainer(halves, [1.0] * 4)
+    second.load_state_dict(torch.load(tmp_path / "trainer.pth", weights_only=True))
+    assert second.iter == 1
+    second.train(2, 4)
+    assert torch.equal(halves.weight, straight.weight)
+
+
+def test_model_left_in_eval_mode_is_our_own_mistake() -> None:
+    trainer = _trainer(_Line(), [1.0])
+    trainer.model.eval()
+    with EventStorage(0) as trainer.storage, pytest.raises(AssertionError, match="eval mode"):
+        trainer.run_step()

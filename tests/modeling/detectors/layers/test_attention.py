@@ -1,0 +1,58 @@
+"""Self-attention: equal to torch's module, masks, rows that may see nothing."""
+
+import pytest
+import torch
+
+from projects.clockdistill.modeling.detectors.layers.attention import SelfAttention
+
+
+@pytest.fixture
+def attention() -> SelfAttention:
+    return SelfAttention(embed_dim=16, num_heads=4)
+
+
+def masks() -> dict[str, torch.Tensor | None]:
+    """Over 6 queries: two isolated groups, and the last query of the second image padded."""
+    group = torch.tensor([0, 0, 1, 1, 1, 1])
+    padding = torch.zeros(2, 6, dtype=torch.bool)
+    padding[1, 5] = True
+    return {"attn_mask": group[:, None] != group, "key_padding_mask": padding}
+
+
+@pytest.mark.parametrize("used", [(), ("attn_mask",), ("key_padding_mask",), tuple(masks())])
+def test_equals_the_module_whose_parameters_it_holds(attention, used):
+    query, position = torch.randn(2, 2, 6, 16)
+    chosen = {name: masks()[name] for name in used}
+    expected, _ = attention.attn(query + position, query + position, query, **chosen)
+    torch.testing.assert_close(attention(query, position, **chosen), expected)
+
+
+def test_dropout_works_in_train_mode_only():
+    attention = SelfAttention(16, 4, dropout=0.5)
+    query = torch.randn(1, 6, 16)
+    assert not torch.equal(attention(query), attention(query))
+    attention.eval()
+    assert torch.equal(attention(query), attention(query))
+
+
+@pytest.mark.parametrize("by", ["attn_mask", "key_padding_mask"])
+def test_a_query_that_may_see_nothing_gives_finite_values_and_gradients(attention, by):
+    query = torch.randn(2, 6, 16, requires_grad=True)
+    mask = torch.zeros(6, 6, dtype=torch.bool)
+    mask[2] = True
+    padding = torch.zeros(2, 6, dtype=torch.bool)
+    padding[1] = True
+    output = attention(query, **{by: mask if by == "attn_mask" else padding})
+    output.square().sum().backward()
+    blind = output[:, 2] if by == "attn_mask" else output[1]
+    torch.testing.assert_close(blind, attention.attn.out_proj.bias.expand_as(blind))
+    for tensor in (output, query.grad, *(p.grad for p in attention.parameters())):
+        assert tensor.isfinite().all()
+
+
+def test_a_blind_row_learns_nothing_from_the_others(attention):
+    query = torch.randn(1, 4, 16, requires_grad=True)
+    mask = torch.zeros(4, 4, dtype=torch.bool)
+    mask[0] = True
+    attention(query, attn_mask=mask)[0, 0].sum().backward()
+    assert not query.grad.any()

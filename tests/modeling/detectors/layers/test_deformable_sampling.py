@@ -1,0 +1,125 @@
+"""Both ways of sampling equal a literal transcription of the equation."""
+
+import math
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from projects.clockdistill.modeling.detectors.layers import deformable_sampling as sampling
+
+
+def neighbours(position: Tensor) -> tuple[int, int]:
+    lower = math.floor(position.detach())
+    return lower, lower + 1
+
+
+def literal(value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor):
+    """Deformable DETR, eq. (3), point by point: bilinear with cell centres at (i + 1/2) / size."""
+    batch, queries, heads, _, points, _ = locations.shape
+    rows = []
+    for b in range(batch):
+        for q in range(queries):
+            for m in range(heads):
+                total, start = torch.zeros_like(value[b, 0, m]), 0
+                for level, (height, width) in enumerate(shapes):
+                    for p in range(points):
+                        x = locations[b, q, m, level, p, 0] * width - 0.5
+                        y = locations[b, q, m, level, p, 1] * height - 0.5
+                        for row in neighbours(y):
+                            for column in neighbours(x):
+                                if 0 <= row < height and 0 <= column < width:
+                                    share = (1 - abs(x - column)) * (1 - abs(y - row))
+                                    cell = value[b, start + row * width + column, m]
+                                    total = total + weights[b, q, m, level, p] * share * cell
+                    start += height * width
+                rows.append(total)
+    return torch.stack(rows).view(batch, queries, -1)
+
+
+def arguments(shapes, batch=2, queries=3, heads=2, points=2, channels=3, low=-0.5, high=1.5):
+    tokens = sum(h * w for h, w in shapes)
+    value = torch.randn(batch, tokens, heads, channels, dtype=torch.float64)
+    locations = torch.rand(batch, queries, heads, len(shapes), points, 2, dtype=torch.float64)
+    weights = torch.rand(batch, queries, heads, len(shapes), points, dtype=torch.float64)
+    return value, shapes, locations * (high - low) + low, weights
+
+
+SHAPES = [(4, 5), (2, 3), (1, 1)]
+WAYS = [sampling.sample_by_grid, sampling.sample_by_bags]
+
+
+@pytest.mark.parametrize("sample", WAYS)
+def test_equals_the_literal_transcription(sample):
+    given_arguments = arguments(SHAPES)
+    torch.testing.assert_close(sample(*given_arguments), literal(*given_arguments))
+
+
+@pytest.mark.parametrize("sample", WAYS)
+def test_borders_and_far_outside(sample):
+    edges = torch.tensor([0.0, 1.0, 0.125, 0.875, -0.125, 1.125, -1e9, 1e9], dtype=torch.float64)
+    x, y = torch.meshgrid(edges, edges, indexing="ij")
+    locations = torch.stack((x, y), -1).view(1, 1, 1, 1, -1, 2)
+    value = torch.randn(1, 16, 1, 2, dtype=torch.float64)
+    weights = torch.rand(locations.shape[:-1], dtype=torch.float64)
+    expected = literal(value, [(4, 4)], locations, weights)
+    torch.testing.assert_close(sample(value, [(4, 4)], locations, weights), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4),
+    sizes=st.tuples(*[st.integers(1, 4)] * 4),
+    reach=st.sampled_from([0.0, 0.5, 100.0]),
+    seed=st.integers(0, 2**16),
+)
+def test_the_two_ways_are_one(shapes, sizes, reach, seed):
+    torch.manual_seed(seed)
+    batch, queries, heads, points = sizes
+    same = arguments(shapes, batch, queries, heads, points, low=-reach, high=1 + reach)
+    torch.testing.assert_close(sampling.sample_by_bags(*same), sampling.sample_by_grid(*same))
+
+
+def test_gradients_equal_the_transcriptions():
+    value, shapes, locations, weights = arguments([(3, 4), (2, 2)], batch=1, queries=2, points=1)
+    inputs = [x.requires_grad_() for x in (value, locations, weights)]
+
+    def sample(value, locations, weights):
+        return sampling.deformable_sample(value, shapes, locations, weights)
+
+    assert torch.autograd.gradcheck(sample, inputs)
+    output = literal(value, shapes, locations, weights)
+    upstream = torch.randn_like(output)
+    ours = torch.autograd.grad(sample(*inputs), inputs, upstream)
+    torch.testing.assert_close(ours, torch.autograd.grad(output, inputs, upstream))
+
+
+@pytest.mark.parametrize("needs", [0, 2, 3, None])
+def test_bags_only_where_no_gradient_is_wanted(needs):
+    given_arguments = list(arguments(SHAPES))
+    if needs is not None:
+        given_arguments[needs].requires_grad_()
+    chosen = []
+    with (
+        patch.object(sampling, "sample_by_grid", lambda *a: chosen.append("grid") or a[0]),
+        patch.object(sampling, "sample_by_bags", lambda *a: chosen.append("bags") or a[0]),
+    ):
+        sampling.deformable_sample(*given_arguments)
+        with torch.no_grad():
+            sampling.deformable_sample(*given_arguments)
+    assert chosen == ["bags" if needs is None else "grid", "bags"]
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_half_precision_values_are_sampled_in_float32(gradient):
+    value, shapes, locations, weights = arguments(SHAPES)
+    locations, weights = locations.float(), weights.float()
+    half = value.bfloat16().requires_grad_(gradient)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = sampling.deformable_sample(half, shapes, locations, weights)
+    exact = literal(half.float(), shapes, locations, weights)
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), exact, rtol=2**-8, atol=1e-6)  # one rounding

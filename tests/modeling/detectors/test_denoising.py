@@ -1,0 +1,110 @@
+"""Denoising queries: layout, noise, isolation, batches with few or no objects."""
+
+import pytest
+import torch
+from torch import nn
+
+from projects.clockdistill.modeling.detectors.denoising import denoising_queries
+
+CLASSES, WIDTH, QUERIES = 5, 8, 4
+
+
+def targets(*counts: int) -> list[dict]:
+    return [
+        {"labels": torch.randint(CLASSES, (n,)), "boxes": torch.rand(n, 4) * 0.3 + 0.35}
+        for n in counts
+    ]
+
+
+def draw(wanted, dn_number=6, label_noise_ratio=0.0, box_noise_scale=0.0):
+    table = nn.Embedding(CLASSES, WIDTH)
+    options = (QUERIES, dn_number, label_noise_ratio, box_noise_scale)
+    return denoising_queries(wanted, table, *options), table
+
+
+@pytest.mark.parametrize(
+    ("dn_number", "counts", "groups"), [(6, (3, 1), 2), (6, (4, 1), 1), (2, (5,), 1), (9, (1, 0), 9)]
+)
+def test_groups_fill_up_to_dn_number_and_are_at_least_one(dn_number, counts, groups):
+    queries, _ = draw(targets(*counts), dn_number)
+    assert queries.num_groups == groups
+    assert queries.content.shape == (len(counts), groups * 2 * max(counts), WIDTH)
+
+
+def test_without_noise_every_half_group_holds_the_objects_in_order():
+    wanted = targets(3, 1)
+    queries, table = draw(wanted)
+    content = queries.content.view(2, 2, 2, 3, WIDTH)  # image, group, half, slot
+    anchors = queries.anchors.view(2, 2, 2, 3, 4)
+    for image, target in enumerate(wanted):
+        count = len(target["labels"])
+        expected = table(target["labels"]).expand(2, 2, -1, -1)
+        torch.testing.assert_close(content[image, :, :, :count], expected)
+        expected = target["boxes"].expand(2, 2, -1, -1)
+        torch.testing.assert_close(anchors[image, :, :, :count], expected)
+    assert not content[1, :, :, 1:].any() and (anchors[1, :, :, 1:] == 0.5).all()
+
+
+def test_matches_are_the_positive_queries():
+    wanted = targets(3, 0, 2)
+    queries, _ = draw(wanted)
+    matches = queries.matches
+    boxes = torch.cat([t["boxes"] for t in wanted])
+    torch.testing.assert_close(
+        queries.anchors[matches.image[0], matches.query[0]], boxes[matches.target[0]]
+    )
+    assert ((matches.query % 6) < 3).all()  # the first half of a group
+    assert matches.target[0].bincount().tolist() == [queries.num_groups] * 5
+
+
+def test_positive_boxes_move_less_than_negative_ones():
+    wanted = targets(50)
+    queries, _ = draw(wanted, dn_number=200, box_noise_scale=1.0)
+    anchors = queries.anchors.view(4, 2, 50, 4)
+    boxes = wanted[0]["boxes"]
+    half = boxes[:, 2:] / 2
+    for anchor, least, most in ((anchors[:, 0], 0, 1), (anchors[:, 1], 1, 2)):
+        for sign in (-1, 1):
+            moved = anchor[..., :2] + sign * anchor[..., 2:] / 2 - (boxes[:, :2] + sign * half)
+            # A negative box may turn inside out: its side is then 0 and its corners are not kept.
+            kept = (anchor[..., 2:] > 2e-3) & (anchor[..., :2] > 2e-3) & (anchor[..., :2] < 0.998)
+            clipped = (anchor[..., :2] + sign * anchor[..., 2:] / 2 - 0.5).abs() > 0.499
+            part = (moved.abs() / half)[kept & ~clipped]
+            assert len(part) > 100
+            assert part.min() >= least - 1e-2 and part.max() <= most + 1e-2
+
+
+def test_label_noise_replaces_half_of_its_ratio():
+    wanted = targets(400)
+    queries, table = draw(wanted, dn_number=4000, label_noise_ratio=0.5)
+    clean = table(wanted[0]["labels"]).expand(20, -1, -1)
+    changed = (queries.content.view(20, 400, WIDTH) != clean).any(-1).float().mean()
+    # replaced with probability 0.25 by one of 5 classes, of which 4 differ: 0.2 +- 5 sigma
+    assert abs(changed - 0.2) < 5 * (0.2 * 0.8 / 8000) ** 0.5
+
+
+def test_the_mask_isolates_groups_and_hides_them_from_matching():
+    queries, _ = draw(targets(2, 1), dn_number=4)  # 2 groups of 4
+    blocked = queries.attn_mask
+    group = torch.tensor([0] * 4 + [1] * 4)
+    assert torch.equal(blocked[:8, :8], group[:, None] != group)
+    assert blocked[8:, :8].all()  # matching sees no denoising query
+    assert not blocked[8:, 8:].any() and not blocked[:8, 8:].any()
+    assert blocked.shape == (8 + QUERIES, 8 + QUERIES)
+
+
+@pytest.mark.parametrize(("counts", "dn_number"), [((0, 0), 6), ((2, 1), 0), ((), 6)])
+def test_nothing_to_denoise(counts, dn_number):
+    assert draw(targets(*counts), dn_number)[0] is None
+
+
+def test_one_seed_gives_one_draw():
+    wanted = targets(3, 2)
+    table = nn.Embedding(CLASSES, WIDTH)
+    draws = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        draws.append(denoising_queries(wanted, table, QUERIES, 6, 0.5, 1.0))
+    assert torch.equal(draws[0].anchors, draws[1].anchors)
+    assert torch.equal(draws[0].content, draws[1].content)
+    assert not torch.equal(draws[0].anchors, draws[2].anchors)

@@ -1,0 +1,120 @@
+"""Our DINO equals detrex's: state-dict keys and shapes, activations, losses, gradients."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import instantiate
+
+from projects.clockdistill.configs.models.dino import dino
+
+from . import parity
+
+MEMORY, BOX_PX, LOSS, GRADIENT = 2e-4, 2e-2, 1e-4, 1e-3  # tolerances of ../shared/parity/README.md
+
+
+@pytest.fixture(scope="module")
+def run() -> dict[str, np.ndarray | float]:
+    """One evaluation of each image and one training step of both, by the golden's keys."""
+    detector = parity.small_dino()
+    seen, found = {}, {}
+    encoder, decoder = detector.transformer.encoder, detector.transformer.decoder
+    encoder.register_forward_hook(lambda _, __, memory: seen.update(memory=memory.detach()))
+    decoder.register_forward_hook(lambda _, __, states: seen.update(hs=states[0].detach()))
+    inputs = parity.inputs()
+
+    detector.eval()
+    for number, entry in enumerate(inputs):
+        with torch.no_grad():
+            instances = detector([{"image": entry["image"]}])[0]["instances"]
+        found[f"eval{number}.memory"] = seen["memory"][0, :: parity.TOKEN_STEP]
+        found[f"eval{number}.hs"] = seen["hs"][:, 0]
+        found[f"eval{number}.scores"] = instances.scores
+        found[f"eval{number}.boxes"] = instances.pred_boxes.tensor
+        found[f"eval{number}.classes"] = instances.pred_classes
+
+    detector.train()
+    losses = detector(inputs)
+    sum(losses.values()).backward()
+    found["train.memory"] = seen["memory"][:, :: parity.TOKEN_STEP]
+    found["train.hs"] = seen["hs"]
+    found |= {f"train.loss.{name}": loss.detach() for name, loss in losses.items()}
+    for name, parameter in detector.named_parameters():
+        if parameter.grad is not None:
+            found[f"train.gradnorm.{name}"] = parameter.grad.norm()
+    return {key: parity.thinned(key, value.numpy()) for key, value in found.items()}
+
+
+@pytest.mark.parametrize("source", parity.SOURCES)
+@pytest.mark.parametrize("depth", parity.DEPTHS)
+def test_state_dict_and_parameters_are_the_contracts(source, depth):
+    expected = parity.contract(source, depth)
+    with torch.device("meta"):
+        detector = instantiate(dino(depth, parity.NUM_CLASSES))
+    shapes = {key: list(value.shape) for key, value in detector.state_dict().items()}
+    assert shapes == expected["state_dict"]
+    assert sum(p.numel() for p in detector.parameters()) == expected["parameters"]
+
+
+@pytest.mark.parametrize("source", parity.SOURCES)
+def test_every_key_of_the_golden_is_there_and_no_other(run, source):
+    assert run.keys() == parity.golden(source).keys()
+
+
+@pytest.mark.parametrize("source", parity.SOURCES)
+@pytest.mark.parametrize("mode", ["eval0", "eval1", "train"])
+def test_activations(run, source, mode):
+    golden = parity.golden(source)
+    for key in (f"{mode}.memory", f"{mode}.hs"):
+        np.testing.assert_allclose(run[key], golden[key], rtol=0, atol=MEMORY, err_msg=key)
+
+
+@pytest.mark.parametrize("source", parity.SOURCES)
+@pytest.mark.parametrize("mode", ["eval0", "eval1"])
+def test_detections(run, source, mode):
+    golden = parity.golden(source)
+    np.testing.assert_array_equal(run[f"{mode}.classes"], golden[f"{mode}.classes"])
+    np.testing.assert_allclose(run[f"{mode}.scores"], golden[f"{mode}.scores"], rtol=0, atol=MEMORY)
+    np.testing.assert_allclose(run[f"{mode}.boxes"], golden[f"{mode}.boxes"], rtol=0, atol=BOX_PX)
+
+
+@pytest.mark.parametrize("source", parity.SOURCES)
+def test_losses(run, source):
+    expected = {k: v for k, v in parity.golden(source).items() if k.startswith("train.loss.")}
+    for key, value in expected.items():
+        np.testing.assert_allclose(run[key], value, rtol=LOSS, err_msg=key)
+
+
+@pytest.mark.parametrize("source", parity.SOURCES)
+def test_gradient_norms(run, source):
+    expected = {k: v for k, v in parity.golden(source).items() if k.startswith("train.gradnorm.")}
+    for key, value in expected.items():
+        # below a norm of 1e-3 rounding weighs more
+        tolerance = GRADIENT if value >= 1e-3 else 2 * GRADIENT
+        np.testing.assert_allclose(run[key], value, rtol=tolerance, err_msg=key)
+
+
+if parity.SHARED.is_dir():
+
+    def test_the_derived_set_is_the_shared_one():
+        derived, shared = parity.golden("derived"), parity.golden("shared")
+        assert derived.keys() == shared.keys()
+        for key in shared:
+            np.testing.assert_array_equal(derived[key], shared[key], err_msg=key)
+        for depth in parity.DEPTHS:
+            assert parity.contract("derived", depth) == parity.contract("shared", depth)
+
+    def test_weights_and_inputs_are_the_shared_ones():
+        spec = importlib.util.spec_from_file_location("shared_fill", parity.SHARED / "fill.py")
+        shared = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(shared)
+        for name, value in parity.small_dino().state_dict().items():
+            expected = shared.values(name, tuple(value.shape))
+            np.testing.assert_array_equal(
+                parity.values(name, tuple(value.shape)), expected, err_msg=name
+            )
+        for shape in parity.IMAGES:
+            assert torch.equal(parity.image(*shape), shared.image(*shape))
+        ours, theirs = parity.objects(4, 128, 320, 100), shared.boxes(4, 128, 320, 7, 100)
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

@@ -1,0 +1,42 @@
+"""The query axis: offsets, isolation and filler."""
+
+import torch
+
+from projects.clockdistill.modeling.structures import QueryGroup, QueryLayout
+
+
+def group(count, valid=None):
+    return QueryGroup("g", torch.zeros(2, count, 4), torch.full((2, count, 4), 0.5), valid)
+
+
+def test_offsets_follow_the_order_of_the_groups():
+    layout = QueryLayout(3, (group(2), group(4)))
+    assert layout.own == slice(0, 3)
+    assert layout.group_slices == [slice(3, 5), slice(5, 9)]
+    assert layout.total == 9
+
+
+def test_no_group_sees_another_and_the_own_mask_is_kept():
+    own_mask = torch.tensor([[False, True], [False, False]])
+    mask = QueryLayout(2, (group(1), group(2))).attn_mask(own_mask, torch.device("cpu"))
+    # rows and columns: own, own, a, b, b; x = blocked
+    expected = [".xxxx", "..xxx", "xx.xx", "xxx..", "xxx.."]
+    assert [["x" if cell else "." for cell in row] for row in mask.tolist()] == [
+        list(row) for row in expected
+    ]
+
+
+def test_without_filler_there_is_no_key_padding_mask():
+    assert QueryLayout(2, (group(1),)).key_padding_mask(None, batch=2) is None
+
+
+def test_filler_is_hidden_unless_a_group_has_nothing_else():
+    valid = torch.tensor([[True, False], [False, False]])
+    mask = QueryLayout(1, (group(2, valid),)).key_padding_mask(None, batch=2)
+    assert mask.tolist() == [[False, False, True], [False, False, False]]
+
+
+def test_the_own_key_padding_mask_is_kept():
+    own = torch.tensor([[True], [False]])
+    mask = QueryLayout(1, (group(2),)).key_padding_mask(own, batch=2)
+    assert mask.tolist() == [[True, False, False], [False, False, False]]

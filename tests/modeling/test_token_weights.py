@@ -1,0 +1,139 @@
+"""Token weights: eq. (2)-(5)'s masks, against a literal walk over the cells."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from projects.clockdistill.modeling.token_weights import TokenWeights
+
+
+def literal(boxes, shapes, valid_sizes, alpha, beta):
+    """One image: walks over all cells of all levels (boxes cxcywh of the unpadded image)."""
+    weights = []
+    for (height, width), (valid_h, valid_w) in zip(shapes, valid_sizes, strict=True):
+        extents = []
+        for cx, cy, w, h in boxes:
+            x0 = min(max(math.floor((cx - w / 2) * valid_w + 1e-4), 0), valid_w - 1)
+            y0 = min(max(math.floor((cy - h / 2) * valid_h + 1e-4), 0), valid_h - 1)
+            x1 = max(min(math.ceil((cx + w / 2) * valid_w - 1e-4), valid_w) - 1, x0)
+            y1 = max(min(math.ceil((cy + h / 2) * valid_h - 1e-4), valid_h) - 1, y0)
+            extents.append((x0, y0, x1, y1))
+        grid = {}
+        for p in range(height * width):
+            i, j = p // width, p % width  # eq. (2)
+            if i >= valid_h or j >= valid_w:
+                continue
+            areas = [
+                (x1 - x0 + 1) * (y1 - y0 + 1)
+                for x0, y0, x1, y1 in extents
+                if x0 <= j <= x1 and y0 <= i <= y1
+            ]
+            grid[p] = min(areas) if areas else None  # eq. (4): the smallest box
+        background = sum(area is None for area in grid.values())  # N_bg
+        for p in range(height * width):
+            if p not in grid:
+                weights.append(0.0)
+            elif grid[p] is None:
+                weights.append(beta / background)
+            else:
+                weights.append(alpha / grid[p])
+    return weights
+
+
+def inputs(shapes, valid_sizes):
+    """Tensors for one image whose levels are valid up to `valid_sizes` (H, W)."""
+    masks, ratios = [], []
+    for (height, width), (valid_h, valid_w) in zip(shapes, valid_sizes, strict=True):
+        mask = torch.ones(height, width, dtype=torch.bool)
+        mask[:valid_h, :valid_w] = False
+        masks.append(mask.flatten())
+        ratios.append([valid_w / width, valid_h / height])
+    return torch.tensor(shapes), torch.tensor([ratios]), torch.cat(masks)[None]
+
+
+def one_image(boxes):
+    return [{"boxes": torch.tensor(boxes).reshape(-1, 4), "labels": torch.zeros(len(boxes))}]
+
+
+boxes_strategy = st.lists(
+    st.tuples(*[st.floats(0.05, 0.95)] * 2, *[st.floats(0.001, 0.9)] * 2), max_size=5
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(boxes=boxes_strategy, data=st.data())
+def test_equals_the_literal_walk(boxes, data):
+    shapes = data.draw(
+        st.lists(st.tuples(st.integers(1, 7), st.integers(1, 9)), min_size=1, max_size=3)
+    )
+    valid = [
+        (data.draw(st.integers(1, height)), data.draw(st.integers(1, width)))
+        for height, width in shapes
+    ]
+    spatial_shapes, ratios, padding = inputs(shapes, valid)
+    value = TokenWeights(alpha=2.0, beta=0.5)(one_image(boxes), spatial_shapes, ratios, padding)
+    expected = torch.tensor([literal(boxes, shapes, valid, alpha=2.0, beta=0.5)])
+    torch.testing.assert_close(value, expected)
+
+
+def test_every_object_counts_alike_at_every_level():
+    # a large box left, a small one right, apart from each other at both levels
+    boxes = [(0.25, 0.5, 0.5, 1.0), (0.9, 0.5, 0.05, 0.1)]
+    shapes = [(8, 16), (4, 8)]
+    spatial_shapes, ratios, padding = inputs(shapes, shapes)
+    value = TokenWeights(alpha=1.0, beta=0.0)(one_image(boxes), spatial_shapes, ratios, padding)
+    for level, (height, width) in zip(value[0].split([128, 32]), shapes, strict=True):
+        grid = level.view(height, width)
+        assert grid[:, : width // 2].sum().item() == pytest.approx(1)
+        assert grid[:, width // 2 :].sum().item() == pytest.approx(1)
+
+
+def test_a_box_thinner_than_a_cell_keeps_one():
+    shapes = [(2, 2)]
+    value = TokenWeights(alpha=1.0, beta=0.0)(
+        one_image([(0.3, 0.8, 1e-4, 1e-4)]), *inputs(shapes, shapes)
+    )
+    assert value.tolist() == [[0, 0, 1, 0]]  # left column, lower row
+
+
+def test_the_smallest_box_wins():
+    # 4 x 4 cells; a box over everything and one over the upper left cell
+    boxes = [(0.5, 0.5, 1.0, 1.0), (0.125, 0.125, 0.25, 0.25)]
+    shapes = [(4, 4)]
+    value = TokenWeights(alpha=1.0, beta=1.0)(one_image(boxes), *inputs(shapes, shapes))
+    assert value[0, 0].item() == 1
+    torch.testing.assert_close(value[0, 1:], torch.full((15,), 1 / 16))
+
+
+def test_without_objects_the_valid_background_shares_beta():
+    spatial_shapes, ratios, padding = inputs([(4, 4), (2, 2)], [(2, 4), (1, 2)])
+    value = TokenWeights(alpha=1.0, beta=3.0)(one_image([]), spatial_shapes, ratios, padding)
+    # per level beta over the valid cells, 8 and 2; nothing on padding
+    torch.testing.assert_close(value[0, :8], torch.full((8,), 3 / 8))
+    torch.testing.assert_close(value[0, 16:18], torch.full((2,), 3 / 2))
+    assert value[padding].eq(0).all()
+
+
+def test_an_image_weighs_the_same_alone_and_in_a_batch_of_other_counts():
+    shapes = [(4, 6)]
+    spatial_shapes, ratios, padding = inputs(shapes, shapes)
+    many = one_image([(0.2, 0.2, 0.3, 0.3), (0.7, 0.6, 0.2, 0.5)])
+    few = one_image([(0.5, 0.5, 0.2, 0.2)])
+    weights = TokenWeights(alpha=1.0, beta=1.0)
+    batch = weights(
+        many + few + one_image([]),
+        spatial_shapes,
+        ratios.repeat(3, 1, 1),
+        padding.repeat(3, 1),
+    )
+    for image, targets in zip(batch, (many, few, one_image([])), strict=True):
+        alone = weights(targets, spatial_shapes, ratios, padding)
+        torch.testing.assert_close(image, alone[0])
+
+
+def test_negative_weights_are_refused():
+    with pytest.raises(ValueError, match="alpha=-1"):
+        TokenWeights(alpha=-1)

@@ -1,0 +1,55 @@
+"""A DINO small enough for tests of distillation, and batches for it."""
+
+import torch
+from detectron2.config import instantiate
+from detectron2.structures import Boxes, Instances
+from torch import nn
+
+from projects.clockdistill.configs.models.dino import mini_dino
+
+NUM_CLASSES = 3
+
+
+def tiny_dino(
+    seed: int = 0, num_classes: int = NUM_CLASSES, embed_dim: int = 16, num_layers: int = 2
+) -> nn.Module:
+    """A detector of 7 queries with random weights that no two seeds share."""
+    tree = mini_dino(num_classes, stem_channels=8, channels=(8, 12, 16, 20))
+    tree.embed_dim = embed_dim
+    tree.position_embedding.num_pos_feats = embed_dim // 2
+    tree.num_queries = 7
+    tree.dn_number = 4
+    for part in (tree.transformer.encoder, tree.transformer.decoder):
+        part.num_heads = 2
+        part.feedforward_dim = 16
+    tree.transformer.decoder.num_layers = num_layers
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        detector = instantiate(tree)
+        with torch.no_grad():  # heads start with equal boxes and classes: make them differ
+            for parameter in detector.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return detector
+
+
+def batch(counts=(2, 1), sizes=((64, 96), (48, 80)), seed: int = 0) -> list[dict]:
+    """One image a count, with so many objects, each of its own size (height, width)."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = []
+    for number, (count, (height, width)) in enumerate(zip(counts, sizes, strict=True)):
+        instances = Instances((height, width))
+        corners = torch.rand(count, 2, 2, generator=generator).sort(dim=1).values
+        boxes = corners * torch.tensor([width, height]) + torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+        instances.gt_boxes = Boxes(boxes.clamp(max=min(height, width)).reshape(-1, 4))
+        instances.gt_classes = torch.randint(NUM_CLASSES, (count,), generator=generator)
+        inputs.append(
+            {
+                "image": torch.randint(256, (3, height, width), generator=generator).byte(),
+                "instances": instances,
+                "height": height,
+                "width": width,
+                "image_id": number,
+                "file_name": f"{number}.png",
+            }
+        )
+    return inputs

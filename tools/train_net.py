@@ -1,0 +1,172 @@
+"""Train, resume or evaluate a detector, distilled or not.
+
+    python tools/train_net.py --config-file projects/clockdistill/configs/dino_r18_kitti.py
+    python tools/train_net.py --config-file ... --resume
+    python tools/train_net.py --config-file ... --eval-only train.init_checkpoint=PATH
+    torchrun --nproc-per-node 2 tools/train_net.py --config-file ... train.device=cpu
+
+Any key of the config can be overridden at the end of the line: optimizer.lr=2e-4. The keys that
+this program reads: model, optimizer, lr_multiplier, dataloader (train, test, evaluator) and train
+(configs/common/train.py says what each means).
+"""
+
+import argparse
+import functools
+import logging
+import sys
+from pathlib import Path
+
+import torch
+from detectron2.config import instantiate
+from detectron2.engine import default_argument_parser, hooks, launch
+from omegaconf import DictConfig
+from torch import nn
+
+# run as a script, only tools/ is on the path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import projects.clockdistill.data  # noqa: E402, F401  registers the datasets
+from projects.clockdistill.engine.checkpoint import (  # noqa: E402
+    DetectorCheckpointer,
+    plain_detector,
+)
+from projects.clockdistill.engine.config_checks import check_config  # noqa: E402
+from projects.clockdistill.engine.config_file import ConfigError, load_config  # noqa: E402
+from projects.clockdistill.engine.console import writers  # noqa: E402
+from projects.clockdistill.engine.data_checks import check_data, dataset_names  # noqa: E402
+from projects.clockdistill.engine.distributed import (  # noqa: E402
+    distribute,
+    torchrun_group,
+    under_torchrun,
+)
+from projects.clockdistill.engine.ema import ModelEma  # noqa: E402
+from projects.clockdistill.engine.evaluate import Evaluation  # noqa: E402
+from projects.clockdistill.engine.hooks import (  # noqa: E402
+    EmaUpdate,
+    Evaluate,
+    PeriodicCheckpoint,
+)
+from projects.clockdistill.engine.param_groups import build_optimizer  # noqa: E402
+from projects.clockdistill.engine.setup import setup_run  # noqa: E402
+from projects.clockdistill.engine.teacher import prepare_teacher  # noqa: E402
+from projects.clockdistill.engine.train_loader import build_train_loader  # noqa: E402
+from projects.clockdistill.engine.trainer import Trainer  # noqa: E402
+from projects.clockdistill.engine.weights import CheckpointError  # noqa: E402
+
+logger = logging.getLogger("projects.clockdistill.train_net")
+
+
+def evaluate(cfg: DictConfig) -> dict:
+    """Evaluate train.init_checkpoint; of a distillation config only the student is built."""
+    model = instantiate(cfg.model.get("student", cfg.model)).to(cfg.train.device)
+    if not cfg.train.init_checkpoint:
+        raise CheckpointError(
+            "--eval-only needs weights: add train.init_checkpoint="
+            f"{Path(cfg.train.output_dir) / 'model_final.pth'}"
+        )
+    checkpointer = DetectorCheckpointer(model, allow_pickle=cfg.train.allow_pickle)
+    checkpointer.load_exact(cfg.train.init_checkpoint, "train.init_checkpoint")
+    return Evaluation(cfg.dataloader, cfg.train.output_dir)(model)
+
+
+def train(cfg: DictConfig, *, resume: bool) -> None:
+    """Train up to train.max_iter, evaluating on the way and at the end."""
+    options = cfg.train
+    model = instantiate(cfg.model).to(options.device)
+    optimizer = build_optimizer(cfg.optimizer, model)
+    ema = None
+    if options.model_ema.enabled:
+        ema = ModelEma(plain_detector(model), options.model_ema.decay)
+    evaluates_ema = ema is not None and options.model_ema.use_ema_weights_for_eval_only
+    trainer = Trainer(
+        distribute(model, options.device, options.ddp),
+        functools.partial(build_train_loader, cfg.dataloader.train, options.seed),
+        optimizer,
+        amp_dtype=options.amp.dtype if options.amp.enabled else None,
+        **(options.clip_grad.params if options.clip_grad.enabled else {}),
+    )
+    checkpointer = DetectorCheckpointer(
+        model,
+        options.output_dir,
+        ema=ema,
+        evaluates_ema=evaluates_ema,
+        allow_pickle=options.allow_pickle,
+        trainer=trainer,
+    )
+    resumed = resume and checkpointer.resume()
+    if not resumed:
+        checkpointer.load_initial(options.init_checkpoint)
+        if ema is not None:
+            ema.restart()
+    start_iter = trainer.iter + 1 if resumed else 0
+    evaluation = Evaluation(cfg.dataloader, options.output_dir)
+    if hasattr(model, "teacher"):
+        prepare_teacher(
+            model,
+            cfg.model.teacher_checkpoint,
+            evaluation.loader,
+            dataset_names(cfg, "test"),
+            # a run that goes on was checked at its start
+            check_images=0 if resumed else options.teacher_check_images,
+            allow_pickle=options.allow_pickle,
+        )
+    measure = functools.partial(evaluation, model, ema if evaluates_ema else None)
+    if start_iter >= options.max_iter:
+        logger.info("train.max_iter=%d is reached already: evaluating", options.max_iter)
+        measure()
+        return
+    log_sizes(model)
+    trainer.register_hooks(
+        [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+            EmaUpdate(ema) if ema is not None else None,
+            PeriodicCheckpoint(checkpointer, **options.checkpointer),
+            Evaluate(measure, checkpointer, options.eval_period, options.best_metric),
+            *writers(options.output_dir, options.max_iter, options.log_period),
+        ]
+    )
+    trainer.train(start_iter, options.max_iter)
+
+
+def log_sizes(model: nn.Module) -> None:
+    """Log how many parameters there are and how many learn."""
+    count = sum(p.numel() for p in model.parameters())
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    logger.info("parameters: %s, of which %s learn", f"{count:,}", f"{learning:,}")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line asks for, in this process."""
+    cfg = load_config(args.config_file, args.opts)
+    check_config(cfg)
+    check_data(cfg, eval_only=args.eval_only)
+    with torchrun_group(cfg.train.device):
+        setup_run(cfg, keep_config=args.eval_only)
+        if args.eval_only:
+            evaluate(cfg)
+        else:
+            train(cfg, resume=args.resume)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line; start the processes that it asks for."""
+    args = default_argument_parser().parse_args(argv)
+    try:
+        if under_torchrun():
+            run(args)
+            return
+        if args.num_gpus > 1 and not torch.cuda.is_available():
+            raise ConfigError(
+                f"--num-gpus {args.num_gpus}, but there is no CUDA GPU: on CPUs use torchrun "
+                f"--nproc-per-node {args.num_gpus} tools/train_net.py ... train.device=cpu"
+            )
+        launch(
+            run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,)
+        )
+    except (ConfigError, CheckpointError) as error:
+        sys.exit(f"train_net: {error}")
+
+
+if __name__ == "__main__":
+    main()
