@@ -45,9 +45,7 @@ def register_fake_dataset(
             label = int(rng.integers(len(classes)))
             x, y = int(rng.integers(2, 14)) + 32 * half, int(rng.integers(2, 30))
             box = [x, y, x + 16, y + 16]
-            ImageDraw.Draw(picture).rectangle(
-                [x, y, x + 15, y + 15], fill=_COLOURS[classes[label]]
-            )
+            ImageDraw.Draw(picture).rectangle([x, y, x + 15, y + 15], fill=_COLOURS[classes[label]])
             annotations.append(
                 {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": label, "iscrowd": 0}
             )
@@ -145,7 +143,7 @@ class FakeDetector(nn.Module):
         ]
 
     def _detections(self, logits: Tensor, boxes: Tensor, height: int, width: int) -> Instances:
-        classes, rows, columns = logits.shape
+        rows, columns = logits.shape[1:]
         scores, found = logits.sigmoid().flatten().topk(min(20, logits.numel()))
         cell = found % (rows * columns)
         row, column = cell // columns, cell % columns
@@ -222,7 +220,7 @@ class OracleDetector(nn.Module):
         return outputs
 
 
-_CONFIG = '''
+_CONFIG = """
 from pathlib import Path
 
 from detectron2.config import LazyCall as L
@@ -270,7 +268,7 @@ lr_multiplier.warmup_steps = 2
 train.update(output_dir={output!r}, max_iter=8, device="cpu", eval_period=4, log_period=2)
 train["checkpointer"]["period"] = 4
 train["clip_grad"]["params"]["max_norm"] = 1.0
-'''
+"""
 
 
 def write_fake_config(root: Path, *, distill: bool = False) -> Path:

@@ -19,39 +19,40 @@ from pathlib import Path
 import torch
 from detectron2.config import instantiate
 from detectron2.engine import default_argument_parser, hooks, launch
+from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
 # run as a script, only tools/ is on the path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import projects.clockdistill.data  # noqa: E402, F401  registers the datasets
-from projects.clockdistill.engine.checkpoint import (  # noqa: E402
+import projects.clockdistill.data  # noqa: F401  registers the datasets
+from projects.clockdistill.engine.checkpoint import (
     DetectorCheckpointer,
     plain_detector,
 )
-from projects.clockdistill.engine.config_checks import check_config  # noqa: E402
-from projects.clockdistill.engine.config_file import ConfigError, load_config  # noqa: E402
-from projects.clockdistill.engine.console import writers  # noqa: E402
-from projects.clockdistill.engine.data_checks import check_data, dataset_names  # noqa: E402
-from projects.clockdistill.engine.distributed import (  # noqa: E402
+from projects.clockdistill.engine.config_checks import check_config
+from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.console import writers
+from projects.clockdistill.engine.data_checks import check_data, dataset_names
+from projects.clockdistill.engine.distributed import (
     distribute,
     torchrun_group,
     under_torchrun,
 )
-from projects.clockdistill.engine.ema import ModelEma  # noqa: E402
-from projects.clockdistill.engine.evaluate import Evaluation  # noqa: E402
-from projects.clockdistill.engine.hooks import (  # noqa: E402
+from projects.clockdistill.engine.ema import ModelEma
+from projects.clockdistill.engine.evaluate import Evaluation
+from projects.clockdistill.engine.hooks import (
     EmaUpdate,
     Evaluate,
     PeriodicCheckpoint,
 )
-from projects.clockdistill.engine.param_groups import build_optimizer  # noqa: E402
-from projects.clockdistill.engine.setup import setup_run  # noqa: E402
-from projects.clockdistill.engine.teacher import prepare_teacher  # noqa: E402
-from projects.clockdistill.engine.train_loader import build_train_loader  # noqa: E402
-from projects.clockdistill.engine.trainer import Trainer  # noqa: E402
-from projects.clockdistill.engine.weights import CheckpointError  # noqa: E402
+from projects.clockdistill.engine.param_groups import build_optimizer
+from projects.clockdistill.engine.setup import setup_run
+from projects.clockdistill.engine.teacher import check_teacher, load_teacher
+from projects.clockdistill.engine.train_loader import build_train_loader
+from projects.clockdistill.engine.trainer import Trainer
+from projects.clockdistill.engine.weights import CheckpointError
 
 logger = logging.getLogger("projects.clockdistill.train_net")
 
@@ -73,6 +74,8 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     """Train up to train.max_iter, evaluating on the way and at the end."""
     options = cfg.train
     model = instantiate(cfg.model).to(options.device)
+    if hasattr(model, "teacher"):
+        load_teacher(model.teacher, cfg.model.teacher_checkpoint, allow_pickle=options.allow_pickle)
     optimizer = build_optimizer(cfg.optimizer, model)
     ema = None
     if options.model_ema.enabled:
@@ -100,15 +103,12 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
             ema.restart()
     start_iter = trainer.iter + 1 if resumed else 0
     evaluation = Evaluation(cfg.dataloader, options.output_dir)
-    if hasattr(model, "teacher"):
-        prepare_teacher(
-            model,
-            cfg.model.teacher_checkpoint,
+    if hasattr(model, "teacher") and not resumed and comm.is_main_process():
+        check_teacher(
+            model.teacher,
             evaluation.loader,
             dataset_names(cfg, "test"),
-            # a run that goes on was checked at its start
-            check_images=0 if resumed else options.teacher_check_images,
-            allow_pickle=options.allow_pickle,
+            options.teacher_check_images,
         )
     measure = functools.partial(evaluation, model, ema if evaluates_ema else None)
     if start_iter >= options.max_iter:
@@ -123,7 +123,11 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
             EmaUpdate(ema) if ema is not None else None,
             PeriodicCheckpoint(checkpointer, **options.checkpointer),
             Evaluate(measure, checkpointer, options.eval_period, options.best_metric),
-            *writers(options.output_dir, options.max_iter, options.log_period),
+            *(
+                writers(options.output_dir, options.max_iter, options.log_period)
+                if comm.is_main_process()
+                else ()
+            ),
         ]
     )
     trainer.train(start_iter, options.max_iter)

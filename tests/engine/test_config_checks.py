@@ -33,7 +33,9 @@ def test_schema_is_that_of_the_common_config() -> None:
 
 def test_unknown_train_key_of_a_file_is_named(cfg: DictConfig) -> None:
     cfg.train.clip_grad.params.max_nrom = 0.1
-    with pytest.raises(ConfigError, match=r"train\.clip_grad\.params\.max_nrom; did you mean .*norm"):
+    with pytest.raises(
+        ConfigError, match=r"train\.clip_grad\.params\.max_nrom; did you mean .*norm"
+    ):
         check_config(cfg)
 
 

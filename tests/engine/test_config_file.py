@@ -48,6 +48,7 @@ def test_address_survives_the_override_grammar(config: str) -> None:
         ("dataloader.train.names=a", r"did you mean dataloader\.train\.dataset\.names\?"),
         ("max_iter=3", r"unknown config key max_iter; did you mean train\.max_iter\?"),
         ("train.max_iter", "write key=value"),
+        ("--resume", "--resume must stand before the first key=value"),
     ],
 )
 def test_unknown_key_ends_with_the_nearest_one(config: str, override: str, message: str) -> None:

@@ -58,7 +58,9 @@ def test_converted_weights_give_torchvisions_features(depth: int, tmp_path: Path
 
 def test_backbone_of_another_depth_is_refused(tmp_path: Path) -> None:
     torch.save(_torchvision_resnet(50).state_dict(), tmp_path / "resnet50.pth")
-    with pytest.raises(CheckpointError, match=r"backbone\.res2\.0\.conv1\.weight.*\(64, 64, 1, 1\)"):
+    with pytest.raises(
+        CheckpointError, match=r"backbone\.res2\.0\.conv1\.weight.*\(64, 64, 1, 1\)"
+    ):
         DetectorCheckpointer(_WithBackbone(18)).load_initial(str(tmp_path / "resnet50.pth"))
 
 

@@ -42,8 +42,13 @@ def test_empty_run_names_the_key() -> None:
 
 @pytest.mark.parametrize(
     ("name", "drop"),
-    [("kitti_12ep", 11 / 12), ("kitti_36ep", 30 / 36), ("coco_12ep", 11 / 12)]
-    + [("coco_36ep", 30 / 36), ("coco_50ep", 40 / 50)],
+    [
+        ("kitti_12ep", 11 / 12),
+        ("kitti_36ep", 30 / 36),
+        ("coco_12ep", 11 / 12),
+        ("coco_36ep", 30 / 36),
+        ("coco_50ep", 40 / 50),
+    ],
 )
 def test_schedules_of_the_detr_family_drop_once(name: str, drop: float) -> None:
     schedule = _schedule(name, max_iter=9000)

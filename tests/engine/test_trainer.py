@@ -29,7 +29,9 @@ class _Line(nn.Module):
 def _trainer(model: nn.Module, values: list[float], **options) -> Trainer:
     batches = [[{"x": value, "file_name": f"image_{i}.png"}] for i, value in enumerate(values)]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return Trainer(model, lambda start: itertools.islice(batches, start, None), optimizer, **options)
+    return Trainer(
+        model, lambda start: itertools.islice(batches, start, None), optimizer, **options
+    )
 
 
 def _measured(trainer: Trainer) -> dict[str, float]:

@@ -27,9 +27,7 @@ def split_by_seed(frames: Sequence[str], seed: int = SPLIT_SEED) -> dict[str, li
     return {"train": sorted(ranked[:num_train]), "val": sorted(ranked[num_train:])}
 
 
-def split_by_files(
-    frames: Sequence[str], train_file: Path, val_file: Path
-) -> dict[str, list[str]]:
+def split_by_files(frames: Sequence[str], train_file: Path, val_file: Path) -> dict[str, list[str]]:
     """Split frames as two text files say, one frame name a line (KITTI's `ImageSets` notation).
 
     Returns:

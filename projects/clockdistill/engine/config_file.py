@@ -29,6 +29,8 @@ def load_config(name: str, overrides: list[str]) -> DictConfig:
     """
     cfg = LazyConfig.load(str(find_config(name)))
     for override in overrides:
+        if override.startswith("-"):
+            raise ConfigError(f"{override} must stand before the first key=value")
         key, equals, _ = override.partition("=")
         if not equals:
             raise ConfigError(f"'{override}' is no override: write key=value")
@@ -55,8 +57,10 @@ def find_config(name: str) -> Path:
 def nearest(name: str, known: list[str]) -> str:
     """Return "; did you mean X?" for the closest known name, or nothing."""
     leaf = name.rpartition(".")[2]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    near = near or [key for key in known if key.rpartition(".")[2] == leaf][:1]
+    # the right word in the wrong place is likelier than two near words
+    elsewhere = [key for key in known if key.rpartition(".")[2] == leaf]
+    near = difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.0)
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 

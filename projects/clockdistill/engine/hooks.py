@@ -98,7 +98,7 @@ class Evaluate(HookBase):
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        if self._period > 0 and done % self._period == 0 or done == self.trainer.max_iter:
+        if (self._period > 0 and done % self._period == 0) or done == self.trainer.max_iter:
             self._run(done)
 
     def _run(self, done: int) -> None:

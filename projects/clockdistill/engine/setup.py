@@ -31,13 +31,22 @@ def setup_run(cfg: DictConfig, *, keep_config: bool) -> Path:
     if comm.is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
     comm.synchronize()
+    setup_logger.cache_clear()  # a second run in one process logs to its own folder only
     for name, short in _LOGGERS.items():
+        logging.getLogger(name).handlers.clear()
         setup_logger(str(folder), distributed_rank=rank, name=name, abbrev_name=short)
     logger.info("command: %s", " ".join(sys.argv))
-    logger.debug("environment:\n%s", collect_env_info())
+    logger.debug("environment:\n%s", _environment())
     config = folder / "config.yaml"
     if comm.is_main_process() and not (keep_config and config.is_file()):
         LazyConfig.save(cfg, str(config))
         logger.info("full config: %s", config)
     seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed + rank)
     return folder
+
+
+def _environment() -> str:
+    try:
+        return collect_env_info()
+    except ImportError as error:  # it asks the compiled ops for their compiler, if they seem there
+        return f"detectron2 could not tell: {error}"

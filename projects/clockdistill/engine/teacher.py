@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
-from detectron2.utils import comm
 from torch import nn
 
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
@@ -107,12 +106,12 @@ def check_teacher(
         None if nothing was looked at.
     """
     truth = _objects_by_image(dataset_names)
-    chosen = _images_with_objects(loader, truth, images)
-    if not chosen:
-        return None
     teacher.eval()
     with preserved_rng(), torch.no_grad():
+        chosen = _images_with_objects(loader, truth, images)
         found = [teacher([image])[0]["instances"] for image in chosen]
+    if not chosen:
+        return None
     objects = [truth[image["image_id"]] for image in chosen]
     classes = list(MetadataCatalog.get(dataset_names[0]).thing_classes)
     shifted = [
@@ -193,28 +192,3 @@ def _ap50(found: list[Any], objects: list[list[dict[str, Any]]], classes: list[s
         detections += to_coco_detections(instances, index, same)
     ground_truth = {"images": images, "annotations": annotations}
     return box_average_precision(ground_truth, detections, dict(enumerate(classes)))["AP50"]
-
-
-def prepare_teacher(
-    model: nn.Module,
-    checkpoint: str | None,
-    loader: Iterable[list[dict[str, Any]]],
-    dataset_names: list[str],
-    *,
-    check_images: int,
-    allow_pickle: bool,
-) -> None:
-    """Load the teacher of a distillation model and look at what it detects.
-
-    Args:
-        model: has a ``teacher``.
-        checkpoint: model.teacher_checkpoint.
-        loader: batches of test images.
-        dataset_names: the datasets of the loader.
-        check_images: see :func:`check_teacher`.
-        allow_pickle: see :func:`load_teacher`.
-    """
-    load_teacher(model.teacher, checkpoint, allow_pickle=allow_pickle)
-    if comm.is_main_process():
-        check_teacher(model.teacher, loader, dataset_names, check_images)
-    comm.synchronize()

@@ -5,11 +5,13 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from detectron2.config import instantiate
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
+from torch.utils.data import DataLoader
 
 
 class ResumableSampler(TrainingSampler):
@@ -55,4 +57,19 @@ def build_train_loader(
             seed = comm.shared_random_seed()
         drawn = start_iter * arguments["total_batch_size"]
         arguments["sampler"] = ResumableSampler(len(arguments["dataset"]), seed, drawn)
-    return build(**arguments)
+    loader = build(**arguments)
+    _seed_workers(loader)
+    return loader
+
+
+def _seed_workers(loader: Iterable[list[dict[str, Any]]]) -> None:
+    """Let the workers' seed follow from the process's, without drawing it from its generator.
+
+    PyTorch draws that seed when the loader is first read. The state that a resumed run has just
+    been given would be one draw further than it was.
+    """
+    while loader is not None and not isinstance(loader, DataLoader):
+        # detectron2 wraps a loader to batch by orientation, and to collate
+        loader = getattr(loader, "dataset", getattr(loader, "_dataset", None))
+    if loader is not None:
+        loader.generator = torch.Generator().manual_seed(torch.initial_seed())

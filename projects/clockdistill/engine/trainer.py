@@ -55,7 +55,7 @@ class Trainer(TrainerBase):
         """Run the steps from ``start_iter`` up to ``max_iter``."""
         self.model.train()
         if start_iter > 0:
-            # else the loader's workers would repeat the augmentations of the first steps
+            # else augmentations, and draws on other ranks, would repeat those of the first steps
             torch.manual_seed(torch.initial_seed() + start_iter)
         self._batches = iter(self._build_loader(start_iter))
         # a checkpoint holds the main process's state; other ranks go on with a fresh one
@@ -103,16 +103,18 @@ class Trainer(TrainerBase):
             shared /= comm.get_world_size()
         own, mean = torch.stack([local, shared]).cpu()
         # every process sees the mean, so that all of them stop together
-        bad = [name for name, finite in zip(names, mean.isfinite().tolist()) if not finite]
+        bad = [
+            name for name, finite in zip(names, mean.isfinite().tolist(), strict=True) if not finite
+        ]
         if self._scaler.is_enabled() and bad == ["grad_norm"]:
             bad = []  # the scaler skips such a step and lowers its scale
         if bad:
-            raise FloatingPointError(self._describe(bad, dict(zip(names, own.tolist())), batch))
-        return dict(zip(names, mean.tolist()))
+            raise FloatingPointError(
+                self._describe(bad, dict(zip(names, own.tolist(), strict=True)), batch)
+            )
+        return dict(zip(names, mean.tolist(), strict=True))
 
-    def _describe(
-        self, bad: list[str], own: dict[str, float], batch: list[dict[str, Any]]
-    ) -> str:
+    def _describe(self, bad: list[str], own: dict[str, float], batch: list[dict[str, Any]]) -> str:
         files = ", ".join(str(x.get("file_name", x.get("image_id"))) for x in batch)
         return (
             f"{', '.join(bad)} is not finite at iteration {self.iter}; the weights were not "

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from projects.clockdistill.engine import pretrained
 
-
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
 

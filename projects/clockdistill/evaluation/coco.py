@@ -72,7 +72,7 @@ class CocoEvaluator(DatasetEvaluator):
             outputs: dicts with ``instances`` on the original image: pred_boxes (xyxy pixels),
                 scores and pred_classes.
         """
-        for image, output in zip(inputs, outputs):
+        for image, output in zip(inputs, outputs, strict=True):
             self._detections += to_coco_detections(
                 output["instances"], image["image_id"], self._category_ids
             )
@@ -107,10 +107,10 @@ def to_coco_detections(
         category_ids: predicted class -> category id of the ground truth.
     """
     boxes = BoxMode.convert(instances.pred_boxes.tensor.cpu(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
-    rows = zip(boxes.tolist(), instances.scores.tolist(), instances.pred_classes.tolist())
+    scores, labels = instances.scores.tolist(), instances.pred_classes.tolist()
     return [
         {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
-        for box, score, label in rows
+        for box, score, label in zip(boxes.tolist(), scores, labels, strict=True)
     ]
 
 
@@ -186,7 +186,12 @@ def _as_ground_truth(
 ) -> dict[str, Any]:
     """Dress detections as annotations; unlike COCO's ``loadRes`` it may be none at all."""
     annotations = [
-        {**detection, "id": index, "area": detection["bbox"][2] * detection["bbox"][3], "iscrowd": 0}
+        {
+            **detection,
+            "id": index,
+            "area": detection["bbox"][2] * detection["bbox"][3],
+            "iscrowd": 0,
+        }
         for index, detection in enumerate(detections, start=1)
     ]
     return {

@@ -23,7 +23,8 @@ def draw(wanted, dn_number=6, label_noise_ratio=0.0, box_noise_scale=0.0):
 
 
 @pytest.mark.parametrize(
-    ("dn_number", "counts", "groups"), [(6, (3, 1), 2), (6, (4, 1), 1), (2, (5,), 1), (9, (1, 0), 9)]
+    ("dn_number", "counts", "groups"),
+    [(6, (3, 1), 2), (6, (4, 1), 1), (2, (5,), 1), (9, (1, 0), 9)],
 )
 def test_groups_fill_up_to_dn_number_and_are_at_least_one(dn_number, counts, groups):
     queries, _ = draw(targets(*counts), dn_number)

@@ -36,7 +36,8 @@ class Camera:
             location_xz: where that centre stands on the road.
             rotation_y: KITTI's heading, 0 along +x, -pi/2 away from the camera.
         """
-        return rotate(points_fus, rotation_y) + (location_xz[0], self.height, location_xz[1])
+        location = np.array((location_xz[0], self.height, location_xz[1]))
+        return rotate(points_fus, rotation_y) + location
 
     def ground(self, points_xz: np.ndarray) -> np.ndarray:
         """(N, 2) points of the road -> (N, 2) pixels."""

@@ -26,18 +26,17 @@ class Canvas:
         self.width, self.height = width, height
         self.cells = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING, 4), dtype=np.uint8)
         self.instance = 0
-        self._low = np.full(2, np.inf)
-        self._high = np.full(2, -np.inf)
+        self._strokes: list[np.ndarray] = []
 
     def begin(self, instance: int) -> None:
         """Start drawing an instance: forget the extent of the one before."""
         self.instance = instance
-        self._low = np.full(2, np.inf)
-        self._high = np.full(2, -np.inf)
+        self._strokes = []
 
     def extent_xyxy(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom in pixels of all strokes since `begin`, not clipped."""
-        return (*map(float, self._low), *map(float, self._high))
+        points = np.concatenate(self._strokes)
+        return (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
 
     def count_cells(self, instance: int, within_xyxy: tuple[float, float, float, float]) -> int:
         """Canvas cells that show the instance now; it must lie within that box of pixels."""
@@ -101,11 +100,13 @@ class Canvas:
         )
 
     def repaint(self, first_row: int, picture: np.ndarray) -> None:
-        """Replace rows of pixels, (rows, width, 3) uint8 from `first_row` down; no instance."""
+        """Replace rows of pixels, (rows, width, 3) uint8 from `first_row` down, by no instance."""
         size = (self.cells.shape[1], picture.shape[0] * SUPERSAMPLING)
         start = first_row * SUPERSAMPLING
-        cells = cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
-        self.cells[start : start + size[1], :, :3] = cells
+        with_instance = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
+        with_instance[:, :, 3] = 0
+        cells = cv2.resize(with_instance, size, interpolation=cv2.INTER_NEAREST)
+        self.cells[start : start + size[1]] = cells
 
     def picture(self) -> np.ndarray:
         """The finished picture, (height, width, 3) uint8 RGB."""
@@ -115,8 +116,7 @@ class Canvas:
 
     def _fixed(self, points: np.ndarray, margin: float = 0.0) -> np.ndarray:
         if self.instance:  # clutter has no extent
-            self._low = np.minimum(self._low, points.min(axis=0) - margin)
-            self._high = np.maximum(self._high, points.max(axis=0) + margin)
+            self._strokes += (points - margin, points + margin) if margin else (points,)
         # OpenCV's coordinate 0 is the middle of the first cell, ours its edge.
         limited = np.minimum(np.maximum(points, -_LIMIT), _LIMIT)
         steps = limited * (SUPERSAMPLING << _SHIFT) - (1 << _SHIFT) / 2

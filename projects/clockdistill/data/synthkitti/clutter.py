@@ -88,7 +88,11 @@ def draw_clutter(
 
 
 def draw_bench(
-    canvas: Canvas, camera: Camera, light: Light, location_xz: tuple[float, float], rotation_y: float
+    canvas: Canvas,
+    camera: Camera,
+    light: Light,
+    location_xz: tuple[float, float],
+    rotation_y: float,
 ) -> None:
     """A bench 0.45 m high under someone who sits at this place."""
     palette = {"body": (128, 92, 60), "pole": (60, 60, 62)}
@@ -114,10 +118,12 @@ def _draw_post(
     thickness = (0.22 if item.kind == "bollard" else 0.1) * scale
     canvas.stroke(np.stack((foot, top)), thickness, _lit(light, _POLE, distance))
     if item.kind == "lamp_post":
-        arm = np.stack((top, top + (1.2 * scale * rng.choice((-1, 1)), -0.2 * scale)))
+        lamp = top + np.array((1.2 * rng.choice((-1, 1)), -0.2)) * scale
+        arm = np.stack((top, lamp))
         canvas.stroke(arm, 0.1 * scale, _lit(light, _POLE, distance))
     elif item.kind == "bollard":
-        band = np.stack((middle - (0, 0.05 * scale), middle + (0, 0.05 * scale)))
+        half = np.array((0, 0.05 * scale))
+        band = np.stack((middle - half, middle + half))
         canvas.stroke(band, 0.24 * scale, _lit(light, (206, 60, 40), distance))
     elif item.kind == "sign":
         face = _lit(light, _SIGN_FACES[rng.integers(len(_SIGN_FACES))], distance)
@@ -127,7 +133,7 @@ def _draw_post(
             canvas.disc(middle, 0.65 * radius, _lit(light, (242, 242, 242), distance))
         else:
             corners = 3 if shape == 1 else 4
-            angles = np.arange(corners) * 2 * np.pi / corners + (np.pi / 2 if shape == 1 else np.pi / 4)
+            angles = (2 * np.arange(corners) + (1.5 if shape == 1 else 1.0)) * np.pi / corners
             offsets = radius * 1.2 * np.stack((np.cos(angles), -np.sin(angles)), axis=1)
             canvas.polygon(middle + offsets, face)
 

@@ -16,7 +16,7 @@ LANE_WIDTH = 3.2
 _ATTEMPTS = 6  # at a free place, then the thing is left out
 NEAREST = 2.6  # metres from the camera to the nearest point of anything: nothing crosses z = 0
 PERSON_SIZES = {  # height, width, length in metres; the figures fill them
-    "Pedestrian": (1.75, 0.6, 0.7),
+    "Pedestrian": (1.75, 0.55, 0.55),
     "Person_sitting": (1.34, 0.6, 0.8),
     "Cyclist": (1.75, 0.6, 1.75),
 }
@@ -138,11 +138,13 @@ def _passing_vehicle(rng: np.random.Generator, camera: Camera) -> Item:
     kind = ("Car", "Van", "Truck", "Tram")[rng.choice(4, p=(0.5, 0.2, 0.2, 0.1))]
     model = int(rng.integers(len(VEHICLES[kind])))
     size_hwl = _scaled(VEHICLES[kind][model].size_hwl, rng.normal(1.0, 0.05, size=3))
-    # As near as its length or height lets most of it be seen: a car 4.5 m, a tram 8 m ahead.
-    nearest = max(4.4, 1.4 * size_hwl[2] * camera.focal / (2 * camera.center_u) * rng.uniform(0.5, 0.8))
+    # So near that its length about fills the view: a car at 4.4 m, a tram at 10 m.
+    fills_view = size_hwl[2] * camera.focal / (2 * camera.center_u)
+    nearest = max(4.4, fills_view * rng.uniform(0.7, 1.1))
     rotation_y = wrap_angle(rng.choice((0.0, math.pi)) + rng.normal(0.0, 0.25))
     x = rng.normal(0.0, 0.25) * nearest
-    return Item(kind, True, model, size_hwl, (x, nearest + _half_extents(size_hwl, rotation_y)[1]), rotation_y)
+    half_z = _half_extents(size_hwl, rotation_y)[1]
+    return Item(kind, True, model, size_hwl, (x, nearest + half_z), rotation_y)
 
 
 def _pose(
@@ -218,13 +220,13 @@ def _half_extents(size_hwl: tuple[float, float, float], rotation_y: float) -> tu
 
 def _touch(a: Footprint, b: Footprint) -> bool:
     gap = 0.15
-    return (
-        a[0] < b[2] + gap and b[0] < a[2] + gap and a[1] < b[3] + gap and b[1] < a[3] + gap
-    )
+    return a[0] < b[2] + gap and b[0] < a[2] + gap and a[1] < b[3] + gap and b[1] < a[3] + gap
 
 
 def _hides(a: Footprint, b: Footprint) -> bool:
-    """Whether a may stand before b as seen from x = 0, z = 0; both upright rectangles."""
+    """Whether a covers a part of b as seen from x = 0, z = 0."""
+    if _view(a)[1] <= _view(b)[0] or _view(b)[1] <= _view(a)[0]:
+        return False
     if a[3] <= b[1]:
         return True
     if b[3] <= a[1]:
@@ -232,6 +234,12 @@ def _hides(a: Footprint, b: Footprint) -> bool:
     if a[2] <= b[0]:  # a plane x = c between them: the camera's side is in front
         return a[2] + b[0] > 0
     return a[0] + b[2] < 0
+
+
+def _view(footprint: Footprint) -> tuple[float, float]:
+    """The x / z between which it is seen."""
+    x_from, z_from, x_to, z_to = footprint
+    return min(x_from / z_from, x_from / z_to), max(x_to / z_from, x_to / z_to)
 
 
 def _far_to_near(footprints: list[Footprint]) -> list[int]:

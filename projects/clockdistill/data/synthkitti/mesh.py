@@ -1,5 +1,6 @@
-"""Solid objects of flat faces, built once in unit size, drawn by projection and back-face culling."""
+"""Solids of flat faces, built once in unit size, drawn by projection and back-face culling."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -111,14 +112,14 @@ class MeshBuilder:
         angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
         rim = np.stack((np.cos(angles) * radius[0], np.sin(angles) * radius[1]), axis=1)
         for forward in forwards:
-            disc = rim + (forward, radius[1])
+            disc = rim + np.array((forward, radius[1]))
             if under:
                 for half in (0.42, -0.42):
                     polygon = [(f, u, half) for f, u in disc]
                     self.face(polygon, (0, 0, np.sign(half)), "tyre", always=True)
             else:
                 self.on_sides([tuple(p) for p in disc], "tyre")
-                hub = rim * 0.55 + (forward, radius[1])
+                hub = rim * 0.55 + np.array((forward, radius[1]))
                 self.on_sides([tuple(p) for p in hub], "hub")
 
     def box(self, low: Sequence[float], high: Sequence[float], material: str) -> None:
@@ -134,7 +135,7 @@ class MeshBuilder:
         counts = np.cumsum([0, *map(len, self._polygons)])
         return Mesh(
             vertices=np.concatenate(self._polygons),
-            faces=tuple(np.arange(a, b) for a, b in zip(counts, counts[1:], strict=False)),
+            faces=tuple(np.arange(a, b) for a, b in itertools.pairwise(counts)),
             normals=np.stack(self._normals),
             middles=np.stack([polygon.mean(axis=0) for polygon in self._polygons]),
             materials=tuple(self._materials),

@@ -106,7 +106,8 @@ class Figure:
 
     def _lit(self, colour: Sequence[float]) -> tuple[float, float, float]:
         colours = np.asarray(colour, dtype=np.float64)[None]
-        return tuple(self._light.shade(colours, self._towards_camera, self._location[1])[0].tolist())
+        shaded = self._light.shade(colours, self._towards_camera, self._location[1])
+        return tuple(shaded[0].tolist())
 
 
 def draw_pedestrian(figure: Figure, look: Look) -> None:
@@ -128,7 +129,7 @@ def draw_sitting(figure: Figure, look: Look) -> None:
         leg = [(-0.18, 0.52, side), (0.26, 0.54, side), (0.3, 0.08, side)]
         figure.limb(leg, 0.16, look.trousers)
         figure.limb([(0.3, 0.05, side), (0.42, 0.04, side)], 0.08, METAL)
-    _upper_body(figure, look, hip=(-0.2, 0.52), shoulder=(-0.18, 0.98), swing=0.0, hands=(0.14, 0.6))
+    _upper_body(figure, look, hip=(-0.2, 0.52), shoulder=(-0.18, 0.98), hands=(0.14, 0.6))
 
 
 def draw_cyclist(figure: Figure, look: Look) -> None:
@@ -137,7 +138,8 @@ def draw_cyclist(figure: Figure, look: Look) -> None:
         figure.ring((forward, 0.33, 0.0), 0.3, 0.055, METAL)
     frame = (0.5 * look.coat[1], 0.5 * look.coat[2], 0.5 * look.coat[0])
     crank, saddle, head = (-0.06, 0.3, 0.0), (-0.2, 0.88, 0.0), (0.4, 0.82, 0.0)
-    figure.limb([(-0.53, 0.33, 0.0), crank, head, (-0.15, 0.72, 0.0), (-0.53, 0.33, 0.0)], 0.05, frame)
+    rear_hub, seat_tube = (-0.53, 0.33, 0.0), (-0.15, 0.72, 0.0)
+    figure.limb([rear_hub, crank, head, seat_tube, rear_hub], 0.05, frame)
     figure.limb([(0.53, 0.33, 0.0), head, (0.38, 1.0, 0.0)], 0.05, frame)
     figure.limb([crank, saddle], 0.05, frame)
     figure.limb([(0.38, 1.0, -0.26), (0.38, 1.0, 0.26)], 0.05, METAL)
@@ -148,7 +150,12 @@ def draw_cyclist(figure: Figure, look: Look) -> None:
         leg = [(-0.2, 0.92, 0.09 * sign), knee, (pedal_forward, pedal_up, 0.11 * sign)]
         figure.limb(leg, 0.14, look.trousers)
     _upper_body(
-        figure, look, hip=(-0.2, 0.94), shoulder=(0.1, 1.38), swing=0.0, hands=(0.38, 1.02), lean=0.1
+        figure,
+        look,
+        hip=(-0.2, 0.94),
+        shoulder=(0.1, 1.38),
+        hands=(0.38, 1.02),
+        lean=0.1,
     )
 
 
@@ -157,11 +164,14 @@ def _upper_body(
     look: Look,
     hip: tuple[float, float],
     shoulder: tuple[float, float],
-    swing: float,
+    swing: float = 0.0,
     hands: tuple[float, float] | None = None,
     lean: float = 0.0,
 ) -> None:
-    """Trunk, arms and head; hip, shoulder and hands are (forward, up) in metres."""
+    """Trunk, arms and head; hip, shoulder and hands are (forward, up) in metres.
+
+    Without `hands` the arms hang down and swing against the legs.
+    """
     for sign in figure.far_to_near:
         side = 0.1 * sign
         trunk = [(hip[0], hip[1] + 0.06, 0.8 * side), (shoulder[0], shoulder[1] - 0.09, side)]

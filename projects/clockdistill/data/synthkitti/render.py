@@ -1,5 +1,6 @@
 """One frame: a scene drawn from (seed, index), and what KITTI's labels say of it."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -93,15 +94,17 @@ def _draw_object(
         figure = Figure(canvas, camera, light, scale, place, heading)
         _PEOPLE[item.kind](figure, sample_look(rng))
     else:
-        mesh, palette = VEHICLES[item.kind][item.model].mesh, sample_palette(rng, item.kind)
-        draw_mesh(canvas, camera, light, mesh, palette, size, place, heading)
+        palette = sample_palette(rng, item.kind)
+        parts = VEHICLES[item.kind][item.model].parts
+        # Far to near: the rear first if the vehicle heads towards the camera.
+        heads_away = place[0] * math.cos(heading) - place[1] * math.sin(heading) > 0
+        for part in reversed(parts) if heads_away else parts:
+            draw_mesh(canvas, camera, light, part, palette, size, place, heading)
     extent = canvas.extent_xyxy()
     return _Drawn(item, instance, extent, canvas.count_cells(instance, extent))
 
 
-def _label(
-    canvas: Canvas, camera: Camera, style: SceneStyle, drawn: _Drawn
-) -> KittiObject | None:
+def _label(canvas: Canvas, camera: Camera, style: SceneStyle, drawn: _Drawn) -> KittiObject | None:
     """The object's label; DontCare if too small, hidden or cut off; None if not to be seen.
 
     The box is the drawn extent clipped to the image, not shrunk by occlusion. Truncation is the

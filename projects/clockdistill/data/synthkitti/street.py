@@ -106,9 +106,7 @@ def _across(row_colours: np.ndarray, width: int) -> np.ndarray:
     return np.tile(row_colours.astype(np.float32), width).reshape(len(row_colours), width, 3)
 
 
-def _shadow_mask(
-    canvas: Canvas, camera: Camera, light: Light, items: list[Item]
-) -> np.ndarray:
+def _shadow_mask(canvas: Canvas, camera: Camera, light: Light, items: list[Item]) -> np.ndarray:
     mask = np.zeros((canvas.height, canvas.width), dtype=np.uint8)
     x_per_up, z_per_up = light.toward_sun[[0, 2]] / light.toward_sun[1]
     for item in items:
@@ -156,7 +154,12 @@ def _draw_house(
     # The gable towards the camera, then the front along the street.
     faces = np.array(
         [
-            [(x, 0.0, z_from), (x, height, z_from), (x + 9 * side, height, z_from), (x + 9 * side, 0.0, z_from)],
+            [
+                (x, 0.0, z_from),
+                (x, height, z_from),
+                (x + 9 * side, height, z_from),
+                (x + 9 * side, 0.0, z_from),
+            ],
             [(x, 0.0, z_from), (x, height, z_from), (x, height, z + depth), (x, 0.0, z + depth)],
         ]
     )
@@ -172,9 +175,7 @@ def _draw_house(
     low, start = np.meshgrid(ups, zs, indexing="ij")
     low, start = low.ravel(), start.ravel()
     corners = [(low, start), (low + 1.4, start), (low + 1.4, start + 1.1), (low, start + 1.1)]
-    panes = np.stack(
-        [np.stack((np.full_like(u, x), u, zz), axis=1) for u, zz in corners], axis=1
-    )
+    panes = np.stack([np.stack((np.full_like(u, x), u, zz), axis=1) for u, zz in corners], axis=1)
     glass = light.shade(np.array([[70.0, 82.0, 94.0]]), normals[1:], z + depth / 2)[0]
     points = _project_up(camera, panes.reshape(-1, 3)).reshape(-1, 4, 2)
     canvas.polygons(points, tuple(glass.tolist()))

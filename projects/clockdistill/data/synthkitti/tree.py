@@ -117,10 +117,12 @@ def _draw_and_move(root: Path, stamp: Stamp, style: SceneStyle) -> None:
     start = time.perf_counter()
     write_tree(unfinished, stamp, style)
     os.sync()  # once for all files: a power cut after the renaming must not leave empty ones
+    old = unfinished.with_name(f"{unfinished.name}-old")
     if root.exists():
         _logger.warning("%s was drawn by another version or style: replaced", root)
-        shutil.rmtree(root)
+        root.rename(old)
     unfinished.rename(root)
+    shutil.rmtree(old, ignore_errors=True)
     seconds = time.perf_counter() - start
     _logger.info("Drew synthkitti in %.1f s (%.0f images/s)", seconds, stamp.frames / seconds)
 

@@ -12,11 +12,11 @@ from .mesh import Mesh, MeshBuilder, Point
 class VehicleModel:
     """
     Attributes:
-        mesh: unit shape.
+        parts: unit shapes from rear to front, each before the next as seen from behind.
         size_hwl: usual height, width, length in metres.
     """
 
-    mesh: Mesh
+    parts: tuple[Mesh, ...]
     size_hwl: tuple[float, float, float]
 
 
@@ -68,7 +68,15 @@ def _car(cabin: Sequence[Point], height: float, length: float) -> VehicleModel:
     builder.box((-0.46, 0.13, -0.47), (0.46, 0.3, 0.47), "trim")
     waist = cabin[0][1]
     builder.prism(
-        [(-0.49, 0.17), (-0.5, 0.5), (-0.48, waist), (0.2, waist), (0.45, 0.54), (0.5, 0.4), (0.49, 0.17)],
+        [
+            (-0.49, 0.17),
+            (-0.5, 0.5),
+            (-0.48, waist),
+            (0.2, waist),
+            (0.45, 0.54),
+            (0.5, 0.4),
+            (0.49, 0.17),
+        ],
         "paint",
     )
     base, top = 0.47, 0.37
@@ -83,14 +91,21 @@ def _car(cabin: Sequence[Point], height: float, length: float) -> VehicleModel:
     low_up, high_up = waist + 0.04, cabin[1][1] - 0.06
     share_low = 0.04 / (cabin[1][1] - waist)
     share_high = 1 - 0.06 / (cabin[1][1] - waist)
-    halves = [base + (top - base) * share for share in (share_low, share_low, share_high, share_high)]
+    halves = [
+        base + (top - base) * share for share in (share_low, share_low, share_high, share_high)
+    ]
     rear = [_between(rear_base, rear_roof, s)[0] + 0.03 for s in (share_low, share_high)]
     front = [_between(front_base, front_roof, s)[0] - 0.03 for s in (share_low, share_high)]
     for start_low, end_low, end_high, start_high in (
         (rear[0], pillar - 0.012, pillar - 0.012, rear[1]),
         (pillar + 0.012, front[0], front[1], pillar + 0.012),
     ):
-        corners = [(start_low, low_up), (end_low, low_up), (end_high, high_up), (start_high, high_up)]
+        corners = [
+            (start_low, low_up),
+            (end_low, low_up),
+            (end_high, high_up),
+            (start_high, high_up),
+        ]
         builder.on_sides(corners, "glass", halves)
     builder.on_sides([(-0.5, 0.2), (0.49, 0.2), (0.49, 0.25), (-0.5, 0.25)], "trim")
     builder.wheels((-0.31, 0.31), (0.075, 0.21), under=False)
@@ -100,7 +115,7 @@ def _car(cabin: Sequence[Point], height: float, length: float) -> VehicleModel:
     builder.on_end((-0.48, 0.48), (-0.49, 0.17), (-0.495, 0.27), "trim")
     builder.on_end((-0.14, 0.14), (-0.5, 0.36), (-0.5, 0.46), "plate")
     builder.on_end((0.29, 0.49), (-0.5, 0.42), (-0.485, 0.57), "tail", mirrored=True)
-    return VehicleModel(builder.build(), (height, 1.72, length))
+    return VehicleModel((builder.build(),), (height, 1.72, length))
 
 
 def _van(windows: bool, height: float, length: float) -> VehicleModel:
@@ -108,7 +123,15 @@ def _van(windows: bool, height: float, length: float) -> VehicleModel:
     builder.wheels((-0.3, 0.33), (0.068, 0.16), under=True)
     builder.box((-0.47, 0.1, -0.46), (0.46, 0.24, 0.46), "trim")
     builder.prism(
-        [(-0.495, 0.12), (-0.5, 0.9), (-0.47, 1.0), (0.24, 1.0), (0.42, 0.58), (0.5, 0.4), (0.495, 0.12)],
+        [
+            (-0.495, 0.12),
+            (-0.5, 0.9),
+            (-0.47, 1.0),
+            (0.24, 1.0),
+            (0.42, 0.58),
+            (0.5, 0.4),
+            (0.495, 0.12),
+        ],
         "paint",
         half_width=0.5,
         half_width_top=0.45,
@@ -120,8 +143,9 @@ def _van(windows: bool, height: float, length: float) -> VehicleModel:
             corners = [(start, 0.6), (end, 0.6), (end, 0.88), (start, 0.88)]
             builder.on_sides(corners, "glass", 0.475)
     else:
-        builder.on_sides([(-0.18, 0.14), (-0.165, 0.14), (-0.165, 0.93), (-0.18, 0.93)], "seam", 0.48)
-        builder.on_sides([(0.135, 0.14), (0.15, 0.14), (0.15, 0.93), (0.135, 0.93)], "seam", 0.48)
+        for start, end in ((-0.18, -0.165), (0.135, 0.15)):
+            seam = [(start, 0.14), (end, 0.14), (end, 0.93), (start, 0.93)]
+            builder.on_sides(seam, "seam", 0.48)
     builder.on_sides([(-0.49, 0.3), (0.49, 0.3), (0.49, 0.34), (-0.49, 0.34)], "trim", 0.495)
     builder.wheels((-0.3, 0.33), (0.068, 0.16), under=False)
     builder.on_end((-0.3, 0.3), (0.498, 0.24), (0.5, 0.36), "trim")
@@ -132,27 +156,15 @@ def _van(windows: bool, height: float, length: float) -> VehicleModel:
     builder.on_end((0.06, 0.38), (-0.5, 0.6), (-0.498, 0.86), "windscreen", mirrored=True)
     builder.on_end((0.42, 0.49), (-0.496, 0.26), (-0.5, 0.52), "tail", mirrored=True)
     builder.on_end((-0.14, 0.14), (-0.498, 0.3), (-0.498, 0.37), "plate")
-    return VehicleModel(builder.build(), (height, 1.95, length))
+    return VehicleModel((builder.build(),), (height, 1.95, length))
 
 
 def _truck(height: float, length: float) -> VehicleModel:
-    axles = (-0.36, -0.22, 0.38)
+    wheel = (0.065, 0.15)
     builder = MeshBuilder()
-    builder.wheels(axles, (0.065, 0.15), under=True)
-    builder.box((-0.48, 0.14, -0.36), (0.46, 0.27, 0.36), "trim")
-    cab = [(0.27, 0.14), (0.27, 0.8), (0.46, 0.8), (0.49, 0.48), (0.5, 0.14)]
-    cargo_first = ((-0.5, 0.25, -0.5), (0.24, 1.0, 0.5))
-
-    def add_cab() -> None:
-        builder.prism(cab, "paint", half_width=0.48)
-        builder.on_sides([(0.33, 0.5), (0.475, 0.5), (0.455, 0.73), (0.33, 0.73)], "glass", 0.48)
-        builder.on_end((-0.43, 0.43), (0.488, 0.5), (0.463, 0.76), "windscreen")
-        builder.on_end((-0.3, 0.3), (0.497, 0.25), (0.492, 0.43), "trim")
-        builder.on_end((0.3, 0.44), (0.499, 0.18), (0.497, 0.26), "lamp", mirrored=True)
-        builder.on_end((-0.13, 0.13), (0.499, 0.16), (0.499, 0.21), "plate")
-
-    add_cab()
-    builder.box(*cargo_first, "second")
+    builder.wheels((-0.36, -0.22), wheel, under=True)
+    builder.box((-0.48, 0.14, -0.36), (0.27, 0.27, 0.36), "trim")
+    builder.box((-0.5, 0.25, -0.5), (0.24, 1.0, 0.5), "second")
     builder.on_sides([(-0.5, 0.25), (0.24, 0.25), (0.24, 0.29), (-0.5, 0.29)], "seam")
     builder.on_sides([(-0.36, 0.5), (0.1, 0.5), (0.1, 0.72), (-0.36, 0.72)], "paint")
     builder.on_end((-0.015, 0.015), (-0.5, 0.27), (-0.5, 0.98), "seam")
@@ -160,8 +172,20 @@ def _truck(height: float, length: float) -> VehicleModel:
     builder.on_end((-0.5, 0.5), (-0.5, 0.19), (-0.5, 0.25), "trim")
     builder.on_end((0.32, 0.48), (-0.5, 0.19), (-0.5, 0.245), "tail", mirrored=True)
     builder.on_end((-0.12, 0.12), (-0.5, 0.19), (-0.5, 0.24), "plate")
-    builder.wheels(axles, (0.065, 0.15), under=False)
-    return VehicleModel(builder.build(), (height, 2.45, length))
+    builder.wheels((-0.36, -0.22), wheel, under=False)
+    cargo = builder.build()
+
+    builder = MeshBuilder()
+    builder.wheels((0.38,), wheel, under=True)
+    cab = [(0.27, 0.14), (0.27, 0.8), (0.46, 0.8), (0.49, 0.48), (0.5, 0.14)]
+    builder.prism(cab, "paint", half_width=0.48)
+    builder.on_sides([(0.33, 0.5), (0.475, 0.5), (0.455, 0.73), (0.33, 0.73)], "glass", 0.48)
+    builder.on_end((-0.43, 0.43), (0.488, 0.5), (0.463, 0.76), "windscreen")
+    builder.on_end((-0.3, 0.3), (0.497, 0.25), (0.492, 0.43), "trim")
+    builder.on_end((0.3, 0.44), (0.499, 0.18), (0.497, 0.26), "lamp", mirrored=True)
+    builder.on_end((-0.13, 0.13), (0.499, 0.16), (0.499, 0.21), "plate")
+    builder.wheels((0.38,), wheel, under=False)
+    return VehicleModel((cargo, builder.build()), (height, 2.45, length))
 
 
 def _tram(length: float) -> VehicleModel:
@@ -183,7 +207,12 @@ def _tram(length: float) -> VehicleModel:
     for start in (-0.28, 0.16):
         door = [(start, 0.08), (start + 0.09, 0.08), (start + 0.09, 0.78), (start, 0.78)]
         builder.on_sides(door, "trim", 0.487)
-        pane = [(start + 0.01, 0.2), (start + 0.08, 0.2), (start + 0.08, 0.74), (start + 0.01, 0.74)]
+        pane = [
+            (start + 0.01, 0.2),
+            (start + 0.08, 0.2),
+            (start + 0.08, 0.74),
+            (start + 0.01, 0.74),
+        ]
         builder.on_sides(pane, "windscreen", 0.487)
     for end in (1, -1):
         builder.on_end((-0.5, 0.5), (end * 0.49, 0.05), (end * 0.5, 0.38), "paint")
@@ -194,9 +223,14 @@ def _tram(length: float) -> VehicleModel:
         builder.on_end((-0.3, 0.3), (end * 0.49, 0.05), (end * 0.492, 0.12), "trim")
     # Current collector: two thin bars above the roof box, up to the full height.
     for forward in (-0.06, 0.06):
-        bar = [(0.0, 0.97, -0.2), (0.004, 0.97, -0.2), (forward + 0.004, 1.0, 0.2), (forward, 1.0, 0.2)]
+        bar = [
+            (0.0, 0.97, -0.2),
+            (0.004, 0.97, -0.2),
+            (forward + 0.004, 1.0, 0.2),
+            (forward, 1.0, 0.2),
+        ]
         builder.face(bar, (0, 0, 1), "trim", always=True)
-    return VehicleModel(builder.build(), (3.5, 2.45, length))
+    return VehicleModel((builder.build(),), (3.5, 2.45, length))
 
 
 # Cabins: rear base, rear roof, front roof, front base in shares of length and height.

@@ -77,8 +77,18 @@ class SetCriterion(nn.Module):
         Raises:
             FloatingPointError: if a prediction is not finite, see `HungarianMatcher`.
         """
-        groups = [decoder] if encoder is None else [decoder, encoder]
         num_boxes = self.count_boxes(targets, decoder.logits.device)
+        return self.matched_losses(decoder, targets, encoder, num_boxes)
+
+    def matched_losses(
+        self,
+        decoder: Predictions,
+        targets: Sequence[Target],
+        encoder: Predictions | None,
+        num_boxes: Tensor,
+    ) -> dict[str, Tensor]:
+        """Weighted losses of the queries that the matcher assigns; arguments as in `forward`."""
+        groups = [decoder] if encoder is None else [decoder, encoder]
         losses = {}
         for group, matches in zip(groups, self.matcher(groups, targets), strict=True):
             suffixes = _stages("", decoder) if group is decoder else ["_enc"]
@@ -87,7 +97,10 @@ class SetCriterion(nn.Module):
         return losses
 
     def count_boxes(self, targets: Sequence[Target], device: torch.device) -> Tensor:
-        """Objects per process, averaged over the processes, at least 1: scalar on the device."""
+        """Objects per process, averaged over the processes, at least 1: scalar on the device.
+
+        A collective operation: every rank calls it once a step, with objects or without.
+        """
         count = torch.tensor(float(sum(len(t["labels"]) for t in targets)), device=device)
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(count)
@@ -166,12 +179,13 @@ class DINOCriterion(SetCriterion):
             denoised: the denoising queries of the same stages as `decoder`.
             denoising: what was asked; None gives losses of 0 under the same names.
         """
-        losses = super().forward(decoder, targets, encoder)
+        num_boxes = self.count_boxes(targets, decoder.logits.device)
+        losses = self.matched_losses(decoder, targets, encoder, num_boxes)
         suffixes = _stages("_dn", decoder)
         if denoising is None:
             zero = decoder.logits.new_zeros(len(suffixes))
             return losses | self.weighted(dict.fromkeys(LOSSES, zero), suffixes)
-        num_boxes = self.count_boxes(targets, decoder.logits.device) * denoising.num_groups
+        num_boxes = num_boxes * denoising.num_groups
         stage_losses = self.stage_losses(denoised, denoising.matches, targets, num_boxes)
         return losses | self.weighted(stage_losses, suffixes)
 

@@ -26,8 +26,14 @@ class DINO(Detector):
 
     Source: DINO (arXiv:2203.03605); numbers and state-dict keys equal detrex's DINO.
 
-    Padding never matters from the neck's output on, in train and eval mode: masks are made from
-    the images' own sizes, padded tokens are neither attended to nor chosen as proposals.
+    Whatever stands in padded cells from the neck's output on never matters, in train and eval
+    mode: masks are made from the images' own sizes, padded tokens are neither attended to nor
+    chosen as proposals. How much padding there is does matter a little, by the architecture: in
+    the backbone it is not zero behind the first normalisation, the neck's GroupNorm counts it, and
+    the decoder's position queries are in units of the padded level. Measured with `mini_dino`
+    after 2,000 steps on 320 x 96 scenes, 197 detections above 0.3, between an image alone and
+    beside one that is 10% wider, 25% wider, and twice as high and wide: boxes move by 0.8, 2.2 and
+    3.0 px on average (95th percentile 1.8, 6.0 and 6.9), scores by 0.02, 0.06 and 0.12.
 
     Args:
         backbone: images (B, 3, H, W) to a dict of features.

@@ -29,7 +29,7 @@ def test_heads_start_in_their_own_directions(attention):
 
 
 def test_offsets_count_in_cells_around_a_point(attention):
-    query, value, reference, _ = inputs()
+    query, _, reference, _ = inputs()
     # Head 0, first point: one cell to the right, which is 1/6 and 1/3 of the levels' widths.
     locations = attention._locations(
         attention.sampling_offsets(query).view(2, 5, 4, 2, 3, 2), reference, SHAPES
@@ -40,7 +40,7 @@ def test_offsets_count_in_cells_around_a_point(attention):
 
 
 def test_offsets_count_in_parts_of_a_box(attention):
-    query, value, reference, _ = inputs(reference_dim=4)
+    query, _, reference, _ = inputs(reference_dim=4)
     locations = attention._locations(
         attention.sampling_offsets(query).view(2, 5, 4, 2, 3, 2), reference, SHAPES
     )

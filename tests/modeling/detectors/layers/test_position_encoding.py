@@ -41,7 +41,9 @@ def test_normalised_positions_are_cell_centres():
 
 
 def test_without_normalising_positions_count_from_one():
-    rows = PositionEmbeddingSine(num_pos_feats=2)(torch.zeros(1, 3, 1, dtype=torch.bool))[0, 0, :, 0]
+    rows = PositionEmbeddingSine(num_pos_feats=2)(torch.zeros(1, 3, 1, dtype=torch.bool))[
+        0, 0, :, 0
+    ]
     torch.testing.assert_close(rows, torch.tensor([1.0, 2.0, 3.0]).sin())
 
 

@@ -1,0 +1,77 @@
+"""Check a KITTI tree, print what it holds, and write it as COCO JSON if asked.
+
+python datasets/prepare_kitti.py [ROOT] [--decode] [--coco-json OUT.json [--split train]]
+
+Ends with 1 if anything is wrong with the tree.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from projects.clockdistill.data.coco_export import write_coco_json
+from projects.clockdistill.data.kitti import frame_to_dict, load_kitti
+from projects.clockdistill.data.kitti_check import check_tree, image_table, type_table
+from projects.clockdistill.data.kitti_presets import PRESETS
+from projects.clockdistill.data.kitti_tree import IMAGE_FOLDER
+from projects.clockdistill.data.root import datasets_root
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "root",
+        nargs="?",
+        type=Path,
+        default=datasets_root() / "kitti",
+        help="folder that holds training/image_2 and training/label_2 (default: %(default)s)",
+    )
+    parser.add_argument("--decode", action="store_true", help="decode every image: slow, thorough")
+    parser.add_argument("--preset", choices=PRESETS, default="kitti7", help="classes of the JSON")
+    parser.add_argument("--coco-json", type=Path, metavar="OUT", help="write COCO JSON here")
+    parser.add_argument(
+        "--split",
+        choices=("all", "train", "val"),
+        default="all",
+        help="frames of the JSON: all, or a part of the seeded 8:2 split",
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run; the return value is the exit code."""
+    arguments = parse_arguments()
+    root = arguments.root.absolute()
+    try:
+        report = check_tree(root, decode=arguments.decode)
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{len(report.frames)} frames in {root}\n")
+    print(image_table(report.frames), end="\n\n")
+    print(type_table(report.frames), end="\n\n")
+    for problem in report.problems:
+        print(problem, file=sys.stderr)
+    if report.problems:
+        print(f"{len(report.problems)} problems", file=sys.stderr)
+    else:
+        print("no problems")
+    if arguments.coco_json:
+        if report.problems:
+            print(f"{arguments.coco_json} not written: mend the tree first", file=sys.stderr)
+            return 1
+        preset = PRESETS[arguments.preset]
+        if arguments.split == "all":
+            dicts = [frame_to_dict(frame, preset) for frame in report.frames]
+        else:
+            dicts = load_kitti(preset, arguments.split, root)
+        write_coco_json(arguments.coco_json, dicts, preset.classes, root / IMAGE_FOLDER)
+        print(f"wrote {len(dicts)} images to {arguments.coco_json}")
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

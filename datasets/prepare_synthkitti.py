@@ -1,0 +1,52 @@
+"""Draw synthkitti: driving scenes in KITTI's tree and label format. Drawn, not KITTI.
+
+python datasets/prepare_synthkitti.py [--frames N] [--seed S] [--out DIR] [--preview FILE.png]
+
+With --preview only a grid of the first frames is drawn, with their boxes.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from PIL import Image
+
+from projects.clockdistill.data.root import datasets_root
+from projects.clockdistill.data.synthkitti.preview import preview_grid
+from projects.clockdistill.data.synthkitti.render import draw_frame
+from projects.clockdistill.data.synthkitti.style import SceneStyle
+from projects.clockdistill.data.synthkitti.tree import DEFAULT_FRAMES, DEFAULT_SEED, ensure_tree
+
+_PREVIEW_FRAMES = 24
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--frames", type=int, help=f"default: {DEFAULT_FRAMES}, preview: 24")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="default: %(default)s")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=datasets_root() / "synthkitti",
+        help="root of the tree (default: %(default)s)",
+    )
+    parser.add_argument("--preview", type=Path, metavar="FILE.png", help="a grid instead of a tree")
+    arguments = parser.parse_args()
+    if arguments.frames is not None and arguments.frames < 1:
+        parser.error(f"--frames {arguments.frames}: at least 1")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if arguments.preview:
+        count = arguments.frames or _PREVIEW_FRAMES
+        frames = [draw_frame(arguments.seed, index, SceneStyle()) for index in range(count)]
+        Image.fromarray(preview_grid(frames)).save(arguments.preview)
+        print(f"drew {count} frames into {arguments.preview}")
+        return
+    root = ensure_tree(arguments.out, arguments.frames or DEFAULT_FRAMES, arguments.seed)
+    print(f"{root} is complete")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""A whole KITTI tree looked over: every problem, and what it holds."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tabulate import tabulate
+
+from .kitti_labels import OFFICIAL_TYPES
+from .kitti_tree import KittiFrame, list_tree, missing_partners, read_frame
+
+_SMALL, _LARGE = 32**2, 96**2  # COCO's area limits, square pixels
+
+
+@dataclass(frozen=True)
+class TreeReport:
+    """
+    Attributes:
+        frames: all frames whose image header and label file could be read.
+        problems: one message each, with path and mend.
+    """
+
+    frames: tuple[KittiFrame, ...]
+    problems: tuple[str, ...]
+
+
+def check_tree(root: Path, decode: bool = False) -> TreeReport:
+    """Check a KITTI tree from end to end.
+
+    Args:
+        root: folder that holds `training/`.
+        decode: whether to decode every image. Without, a PNG's checksums are verified, which
+            finds cut-off files, but of a JPEG only the header is read.
+
+    Raises:
+        FileNotFoundError: if the image or label folder is missing.
+    """
+    listing = list_tree(root)
+    problems = [
+        f"{path}: not a file of this folder. Mend: move it away." for path in listing.strangers
+    ]
+    problems += missing_partners(listing)
+    if not listing.images:
+        problems.append(f"{root}: no image at all")
+    frames = []
+    for index, (name, image_path) in enumerate(sorted(listing.images.items())):
+        if name not in listing.labels:
+            continue
+        frame, frame_problems = read_frame(name, index, image_path, listing.labels[name])
+        problems += frame_problems
+        if frame:
+            frames.append(frame)
+            problems += _image_problems(image_path, decode)
+    return TreeReport(tuple(frames), tuple(problems))
+
+
+def _image_problems(path: Path, decode: bool) -> list[str]:
+    try:
+        with Image.open(path) as image:
+            if decode:
+                image.load()
+            else:
+                image.verify()
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow uses all three for broken files
+        return [f"unreadable image {path}: {error}. Mend: restore the file."]
+    return []
+
+
+def type_table(frames: Sequence[KittiFrame]) -> str:
+    """Per KITTI type: objects, COCO's small / medium / large, box heights in pixels."""
+    rows = []
+    for name in OFFICIAL_TYPES:
+        boxes = np.array([o.box_xyxy for frame in frames for o in frame.objects if o.type == name])
+        if len(boxes) == 0:
+            rows.append([name, 0])
+            continue
+        heights = boxes[:, 3] - boxes[:, 1]
+        areas = heights * (boxes[:, 2] - boxes[:, 0])
+        small, large = int((areas < _SMALL).sum()), int((areas > _LARGE).sum())
+        medium = len(boxes) - small - large
+        percentiles = np.percentile(heights, (5, 50, 95)).tolist()
+        rows.append([name, len(boxes), small, medium, large, *percentiles])
+    headers = ["type", "objects", "small", "medium", "large", "height 5%", "50%", "95% (px)"]
+    return tabulate(rows, headers, tablefmt="github", floatfmt=".0f")
+
+
+def image_table(frames: Sequence[KittiFrame]) -> str:
+    """Image sizes and how many images have each, the commonest first."""
+    sizes = Counter((frame.width, frame.height) for frame in frames)
+    rows = [[f"{width} x {height}", count] for (width, height), count in sizes.most_common()]
+    return tabulate(rows, ["image size", "images"], tablefmt="github")

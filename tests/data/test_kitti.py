@@ -1,0 +1,199 @@
+import time
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from projects.clockdistill.data import register_kitti
+from projects.clockdistill.data.kitti import load_kitti
+from projects.clockdistill.data.kitti_presets import PRESETS
+from projects.clockdistill.data.kitti_tree import read_tree
+
+REST = "1.50 1.60 4.00 1.00 1.60 20.00 -1.57"
+ALL_TYPES = [
+    "Car",
+    "Van",
+    "Truck",
+    "Pedestrian",
+    "Person_sitting",
+    "Cyclist",
+    "Tram",
+    "Misc",
+    "DontCare",
+]
+
+
+def line(kitti_type: str, box: str = "100 50 200 120") -> str:
+    return f"{kitti_type} 0 0 -1.57 {box} {REST}\n"
+
+
+def load_all(root, preset: str) -> list[dict]:
+    dicts = [d for split in ("train", "val") for d in load_kitti(PRESETS[preset], split, root)]
+    return sorted(dicts, key=lambda d: d["image_id"])
+
+
+@pytest.mark.parametrize(
+    ("preset", "targets"),
+    [
+        ("kitti7", [0, 1, 2, 3, 4, 5, 6]),
+        ("kitti8", [0, 1, 2, 3, 4, 5, 6, 7]),
+        ("kitti3", [0, 1, 2]),  # Car, Pedestrian, Cyclist
+        ("kitti3g", [0, 0, 0, 1, 1, 2, 0]),  # Car Van Truck | Pedestrian sitting | Cyclist | Tram
+    ],
+)
+def test_presets_choose_the_training_targets(make_tree, preset, targets):
+    root = make_tree({"000000": "".join(map(line, ALL_TYPES)), "000001": ""})
+    annotations = load_all(root, preset)[0]["annotations"]
+    assert [a["category_id"] for a in annotations if not a["iscrowd"]] == targets
+
+
+@pytest.mark.parametrize(
+    ("preset", "regions"),
+    [
+        ("kitti7", [0, 1, 2, 3, 4, 5, 6]),  # DontCare, once for each class
+        ("kitti3", [0, 1, 0, 1, 2]),  # Van for Car, Person_sitting for Pedestrian, DontCare
+        ("kitti3g", [0, 1, 2]),
+    ],
+)
+def test_regions_not_to_be_judged_are_crowd_boxes(make_tree, preset, regions):
+    root = make_tree({"000000": "".join(map(line, ALL_TYPES)), "000001": ""})
+    annotations = load_all(root, preset)[0]["annotations"]
+    assert [a["category_id"] for a in annotations if a["iscrowd"]] == regions
+
+
+def test_a_frame_becomes_a_standard_dict_clipped_to_the_image(make_tree):
+    root = make_tree({"000000": "", "000004": line("Van", "-5 50 200 380")})
+    assert load_all(root, "kitti7") == [
+        {
+            "file_name": str(root / "training/image_2/000000.png"),
+            "image_id": 0,
+            "height": 375,
+            "width": 1242,
+            "annotations": [],
+        },
+        {
+            "file_name": str(root / "training/image_2/000004.png"),
+            "image_id": 1,
+            "height": 375,
+            "width": 1242,
+            "annotations": [
+                {
+                    "bbox": [0.0, 50.0, 200.0, 375],
+                    "bbox_mode": BoxMode.XYXY_ABS,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                }
+            ],
+        },
+    ]
+
+
+def test_registered_names_and_classes():
+    for prefix, preset in (
+        ("kitti", "kitti7"),
+        ("kitti8", "kitti8"),
+        ("kitti3", "kitti3"),
+        ("kitti3g", "kitti3g"),
+        ("synthkitti", "kitti7"),
+    ):
+        for split in ("train", "val"):
+            assert f"{prefix}_{split}" in DatasetCatalog
+            names = MetadataCatalog.get(f"{prefix}_{split}").thing_classes
+            assert names == list(PRESETS[preset].classes)
+
+
+def test_the_root_is_looked_up_when_the_data_is_loaded(make_tree, monkeypatch):
+    root = make_tree({f"{i:06d}": line("Car") for i in range(10)})
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(root.parent))
+    assert len(DatasetCatalog.get("kitti_train")) == 8
+    assert len(DatasetCatalog.get("kitti_val")) == 2
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(root / "elsewhere"))
+    with pytest.raises(FileNotFoundError, match=r"elsewhere/kitti.*\n?.*DETECTRON2_DATASETS"):
+        DatasetCatalog.get("kitti_train")
+
+
+def test_split_files_by_environment(make_tree, monkeypatch, tmp_path):
+    root = make_tree({f"{i:06d}": "" for i in range(4)})
+    (tmp_path / "train.txt").write_text("000002")
+    (tmp_path / "val.txt").write_text("000000\n000001")
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(root.parent))
+    monkeypatch.setenv("CLOCKDISTILL_KITTI_SPLIT", str(tmp_path))
+    assert [d["image_id"] for d in DatasetCatalog.get("kitti_train")] == [2]
+    assert [d["image_id"] for d in DatasetCatalog.get("kitti3_val")] == [0, 1]
+
+
+def test_a_tree_of_ones_own_with_split_files(make_tree, tmp_path):
+    root = make_tree({f"{i:06d}": "" for i in range(4)})
+    (tmp_path / "t").write_text("000002")
+    (tmp_path / "v").write_text("000003")
+    files = {"train": tmp_path / "t", "val": tmp_path / "v"}
+    register_kitti("mine_kitti", "kitti3", root=root, split_files=files)
+    try:
+        assert [d["image_id"] for d in DatasetCatalog.get("mine_kitti_val")] == [3]
+        assert MetadataCatalog.get("mine_kitti_val").thing_classes[0] == "Car"
+    finally:
+        for split in ("train", "val"):
+            DatasetCatalog.remove(f"mine_kitti_{split}")
+            MetadataCatalog.remove(f"mine_kitti_{split}")
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match=r"no KITTI preset 'kitti9'.*kitti7"):
+        register_kitti("x", "kitti9")
+
+
+def test_all_problems_of_a_tree_are_told_at_once(make_tree):
+    root = make_tree(
+        {
+            "000000": line("Car").replace("120", "oops"),
+            "000001": "",
+            "000002": line("Car", "1300 50 1400 120"),
+            "000003": "",
+        }
+    )
+    (root / "training/label_2/000001.txt").unlink()
+    (root / "training/label_2/000009.txt").write_text("")
+    (root / "training/image_2/000003.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="5 problems") as raised:
+        read_tree(root)
+    message = str(raised.value)
+    for part in (
+        "label_2/000000.txt:1: field 8 (bottom) is 'oops'",
+        "image_2/000001.png: no label file 000001.txt",
+        "label_2/000002.txt: the box (1300.0, 50.0, 1400.0, 120.0) of a Car lies outside",
+        "image_2/000003.png",
+        "label_2/000009.txt: no image",
+        "prepare_kitti.py",
+    ):
+        assert part in message
+
+
+def test_loading_kitti_sized_data_is_quick_and_cached(make_tree, tmp_path):
+    # The header, and with it the cost, is that of a 1242 x 375 image; its pixels are one colour.
+    root = make_tree({"000000": line("Car") * 6})
+    image = (root / "training/image_2/000000.png").read_bytes()
+    label = (root / "training/label_2/000000.txt").read_bytes()
+    for index in range(7481):
+        (root / f"training/image_2/{index:06d}.png").write_bytes(image)
+        (root / f"training/label_2/{index:06d}.txt").write_bytes(label)
+    start = time.perf_counter()
+    first = load_kitti(PRESETS["kitti7"], "train", root)
+    seconds = time.perf_counter() - start
+    assert len(first) == 5985
+    assert len(load_kitti(PRESETS["kitti7"], "val", root)) == 1496
+    assert seconds < 10
+    # A second load reads no file: the tree may even be gone.
+    (root / "training/image_2").rename(tmp_path / "gone")
+    again = load_kitti(PRESETS["kitti7"], "train", root)
+    assert again == first and again[0] is not first[0]
+
+
+def test_jpeg_images_are_read_too(make_tree):
+    root = make_tree({"000000": "", "000001": ""})
+    (root / "training/image_2/000001.png").unlink()
+    Image.new("RGB", (640, 200)).save(root / "training/image_2/000001.jpg")
+    assert [(d["width"], d["height"]) for d in load_all(root, "kitti7")] == [
+        (1242, 375),
+        (640, 200),
+    ]
