@@ -14,7 +14,6 @@ from projects.clockdistill.modeling.query_groups import (
     TargetAwareQueries,
 )
 from projects.clockdistill.modeling.token_weights import TokenWeights
-
 from tests.modeling.tiny_dino import NUM_CLASSES, batch, tiny_dino
 
 OFF = {"target_aware": None, "general": None, "specific": None}

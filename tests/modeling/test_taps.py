@@ -6,7 +6,6 @@ import torch
 from projects.clockdistill.modeling.adapters import DINOAdapter
 from projects.clockdistill.modeling.structures import QueryGroup
 from projects.clockdistill.modeling.taps import DetectorTap
-
 from tests.modeling.tiny_dino import batch, tiny_dino
 
 TAP = DetectorTap(DINOAdapter())

@@ -14,7 +14,7 @@ from detectron2.config import instantiate
 
 from projects.clockdistill.engine.config_file import load_config
 from tests.fakes import write_fake_config
-from tools import train_net
+import train_net
 
 _REPOSITORY = Path(train_net.__file__).resolve().parents[1]
 

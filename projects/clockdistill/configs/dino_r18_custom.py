@@ -2,13 +2,13 @@
 
 python tools/train_net.py --config-file <this file> model.student.num_classes=4 \
   model.teacher_checkpoint=output/teachers/dino_r50_custom/model_final.pth \
-  dataloader.train.dataset.json_file=mine/train.json dataloader.train.dataset.image_root=mine/train \
-  dataloader.test.dataset.json_file=mine/val.json dataloader.test.dataset.image_root=mine/val
+  dataloader.train.dataset.json_file=train.json dataloader.train.dataset.image_root=images/train \
+  dataloader.test.dataset.json_file=val.json dataloader.test.dataset.image_root=images/val
 """
 
 from .common.custom import dataloader
 from .common.optim import optimizer
-from .common.schedule import epochs_12 as lr_multiplier
+from .common.schedule import coco_12ep as lr_multiplier
 from .common.train import train
 from .models.distill import dino_r50_to_r18 as model
 

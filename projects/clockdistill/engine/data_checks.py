@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,6 +24,7 @@ def check_data(cfg: DictConfig, *, eval_only: bool) -> None:
     classes = {}
     for part in parts:
         key = f"dataloader.{part}.dataset.names"
+        _register(cfg, part)
         for name in dataset_names(cfg, part):
             classes[f"{key}={name}"] = _thing_classes(name, key)
     for key, names in classes.items():
@@ -38,6 +40,17 @@ def check_data(cfg: DictConfig, *, eval_only: bool) -> None:
                     f"{model_key}={count}, but {key} has {len(names)} classes "
                     f"({', '.join(names)}): set {model_key}={len(names)}, or name another dataset"
                 )
+
+
+def _register(cfg: DictConfig, part: str) -> None:
+    """Build a dataset that the config itself describes: it has its name from then on."""
+    node = OmegaConf.select(cfg, f"dataloader.{part}.dataset")
+    if not isinstance(node, DictConfig) or "json_file" not in node:
+        return
+    try:
+        instantiate(node)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"dataloader.{part}.dataset: {error}") from error
 
 
 def dataset_names(cfg: DictConfig, part: str) -> list[str]:

@@ -90,8 +90,8 @@ def mini_dino(
         feedforward_dim=128,
         num_layers=2,
         norm_groups=8,
-        # 3 denoising groups where the busiest image of a batch has 8 objects: 24 // 8
-        dn_number=24,
+        # 7 denoising groups where the busiest image of a batch has 8 objects: 60 // 8
+        dn_number=60,
         detections=60,
     )
 

@@ -1,13 +1,13 @@
 """DINO R50 on your own COCO-format data, 36 epochs of 6,000 images: the teacher of dino_r18_custom.
 
 python tools/train_net.py --config-file <this file> model.num_classes=4 \
-  dataloader.train.dataset.json_file=mine/train.json dataloader.train.dataset.image_root=mine/train \
-  dataloader.test.dataset.json_file=mine/val.json dataloader.test.dataset.image_root=mine/val
+  dataloader.train.dataset.json_file=train.json dataloader.train.dataset.image_root=images/train \
+  dataloader.test.dataset.json_file=val.json dataloader.test.dataset.image_root=images/val
 """
 
 from ..common.custom import dataloader
 from ..common.optim import optimizer
-from ..common.schedule import epochs_36 as lr_multiplier
+from ..common.schedule import coco_36ep as lr_multiplier
 from ..common.train import train
 from ..models.dino import dino
 

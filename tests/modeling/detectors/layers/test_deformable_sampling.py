@@ -1,7 +1,7 @@
-"""Both ways of sampling equal a literal transcription of the equation."""
+"""All ways of sampling equal a literal transcription of the equation."""
 
 import math
-from unittest.mock import patch
+import sys
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def arguments(shapes, batch=2, queries=3, heads=2, points=2, channels=3, low=-0.
 
 
 SHAPES = [(4, 5), (2, 3), (1, 1)]
-WAYS = [sampling.sample_by_grid, sampling.sample_by_bags]
+WAYS = [sampling.sample_by_grid, sampling.sample_by_bags, sampling.sample_by_kernel]
 
 
 @pytest.mark.parametrize("sample", WAYS)
@@ -76,41 +76,108 @@ def test_borders_and_far_outside(sample):
     reach=st.sampled_from([0.0, 0.5, 100.0]),
     seed=st.integers(0, 2**16),
 )
-def test_the_two_ways_are_one(shapes, sizes, reach, seed):
+def test_the_ways_are_one(shapes, sizes, reach, seed):
     torch.manual_seed(seed)
     batch, queries, heads, points = sizes
     same = arguments(shapes, batch, queries, heads, points, low=-reach, high=1 + reach)
-    torch.testing.assert_close(sampling.sample_by_bags(*same), sampling.sample_by_grid(*same))
+    expected = sampling.sample_by_grid(*same)
+    torch.testing.assert_close(sampling.sample_by_bags(*same), expected)
+    torch.testing.assert_close(sampling.sample_by_kernel(*same), expected)
 
 
-def test_gradients_equal_the_transcriptions():
+@pytest.mark.parametrize("sample", WAYS)
+def test_gradients_equal_the_transcriptions(sample):
     value, shapes, locations, weights = arguments([(3, 4), (2, 2)], batch=1, queries=2, points=1)
     inputs = [x.requires_grad_() for x in (value, locations, weights)]
 
-    def sample(value, locations, weights):
-        return sampling.deformable_sample(value, shapes, locations, weights)
+    def of_tensors(value, locations, weights):
+        return sample(value, shapes, locations, weights)
 
-    assert torch.autograd.gradcheck(sample, inputs)
+    assert torch.autograd.gradcheck(of_tensors, inputs)
     output = literal(value, shapes, locations, weights)
     upstream = torch.randn_like(output)
-    ours = torch.autograd.grad(sample(*inputs), inputs, upstream)
+    ours = torch.autograd.grad(of_tensors(*inputs), inputs, upstream)
     torch.testing.assert_close(ours, torch.autograd.grad(output, inputs, upstream))
 
 
+def test_the_kernel_takes_any_memory_layout():
+    value, shapes, locations, weights = arguments(SHAPES)
+    strided = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in (value, locations, weights)]
+    expected = sampling.sample_by_kernel(value, shapes, locations, weights)
+    got = sampling.sample_by_kernel(strided[0], shapes, *strided[1:])
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_kernels_threads_are_torchs_and_change_nothing(threads):
+    value, shapes, locations, weights = arguments(SHAPES)
+    inputs = [x.requires_grad_() for x in (value, locations, weights)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        output = sampling.sample_by_kernel(value, shapes, locations, weights)
+        grads = torch.autograd.grad(output.square().sum(), inputs)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    expected = sampling.sample_by_grid(value, shapes, locations, weights)
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(grads, torch.autograd.grad(expected.square().sum(), inputs))
+
+
+def chosen_ways(monkeypatch, *given_arguments) -> list[str]:
+    """Which way is taken with and without gradients."""
+    chosen = []
+    for way in ("grid", "bags", "kernel"):
+        monkeypatch.setattr(
+            sampling, f"sample_by_{way}", lambda *a, way=way: chosen.append(way) or a[0]
+        )
+    sampling.deformable_sample(*given_arguments)
+    with torch.no_grad():
+        sampling.deformable_sample(*given_arguments)
+    return chosen
+
+
 @pytest.mark.parametrize("needs", [0, 2, 3, None])
-def test_bags_only_where_no_gradient_is_wanted(needs):
+def test_the_kernel_is_taken_where_it_is_available(needs, monkeypatch):
     given_arguments = list(arguments(SHAPES))
     if needs is not None:
         given_arguments[needs].requires_grad_()
-    chosen = []
-    with (
-        patch.object(sampling, "sample_by_grid", lambda *a: chosen.append("grid") or a[0]),
-        patch.object(sampling, "sample_by_bags", lambda *a: chosen.append("bags") or a[0]),
-    ):
-        sampling.deformable_sample(*given_arguments)
-        with torch.no_grad():
-            sampling.deformable_sample(*given_arguments)
-    assert chosen == ["bags" if needs is None else "grid", "bags"]
+    assert chosen_ways(monkeypatch, *given_arguments) == ["kernel", "kernel"]
+
+
+@pytest.mark.parametrize("needs", [0, 2, 3, None])
+def test_without_the_kernel_bags_only_where_no_gradient_is_wanted(needs, monkeypatch):
+    monkeypatch.setattr(sampling, "compiled_kernel", lambda: None)
+    given_arguments = list(arguments(SHAPES))
+    if needs is not None:
+        given_arguments[needs].requires_grad_()
+    assert chosen_ways(monkeypatch, *given_arguments) == [
+        "bags" if needs is None else "grid",
+        "bags",
+    ]
+
+
+def test_a_traced_call_consists_of_torch_operators(monkeypatch):
+    value, shapes, locations, weights = arguments(SHAPES)
+    traced = torch.jit.trace(
+        lambda v, p, w: sampling.deformable_sample(v, shapes, p, w), (value, locations, weights)
+    )
+    other = arguments(SHAPES)
+    torch.testing.assert_close(traced(other[0], *other[2:]), literal(*other))
+
+
+def test_without_numba_the_log_says_so_and_nothing_fails(monkeypatch, caplog):
+    sampling.compiled_kernel.cache_clear()
+    kernel = "projects.clockdistill.modeling.detectors.layers.deformable_kernel"
+    monkeypatch.setitem(sys.modules, kernel, None)  # as if its import failed
+    with caplog.at_level("WARNING"):
+        given_arguments = arguments(SHAPES)
+        torch.testing.assert_close(
+            sampling.deformable_sample(*given_arguments), literal(*given_arguments)
+        )
+    sampling.compiled_kernel.cache_clear()
+    assert "numba" in caplog.text
 
 
 @pytest.mark.parametrize("gradient", [False, True])

@@ -1,11 +1,17 @@
-"""The weighted bilinear sampling inside deformable attention: two ways to the same numbers.
+"""The weighted bilinear sampling inside deformable attention: three ways to the same numbers.
 
 B images, S tokens over all levels, Q queries, M heads, L levels, P points, C channels a head.
 """
 
+import functools
+import logging
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Sample = Callable[[Tensor, list[tuple[int, int]], Tensor, Tensor], Tensor]
 
 
 def deformable_sample(
@@ -15,10 +21,11 @@ def deformable_sample(
 
     Source: Deformable DETR (arXiv:2010.04159), eq. (3), without its two projections.
 
-    Rule: `sample_by_bags` on the CPU when no gradient is wanted (4 to 5 times faster there at
-    402 x 1333, 1.5 times at 96 x 320), `sample_by_grid` otherwise (its backward is the faster
-    one). Both run in float32 at least, also under autocast: locations in half precision would be
-    off by whole cells on wide maps.
+    Rule on the CPU: `sample_by_kernel` where numba is installed; without it `sample_by_bags` when
+    no gradient is wanted, else `sample_by_grid`. On other devices, and where the call is traced
+    or compiled into a graph: `sample_by_grid`, which consists of torch's own operators. All run in
+    float32 at least, also under autocast: locations in half precision would be off by whole cells
+    on wide maps.
 
     Args:
         value: (B, S, M, C).
@@ -30,14 +37,47 @@ def deformable_sample(
     Returns:
         (B, Q, M * C) in the dtype of `value`.
     """
-    wants_gradient = torch.is_grad_enabled() and any(
-        x.requires_grad for x in (value, locations, weights)
-    )
-    sample = sample_by_grid if wants_gradient or value.device.type != "cpu" else sample_by_bags
+    sample = _choose(value, locations, weights)
     dtype = torch.promote_types(value.dtype, torch.float32)
     with torch.autocast(value.device.type, enabled=False):
         sampled = sample(value.to(dtype), shapes, locations.to(dtype), weights.to(dtype))
     return sampled.to(value.dtype)
+
+
+def _choose(*tensors: Tensor) -> Sample:
+    """The rule of `deformable_sample`."""
+    into_a_graph = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    if tensors[0].device.type != "cpu" or into_a_graph:
+        return sample_by_grid
+    if compiled_kernel() is not None:
+        return sample_by_kernel
+    wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    return sample_by_grid if wants_gradient else sample_by_bags
+
+
+@functools.cache
+def compiled_kernel() -> Sample | None:
+    """The kernel that numba compiles when it first runs, None where that cannot be."""
+    logger = logging.getLogger(__name__)
+    try:
+        from .deformable_kernel import CompiledSample
+    except (ImportError, RuntimeError) as error:  # RuntimeError: nowhere to keep what it compiled
+        logger.warning(
+            "deformable attention on the CPU: torch operators, several times slower than numba's "
+            "kernel, which is not available (%s)",
+            error,
+        )
+        return None
+    logger.info("deformable attention on the CPU: kernel compiled by numba")
+    return CompiledSample.apply
+
+
+def sample_by_kernel(
+    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """Compiled loops, also backward. Arguments and result as in `deformable_sample`."""
+    tensors = value.contiguous(), locations.contiguous(), weights.contiguous()
+    return compiled_kernel()(tensors[0], shapes, *tensors[1:])
 
 
 def sample_by_grid(
