@@ -10,6 +10,7 @@ leaves a table, a picture grid and loss curves in the output folder.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ TEACHER_CONFIG = CONFIGS / "teachers/dino_r50_synthkitti.py"
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 PICTURED_FRAMES = 6
 SHOWN_SCORE = 0.3  # the grid shows detections from this confidence on
+PROGRESS_EVERY = 60  # seconds
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class Run:
     arguments: tuple[str, ...] = ()
 
     def start(self, threads: int) -> subprocess.Popen:
-        """Starts the run with so many CPU threads; its console goes to a file of its own."""
-        self.output.mkdir(parents=True, exist_ok=True)
+        """Starts the run anew with so many CPU threads; its console goes to a file of its own."""
+        shutil.rmtree(self.output, ignore_errors=True)  # metrics.json would go on where it ended
+        self.output.mkdir(parents=True)
         command = [sys.executable, str(ROOT / "tools/train_net.py")]
         command += ["--config-file", str(self.config), *self.arguments]
         command += [f"train.output_dir={self.output}", "train.device=cpu"]
@@ -67,6 +70,13 @@ class Run:
     @property
     def console(self) -> Path:
         return self.output / "console.txt"
+
+    def progress(self) -> str:
+        """How far it is, as far as it has written it down."""
+        file = self.output / "metrics.json"
+        lines = file.read_text().splitlines() if file.exists() else []
+        done = json.loads(lines[-1])["iteration"] + 1 if lines else 0
+        return f"{self.title} at step {done}"
 
     def metrics(self) -> dict[str, float]:
         return json.loads((self.output / "results.json").read_text())["bbox"]
@@ -85,10 +95,16 @@ def run_together(runs: list[Run]) -> None:
     threads = max(1, (os.cpu_count() or 1) // len(runs))
     processes = [run.start(threads) for run in runs]
     try:
-        for run, process in zip(runs, processes, strict=True):
-            if process.wait() != 0:
-                tail = "\n".join(run.console.read_text().splitlines()[-15:])
-                sys.exit(f"{run.title} failed; the end of {run.console}:\n{tail}")
+        shown = time.monotonic()
+        while any(process.poll() is None for process in processes):
+            time.sleep(0.5)
+            for run, process in zip(runs, processes, strict=True):
+                if process.poll():
+                    tail = "\n".join(run.console.read_text().splitlines()[-15:])
+                    sys.exit(f"{run.title} failed; the end of {run.console}:\n{tail}")
+            if time.monotonic() - shown > PROGRESS_EVERY:
+                shown = time.monotonic()
+                print("  " + ", ".join(run.progress() for run in runs), flush=True)
     finally:
         for process in processes:
             process.terminate()

@@ -14,7 +14,11 @@ import argparse
 import functools
 import logging
 import sys
+import warnings
 from pathlib import Path
+
+# detectron2 compiles a few functions at import, in a way that torch calls outdated each time
+warnings.filterwarnings("ignore", "`torch.jit.script", FutureWarning)
 
 import torch
 from detectron2.config import instantiate

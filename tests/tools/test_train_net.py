@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import train_net
 from detectron2.config import instantiate
 
 from projects.clockdistill.engine.config_file import load_config
 from tests.fakes import write_fake_config
-import train_net
 
 _REPOSITORY = Path(train_net.__file__).resolve().parents[1]
 
@@ -235,7 +235,7 @@ def test_two_processes_of_torchrun_train_one_model_and_evaluate(
     script.write_text(
         "import sys, torch\n"
         "from detectron2.utils import comm\n"
-        "from tools import train_net\n"
+        "import train_net\n"
         "original = train_net.Trainer.train\n"
         "def train(self, start, end):\n"
         "    original(self, start, end)\n"
@@ -246,9 +246,10 @@ def test_two_processes_of_torchrun_train_one_model_and_evaluate(
     )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     options = ["train.max_iter=5", "train.eval_period=0", "model.dropout=0.0"]
+    paths = [str(_REPOSITORY), str(_REPOSITORY / "tools")]
     subprocess.run(
         [*launcher, "--nproc-per-node", "2", str(script), "--config-file", config, *options],
-        env={**os.environ, "PYTHONPATH": str(_REPOSITORY), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=240,
         capture_output=True,

@@ -7,19 +7,12 @@ vanishes beside the detection loss at 64 channels.
 python tools/train_net.py --config-file <this file>
 """
 
-from ..common.optim import optimizer
-from ..common.schedule import mini as lr_multiplier
-from ..common.synthkitti import dataloader
-from ..common.train import train
+from ..common.mini import dataloader, lr_multiplier, optimizer, train
 from ..models.distill import mini_dino_r50_to_r18 as model
 
 model.teacher_checkpoint = "projects/clockdistill/weights/dino_r50_synthkitti.safetensors"
 model.token_weights.alpha = 3e-2
 model.token_weights.beta = 2e-2
-optimizer.lr = 1.5e-3
-optimizer.params.backbone_lr_factor = 1.0  # nothing is pre-trained
-train.clip_grad.params.max_norm = 1.0
-train.max_iter = 3_000  # 7.5 epochs * 1600 images / 4 images a step
-train.eval_period = 1_000
-train.device = "cpu"
+train.max_iter = 2_400  # 6 epochs * 1600 images / 4 images a step
+train.eval_period = 800
 train.output_dir = "output/mini/dino_r18_synthkitti"

@@ -64,8 +64,8 @@ def distill(student: DictConfig, teacher: DictConfig, num_points: int) -> DictCo
 
 
 def mini_teacher() -> DictConfig:
-    """The small teacher: wider stages of two blocks."""
-    return mini_dino(stem_channels=24, channels=(24, 48, 96, 120), blocks=(2, 2, 2, 2))
+    """The small teacher: the student with a wider backbone."""
+    return mini_dino(stem_channels=24, channels=(24, 48, 96, 120))
 
 
 dino_r50_to_r18 = distill(student=dino(depth=18), teacher=dino(depth=50), num_points=900)

@@ -8,8 +8,8 @@ class SceneStyle:
     """Camera, traffic and weather of the drawn scenes.
 
     Ranges are (low, high) of a uniform draw unless said otherwise. The numbers were found in trials
-    with a DINO of 0.4 M parameters on a CPU: hard enough that it stays far from perfect after
-    3,000 steps, easy enough that it gets somewhere. At a median height of 33 px, with more cars,
+    with DINOs of 0.4 to 0.6 M parameters on a CPU: hard enough that it stays far from perfect after
+    2,400 steps, easy enough that it gets somewhere. At a median height of 33 px, with more cars,
     more look-alikes and more noise, it reached 15 AP in 2,000 steps, at 38 px 26 AP in 3,000.
 
     Attributes:

@@ -1,0 +1,11 @@
+"""What the small experiments share: nothing is pre-trained, a CPU trains, in minutes."""
+
+from .optim import optimizer
+from .schedule import mini as lr_multiplier
+from .synthkitti import dataloader
+from .train import train
+
+optimizer.lr = 1.5e-3
+optimizer.params.backbone_lr_factor = 1.0
+train.clip_grad.params.max_norm = 1.0
+train.device = "cpu"

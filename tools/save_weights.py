@@ -1,0 +1,32 @@
+"""Write the plain detector of a checkpoint as safetensors: weights alone, to ship or to publish.
+
+    python tools/save_weights.py output/mini/teachers/dino_r50_synthkitti/model_final.pth \
+        projects/clockdistill/weights/dino_r50_synthkitti.safetensors
+"""
+
+import argparse
+from pathlib import Path
+
+from safetensors.torch import save
+
+from projects.clockdistill.engine.atomic import atomic_write
+from projects.clockdistill.engine.weights import read
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", help="what tools/train_net.py wrote")
+    parser.add_argument("output", type=Path, help="the .safetensors file to write")
+    given = parser.parse_args(arguments)
+    # A head that has two names stands twice in the file, since safetensors know no sharing.
+    model = {
+        key: value.clone().contiguous() for key, value in read(given.checkpoint)["model"].items()
+    }
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(given.output) as handle:
+        handle.write(save(model))
+    print(f"{given.output}: {len(model)} tensors, {given.output.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
