@@ -48,7 +48,7 @@ def test_coco_has_the_paper_s_80_classes():
         assert len(MetadataCatalog.get(dataloader[part].dataset.names).thing_classes) == 80
 
 
-def test_kitti_is_trained_at_several_scales_with_and_without_crop(kitti_root):
+def test_kitti_is_trained_at_the_papers_size_and_at_several_scales_of_crops(kitti_root):
     np.random.seed(0)
     dataloader = load("kitti")
     mapper = instantiate(dataloader.train.mapper)
@@ -56,10 +56,10 @@ def test_kitti_is_trained_at_several_scales_with_and_without_crop(kitti_root):
     mapped = [mapper(record) for _ in range(60)]
     sizes = {tuple(m["image"].shape[1:]) for m in mapped}
     plain = {size for size in sizes if abs(size[1] / size[0] - 1242 / 375) < 0.03}
-    assert len(plain) >= 5  # the uncropped ones, of several scales
-    assert sizes - plain
+    assert plain == {(402, 1333)}  # the long side's cap binds for every short side from 480 on
+    assert len(sizes - plain) >= 5
     assert max(max(size) for size in sizes) <= 1333
-    assert max(min(size) for size in sizes) <= 402
+    assert max(min(size) for size in sizes) <= 800
     for one in mapped:
         boxes = one["instances"].gt_boxes.tensor
         height, width = one["image"].shape[1:]
