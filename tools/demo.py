@@ -17,6 +17,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import projects.clockdistill  # before detectron2: silences a warning of its import
+
+# isort: split
 import matplotlib
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate

@@ -14,21 +14,20 @@ import argparse
 import functools
 import logging
 import sys
-import warnings
 from pathlib import Path
 
-# detectron2 compiles a few functions at import, in a way that torch calls outdated each time
-warnings.filterwarnings("ignore", "`torch.jit.script", FutureWarning)
+# run as a script, only tools/ is on the path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import projects.clockdistill  # before detectron2: silences a warning of its import
+
+# isort: split
 import torch
 from detectron2.config import instantiate
 from detectron2.engine import default_argument_parser, hooks, launch
 from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
-
-# run as a script, only tools/ is on the path
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.engine.checkpoint import (

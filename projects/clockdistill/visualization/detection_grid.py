@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+CAPTION_ROOM_PX = 9
+
 
 @dataclass(frozen=True)
 class DrawnBox:
@@ -88,7 +90,7 @@ def _draw(axis, box: DrawnBox, class_names: Sequence[str], color: tuple) -> None
         caption,
         fontsize=5.5,
         color="white",
-        va="bottom",
+        va="bottom" if top > CAPTION_ROOM_PX else "top",  # outside the picture nothing is drawn
         clip_on=True,
         bbox={"facecolor": color, "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
     )
