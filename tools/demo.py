@@ -150,7 +150,7 @@ def write_pictures(path: Path, runs: list[Run]) -> None:
 
 
 def _drawn(detections: list[dict]) -> list[DrawnBox]:
-    """COCO results (xywh, ids from 1) as boxes to draw."""
+    """COCO results (xywh; their ids are class indices here) as boxes to draw."""
     boxes = []
     for detection in detections:
         if detection["score"] >= SHOWN_SCORE:
