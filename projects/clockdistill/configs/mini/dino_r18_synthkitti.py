@@ -13,6 +13,6 @@ from ..models.distill import mini_dino_r50_to_r18 as model
 model.teacher_checkpoint = "projects/clockdistill/weights/dino_r50_synthkitti.safetensors"
 model.token_weights.alpha = 3e-2
 model.token_weights.beta = 2e-2
-train.max_iter = 2_400  # 6 epochs * 1600 images / 4 images a step
+train.max_iter = 3_200  # 8 epochs * 1600 images / 4 images a step
 train.eval_period = 800
 train.output_dir = "output/mini/dino_r18_synthkitti"

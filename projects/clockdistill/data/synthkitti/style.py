@@ -9,7 +9,7 @@ class SceneStyle:
 
     Ranges are (low, high) of a uniform draw unless said otherwise. The numbers were found in trials
     with DINOs of 0.4 to 0.6 M parameters on a CPU: hard enough that it stays far from perfect after
-    2,400 steps, easy enough that it gets somewhere. At a median height of 33 px, with more cars,
+    3,200 steps, easy enough that it gets somewhere. At a median height of 33 px, with more cars,
     more look-alikes and more noise, it reached 15 AP in 2,000 steps, at 38 px 26 AP in 3,000.
 
     Attributes:

@@ -7,6 +7,6 @@ from ...common.mini import dataloader, lr_multiplier, optimizer, train
 from ...models.dino import mini_dino
 
 model = mini_dino()
-train.max_iter = 2_400  # 6 epochs * 1600 images / 4 images a step
+train.max_iter = 3_200  # 8 epochs * 1600 images / 4 images a step
 train.eval_period = 800
 train.output_dir = "output/mini/baselines/dino_r18_synthkitti"
