@@ -99,12 +99,15 @@ def run_together(runs: list[Run]) -> None:
     processes = [run.start(threads) for run in runs]
     try:
         shown = time.monotonic()
-        while any(process.poll() is None for process in processes):
-            time.sleep(0.5)
-            for run, process in zip(runs, processes, strict=True):
-                if process.poll():
+        while True:
+            codes = [process.poll() for process in processes]
+            for run, code in zip(runs, codes, strict=True):
+                if code:
                     tail = "\n".join(run.console.read_text().splitlines()[-15:])
                     sys.exit(f"{run.title} failed; the end of {run.console}:\n{tail}")
+            if None not in codes:
+                return
+            time.sleep(0.5)
             if time.monotonic() - shown > PROGRESS_EVERY:
                 shown = time.monotonic()
                 print("  " + ", ".join(run.progress() for run in runs), flush=True)

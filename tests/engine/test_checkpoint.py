@@ -1,8 +1,6 @@
 """Checkpoints: what is in them, what is refused, and what an interruption leaves."""
 
-import logging
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +12,6 @@ from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.ema import ModelEma
 from projects.clockdistill.engine.weights import CheckpointError
 from tests.fakes import FakeCriterion, FakeDetector, FakeDistiller
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What our loggers say, whether or not a run has given them handlers before."""
-    logger = logging.getLogger("projects.clockdistill")
-    propagate, logger.propagate = logger.propagate, True
-    caplog.set_level(logging.INFO, logger.name)
-    yield caplog
-    logger.propagate = propagate
 
 
 class _Part:

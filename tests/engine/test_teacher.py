@@ -1,7 +1,6 @@
 """A teacher that was not loaded, or knows nothing, does not go unnoticed."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,6 @@ from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.teacher import check_teacher, load_teacher
 from projects.clockdistill.engine.weights import CheckpointError
 from tests.fakes import FakeCriterion, FakeDetector, OracleDetector, register_fake_dataset
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What our loggers say, whether or not a run has given them handlers before."""
-    logger = logging.getLogger("projects.clockdistill")
-    propagate, logger.propagate = logger.propagate, True
-    caplog.set_level(logging.INFO, logger.name)
-    yield caplog
-    logger.propagate = propagate
 
 
 @pytest.fixture
