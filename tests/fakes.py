@@ -188,6 +188,10 @@ class FakeDistiller(nn.Module):
         losses["loss_distill_memory"] = F.mse_loss(self.student.features(batched_inputs), wanted)
         return losses
 
+    def teacher_detections(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
+        """Return the teacher's detections."""
+        return [result["instances"] for result in self.teacher(batched_inputs)]
+
 
 class OracleDetector(nn.Module):
     """Detects exactly the registered objects of each image, or those of the next image.
@@ -263,7 +267,7 @@ teacher = L(FakeDetector)(
 )
 model = {model}
 optimizer.lr = 1e-2
-optimizer.params.backbone_lr_factor = 1.0
+optimizer.params.lr_factors.backbone = 1.0
 lr_multiplier.warmup_steps = 2
 train.update(output_dir={output!r}, max_iter=8, device="cpu", eval_period=4, log_period=2)
 train["checkpointer"]["period"] = 4

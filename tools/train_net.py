@@ -108,7 +108,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     evaluation = Evaluation(cfg.dataloader, options.output_dir)
     if hasattr(model, "teacher") and not resumed and comm.is_main_process():
         check_teacher(
-            model.teacher,
+            model.teacher_detections,
             evaluation.loader,
             dataset_names(cfg, "test"),
             options.teacher_check_images,

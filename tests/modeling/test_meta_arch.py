@@ -1,10 +1,12 @@
 """The laws of distillation: a frozen teacher, an undisturbed student, finite and even gradients."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from detectron2.config import instantiate
 from torch import nn
 
-from projects.clockdistill.modeling.adapters import DINOAdapter
 from projects.clockdistill.modeling.losses import LogitDistillLoss, MemoryDistillLoss
 from projects.clockdistill.modeling.meta_arch import DistillMetaArch
 from projects.clockdistill.modeling.query_groups import (
@@ -14,28 +16,43 @@ from projects.clockdistill.modeling.query_groups import (
     TargetAwareQueries,
 )
 from projects.clockdistill.modeling.token_weights import TokenWeights
-from tests.modeling.tiny_dino import NUM_CLASSES, assert_same_gradients, batch, tiny_dino
+from tests.modeling.tiny_detectors import (
+    ADAPTERS,
+    FAMILIES,
+    NUM_CLASSES,
+    assert_same_gradients,
+    batch,
+    tiny_detector,
+    tiny_tree,
+)
 
-OFF = {"target_aware": None, "general": None, "specific": None}
+
+@pytest.fixture(params=FAMILIES)
+def family(request) -> str:
+    return request.param
 
 
-def distiller(student=None, teacher=None, groups=None, **changes) -> DistillMetaArch:
-    student = student or tiny_dino(seed=1)
-    teacher = teacher or tiny_dino(seed=2)
+def distiller(
+    family="dino", student=None, teacher=None, teacher_family=None, groups=None, **changes
+) -> DistillMetaArch:
+    """All losses and all queries between two tiny detectors, but for the changes."""
+    teacher_family = teacher_family or family
+    student = student or tiny_detector(family, seed=1)
+    teacher = teacher or tiny_detector(teacher_family, seed=2)
+    width = teacher.embed_dim
     kinds = {
-        "target_aware": TargetAwareQueries(NUM_CLASSES, 16),
-        "general": GeneralQueries(5, 16),
+        "target_aware": TargetAwareQueries(NUM_CLASSES, width),
+        "general": GeneralQueries(5, width, position_queries=True),
         "specific": SpecificQueries(7),
     }
     arguments = {
-        "query_groups": QueryGroups(**(kinds | (groups or {}))),
+        "query_groups": QueryGroups(width, student.embed_dim, **(kinds | (groups or {}))),
         "token_weights": TokenWeights(alpha=1e-2, beta=1e-2),
         "memory_loss": MemoryDistillLoss(student.embed_dim, teacher.embed_dim),
         "logit_loss": LogitDistillLoss(),
     }
-    return DistillMetaArch(
-        student, teacher, DINOAdapter(), DINOAdapter(), **(arguments | changes)
-    ).train()
+    adapters = ADAPTERS[family](), ADAPTERS[teacher_family]()
+    return DistillMetaArch(student, teacher, *adapters, **(arguments | changes)).train()
 
 
 def step(model: nn.Module, inputs=None) -> dict[str, torch.Tensor]:
@@ -55,10 +72,10 @@ def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def test_losses_are_the_students_own_and_the_distillation_terms():
-    model = distiller()
+def test_losses_are_the_students_own_and_the_distillation_terms(family):
+    model = distiller(family)
     losses = step(model)
-    student = tiny_dino(seed=1).train()
+    student = tiny_detector(family, seed=1).train()
     torch.manual_seed(0)
     own = student(batch())
     assert {key for key in losses if key not in own} == {
@@ -71,20 +88,21 @@ def test_losses_are_the_students_own_and_the_distillation_terms():
     assert all(losses[key] > 0 for key in losses if "distill" in key)
 
 
-def test_with_all_weights_zero_only_the_plain_student_trains():
+def test_with_all_weights_zero_only_the_plain_student_trains(family):
     model = distiller(
+        family,
         token_weights=TokenWeights(0, 0),
         logit_loss=LogitDistillLoss(cls_weight=0, l1_weight=0, giou_weight=0),
     )
     total = sum(step(model).values())
-    student = tiny_dino(seed=1).train()
+    student = tiny_detector(family, seed=1).train()
     plain = sum(step(student).values())
     torch.testing.assert_close(total, plain, rtol=1e-5, atol=1e-5)
     assert_same_gradients(gradients(model.student), gradients(student))
 
 
-def test_the_teacher_stays_frozen_in_eval_and_unchanged():
-    model = distiller()
+def test_the_teacher_stays_frozen_in_eval_and_unchanged(family):
+    model = distiller(family)
     before = {key: value.clone() for key, value in model.teacher.state_dict().items()}
     model.train()
     assert model.student.training and not any(m.training for m in model.teacher.modules())
@@ -97,23 +115,23 @@ def test_the_teacher_stays_frozen_in_eval_and_unchanged():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
 
 
-def test_every_distillation_loss_moves_the_student():
+def test_every_distillation_loss_moves_the_student(family):
     for wanted in ("memory", "class", "bbox", "giou"):
-        model = distiller()
+        model = distiller(family)
         torch.manual_seed(0)
         model(batch())[f"loss_distill_{wanted}"].backward()
         assert any("encoder" in name for name in gradients(model.student)), wanted
 
 
-def test_target_aware_queries_are_never_trained():
-    model = distiller()
+def test_target_aware_queries_are_never_trained(family):
+    model = distiller(family)
     step(model)
     assert not any(p.grad is not None for p in model.query_groups.parameters())
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (0, 2)])
-def test_without_objects_the_same_parameters_have_finite_gradients(counts):
-    model = distiller()
+def test_without_objects_the_same_parameters_have_finite_gradients(family, counts):
+    model = distiller(family)
     step(model)
     expected = {name for name, p in model.named_parameters() if p.grad is not None}
     losses = step(model, batch(counts))
@@ -123,32 +141,36 @@ def test_without_objects_the_same_parameters_have_finite_gradients(counts):
     assert all(gradient.isfinite().all() for gradient in got.values())
 
 
-def test_without_any_object_the_target_aware_queries_add_nothing():
+def test_without_any_object_the_target_aware_queries_add_nothing(family):
     only = {"general": None, "specific": None}
-    losses = step(distiller(groups=only), batch((0, 0)))
+    losses = step(distiller(family, groups=only), batch((0, 0)))
     assert losses["loss_distill_class"].item() == losses["loss_distill_bbox"].item() == 0
 
 
-def test_three_copies_count_as_three_isolated_groups():
+def test_three_copies_count_as_three_isolated_groups(family):
     only = {"general": None, "specific": None}
-    one = step(distiller(groups=only | {"target_aware": TargetAwareQueries(3, 16, copies=1)}))
-    three = step(distiller(groups=only | {"target_aware": TargetAwareQueries(3, 16, copies=3)}))
+    one = step(
+        distiller(family, groups=only | {"target_aware": TargetAwareQueries(3, 16, copies=1)})
+    )
+    three = step(
+        distiller(family, groups=only | {"target_aware": TargetAwareQueries(3, 16, copies=3)})
+    )
     # a jitter too small to move a box makes three real groups
     real = TargetAwareQueries(3, 16, copies=3, box_jitter=1e-12)
-    explicit = step(distiller(groups=only | {"target_aware": real}))
+    explicit = step(distiller(family, groups=only | {"target_aware": real}))
     for key in ("loss_distill_class", "loss_distill_bbox", "loss_distill_giou"):
         torch.testing.assert_close(three[key], 3 * one[key])
         torch.testing.assert_close(explicit[key], three[key], rtol=1e-4, atol=1e-5)
 
 
-def test_a_teacher_that_is_the_student_has_nothing_to_teach(monkeypatch):
-    model = distiller(teacher=tiny_dino(seed=1))
+def test_a_teacher_that_is_the_student_has_nothing_to_teach(family, monkeypatch):
+    model = distiller(family, teacher=tiny_detector(family, seed=1))
     model.student.eval()  # batch statistics would differ from the teacher's running ones
     run = model.student_tap.run
 
     def without_detections(detector, inputs, groups):
         tapped = run(detector, inputs, groups)
-        return type(tapped)({}, tapped.encoder, tapped.own_queries, tapped.own, tapped.groups)
+        return replace(tapped, output={})
 
     monkeypatch.setattr(model.student_tap, "run", without_detections)
     losses = model(batch())
@@ -158,10 +180,10 @@ def test_a_teacher_that_is_the_student_has_nothing_to_teach(monkeypatch):
         torch.testing.assert_close(value, torch.tensor(0.0), rtol=0, atol=1e-4)
 
 
-def test_the_teacher_answers_without_its_own_queries_unless_they_are_asked_for(monkeypatch):
+def test_the_teacher_answers_without_its_own_queries_unless_they_are_asked_for(family, monkeypatch):
     seen = []
     for specific, expected in ((None, 5), (SpecificQueries(7), 7 + 5)):
-        model = distiller(groups={"target_aware": None, "specific": specific})
+        model = distiller(family, groups={"target_aware": None, "specific": specific})
         decoder = model.teacher.transformer.decoder
         decoder.register_forward_hook(
             lambda module, args, kwargs, output: seen.append(output[0].shape[2]),
@@ -172,8 +194,8 @@ def test_the_teacher_answers_without_its_own_queries_unless_they_are_asked_for(m
         assert seen.pop() == expected
 
 
-def test_memory_alone_needs_no_decoder_of_the_teacher():
-    model = distiller(logit_loss=None)
+def test_memory_alone_needs_no_decoder_of_the_teacher(family):
+    model = distiller(family, logit_loss=None)
     model.teacher.transformer.decoder.register_forward_pre_hook(
         lambda *_: pytest.fail("the teacher's decoder ran")
     )
@@ -181,64 +203,150 @@ def test_memory_alone_needs_no_decoder_of_the_teacher():
     assert "loss_distill_memory" in losses and "loss_distill_class" not in losses
 
 
-def test_other_numbers_of_stages_distil_the_last_alone():
-    short = distiller(student=tiny_dino(seed=1, num_layers=1), groups={"general": None})
-    deep = distiller(teacher=tiny_dino(seed=2, num_layers=3), groups={"general": None})
+def test_other_numbers_of_stages_distil_the_last_alone(family):
+    short = distiller(
+        family, student=tiny_detector(family, seed=1, num_layers=1), groups={"general": None}
+    )
+    deep = distiller(
+        family, teacher=tiny_detector(family, seed=2, num_layers=3), groups={"general": None}
+    )
     for model in (short, deep):
         losses = step(model)
         assert all(value.isfinite() for value in losses.values())
 
 
-def test_padded_cells_of_the_memory_never_matter(monkeypatch):
-    model = distiller(logit_loss=None)
+def test_padded_cells_of_the_memory_never_matter(family, monkeypatch):
+    model = distiller(family, logit_loss=None)
     expected = step(model)["loss_distill_memory"]
     run = model.student_tap.run
 
     def spoil(detector, inputs, groups):
         tapped = run(detector, inputs, groups)
-        encoder = tapped.encoder
-        spoilt = encoder.memory.masked_fill(encoder.padding_mask[..., None], 1e3)
-        encoder = type(encoder)(
-            spoilt, encoder.padding_mask, encoder.spatial_shapes, encoder.valid_ratios
-        )
-        return type(tapped)(tapped.output, encoder, None, None, tapped.groups)
+        padding = tapped.levels.padding_mask[..., None]
+        return replace(tapped, memory=tapped.memory.masked_fill(padding, 1e3))
 
     monkeypatch.setattr(model.student_tap, "run", spoil)
     torch.testing.assert_close(step(model)["loss_distill_memory"], expected)
 
 
-def test_evaluation_is_the_plain_students():
-    model = distiller().eval()
+def test_evaluation_is_the_plain_students(family):
+    model = distiller(family).eval()
     with torch.no_grad():
         got, expected = model(batch()), model.student(batch())
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a["instances"].scores, b["instances"].scores)
 
 
-def test_mixed_precision_is_finite():
-    model = distiller()
+def test_mixed_precision_is_finite(family):
+    model = distiller(family)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = step(model)
     assert all(value.isfinite() for value in losses.values())
     assert all(gradient.isfinite().all() for gradient in gradients(model).values())
 
 
-def test_what_resuming_needs_holds_no_teacher_and_no_student():
-    model = distiller()
+def test_what_resuming_needs_holds_no_teacher_and_no_student(family):
+    model = distiller(family)
     keys = set(model.distill_modules.state_dict())
     assert any(key.startswith("query_groups.target_aware.label_embedding") for key in keys)
     assert not any("teacher" in key or "student" in key for key in keys)
 
 
+def test_every_stage_may_learn_from_the_teachers_last(monkeypatch):
+    model = distiller(teacher=tiny_detector("dino", seed=2, num_layers=3), stages="teacher_last")
+    seen = []
+    monkeypatch.setattr(model.logit_loss, "forward", lambda pairs: seen.extend(pairs) or {})
+    step(model)
+    for pair in seen:
+        assert len(pair.student_logits) == len(pair.teacher_logits) == 2
+        torch.testing.assert_close(pair.teacher_logits[0], pair.teacher_logits[1])
+        torch.testing.assert_close(pair.teacher_boxes[0], pair.teacher_boxes[1])
+
+
+def test_an_unknown_way_to_pair_stages_is_refused():
+    with pytest.raises(ValueError, match="stages='all'"):
+        distiller(stages="all")
+
+
+def test_other_widths_are_bridged_by_layers_that_train_beside_the_student(family):
+    model = distiller(family, teacher=tiny_detector(family, seed=2, embed_dim=32))
+    losses = step(model)
+    assert all(value.isfinite() for value in losses.values())
+    bridges = model.memory_loss.adaptation, model.query_groups.adaptation
+    assert [tuple(bridge.weight.shape) for bridge in bridges] == [(32, 16), (16, 32)]
+    assert all(bridge.weight.grad.any() for bridge in bridges)
+    step(model, batch((0, 0)))
+    assert all(bridge.weight.grad is not None for bridge in bridges)
+    assert not any("adaptation" in key for key in model.student.state_dict())
+
+
+def test_without_logit_distillation_no_parameter_waits_for_a_gradient(family):
+    wide = tiny_detector(family, seed=2, embed_dim=32)
+    model = distiller(family, teacher=wide, logit_loss=None)
+    step(model)
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_a_student_may_have_another_number_of_queries(family):
+    few = tiny_tree(family)
+    few.num_queries = 4
+    model = distiller(family, student=instantiate(few))
+    assert all(value.isfinite() for value in step(model).values())
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("deformable_detr", "dino"), ("dino", "deformable_detr")]
+)
+def test_a_teacher_of_another_family_with_the_same_levels_teaches(student, teacher):
+    specific = {} if teacher == "dino" else {"specific": None}
+    model = distiller(student, teacher_family=teacher, groups=specific)
+    losses = step(model)
+    for wanted in ("memory", "class", "bbox", "giou"):
+        assert losses[f"loss_distill_{wanted}"] > 0, wanted
+
+
+def test_other_levels_can_share_their_logits_alone():
+    with pytest.raises(
+        ValueError, match=r"has 1 feature levels, the teacher's 3.*memory_loss=null"
+    ):
+        distiller("dab_detr", teacher_family="dino")
+    losses = step(distiller("dab_detr", teacher_family="dino", memory_loss=None))
+    assert losses["loss_distill_class"] > 0
+
+
+def test_queries_without_sizes_are_refused_where_the_student_needs_them():
+    with pytest.raises(ValueError, match="centres without sizes"):
+        distiller("dino", teacher_family="deformable_detr")
+
+
+def test_logit_distillation_without_queries_is_refused():
+    off = {"target_aware": None, "general": None, "specific": None}
+    with pytest.raises(ValueError, match=r"at least one of model\.query_groups"):
+        distiller(groups=off)
+
+
+def test_queries_of_another_width_are_refused():
+    with pytest.raises(ValueError, match="teacher_dim=8"):
+        distiller(query_groups=QueryGroups(8, 16, TargetAwareQueries(NUM_CLASSES, 8)))
+
+
 def test_disagreeing_class_counts_are_refused():
     with pytest.raises(ValueError, match="student.num_classes=3 but teacher.num_classes=4"):
-        distiller(teacher=tiny_dino(num_classes=4))
+        distiller(teacher=tiny_detector("dino", num_classes=4))
 
 
-def test_other_widths_distil_the_memory_through_an_adaptation_layer():
-    wide = tiny_dino(seed=2, embed_dim=32)
-    with pytest.raises(ValueError, match="student.embed_dim=16 but teacher.embed_dim=32"):
-        distiller(teacher=wide)
-    model = distiller(teacher=wide, logit_loss=None)
+def test_a_teacher_of_other_classes_teaches_through_a_map(monkeypatch):
+    teacher = tiny_detector("dino", seed=2, num_classes=5)
+    model = distiller(teacher=teacher, class_map=[4, 0, 4])
+    ask, asked, paired = model.teacher_tap.read, [], []
+
+    def remember(*args, **kwargs):
+        asked.append(ask(*args, **kwargs))
+        return asked[-1]
+
+    monkeypatch.setattr(model.teacher_tap, "read", remember)
+    monkeypatch.setattr(model.logit_loss, "forward", lambda pairs: paired.extend(pairs) or {})
     step(model)
-    assert model.memory_loss.adaptation.weight.grad.any()
+    answers = [*asked[0].groups, asked[0].own]
+    for pair, answer in zip(paired, answers, strict=True):
+        torch.testing.assert_close(pair.teacher_logits, answer.logits[..., [4, 0, 4]])

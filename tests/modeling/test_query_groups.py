@@ -45,7 +45,7 @@ def test_building_queries_leaves_the_global_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    groups = QueryGroups(TargetAwareQueries(3, 8, box_jitter=0.5), GeneralQueries(4, 8))
+    groups = QueryGroups(8, 8, TargetAwareQueries(3, 8, box_jitter=0.5), GeneralQueries(4, 8))
     groups(TARGETS)
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
 
@@ -98,10 +98,9 @@ def test_specific_queries_are_the_first_of_the_teachers_without_gradient():
 
 
 def test_kinds_are_switchable():
-    assert QueryGroups()(TARGETS) == ()
-    assert [group.name for group in QueryGroups(general=GeneralQueries(2, 8))(TARGETS)] == [
-        "general"
-    ]
+    assert QueryGroups(8, 8)(TARGETS) == ()
+    groups = QueryGroups(8, 8, general=GeneralQueries(2, 8))
+    assert [group.name for group in groups(TARGETS)] == ["general"]
 
 
 @pytest.mark.parametrize(
@@ -116,3 +115,37 @@ def test_kinds_are_switchable():
 def test_bad_options_are_refused(build):
     with pytest.raises(ValueError, match="copies|box_jitter|num_points"):
         build()
+
+
+def test_general_queries_draw_position_queries_where_they_are_wanted():
+    queries = GeneralQueries(num_points=4, embed_dim=8, position_queries=True)
+    (group,) = queries(TARGETS)
+    (later,) = queries(TARGETS)
+    assert group.position.shape == (2, 4, 8)
+    torch.testing.assert_close(group.position[0], group.position[1])
+    assert not torch.equal(group.position, later.position)
+    (without,) = GeneralQueries(num_points=4, embed_dim=8)(TARGETS)
+    assert without.position is None
+    torch.testing.assert_close(without.reference_points, group.reference_points)
+
+
+def test_target_aware_position_is_the_box_mlp():
+    queries = TargetAwareQueries(num_classes=3, embed_dim=8)
+    (group,) = queries(TARGETS)
+    expected = queries.box_mlp(TARGETS[0]["boxes"])  # eq. (7)
+    torch.testing.assert_close(group.position[0], expected)
+
+
+def test_groups_reach_a_student_of_another_width_by_a_layer_that_learns():
+    groups = QueryGroups(8, 6, TargetAwareQueries(3, 8), GeneralQueries(4, 8))
+    made = groups(TARGETS)
+    for group, adapted in zip(made, groups.for_student(made), strict=True):
+        assert adapted.content.shape[-1] == 6 and adapted.content.requires_grad
+        assert adapted.reference_points is group.reference_points
+        assert (adapted.position is None) == (group.position is None)
+
+
+def test_groups_of_the_same_width_pass_unchanged():
+    groups = QueryGroups(8, 8, TargetAwareQueries(3, 8))
+    made = groups(TARGETS)
+    assert groups.for_student(made)[0].content is made[0].content

@@ -1,12 +1,12 @@
-"""The query axis: offsets, isolation and filler."""
+"""The query axis: offsets, isolation and filler. What entered a transformer: padding."""
 
 import torch
 
-from projects.clockdistill.modeling.structures import QueryGroup, QueryLayout
+from projects.clockdistill.modeling.structures import FeatureLevels, QueryGroup, QueryLayout
 
 
 def group(count, valid=None):
-    return QueryGroup("g", torch.zeros(2, count, 4), torch.full((2, count, 4), 0.5), valid)
+    return QueryGroup("g", torch.zeros(2, count, 4), torch.full((2, count, 4), 0.5), valid=valid)
 
 
 def test_offsets_follow_the_order_of_the_groups():
@@ -40,3 +40,23 @@ def test_the_own_key_padding_mask_is_kept():
     own = torch.tensor([[True], [False]])
     mask = QueryLayout(1, (group(2),)).key_padding_mask(own, batch=2)
     assert mask.tolist() == [[True, False, False], [False, False, False]]
+
+
+def test_without_the_own_queries_their_masks_are_left_out():
+    layout = QueryLayout(0, (group(2),))
+    assert not layout.keeps_own
+    own_mask = torch.ones(5, 5, dtype=torch.bool)
+    assert not layout.attn_mask(own_mask, torch.device("cpu")).any()
+    assert layout.key_padding_mask(own_mask[:2], batch=2) is None
+
+
+def test_levels_know_their_padding():
+    masks = torch.zeros(2, 2, 4, dtype=torch.bool), torch.zeros(2, 1, 2, dtype=torch.bool)
+    masks[0][1, :, 1:] = True  # the second image fills one of four columns,
+    masks[0][1, 1:] = True  # and one of two rows
+    masks[1][1, :, 1:] = True
+    levels = FeatureLevels((), masks)
+    assert levels.shapes == [(2, 4), (1, 2)]
+    assert levels.padding_mask.sum(1).tolist() == [0, 8]
+    expected = [[[1.0, 1.0], [1.0, 1.0]], [[0.25, 0.5], [0.5, 1.0]]]
+    torch.testing.assert_close(levels.valid_ratios, torch.tensor(expected))

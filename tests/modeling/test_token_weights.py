@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from projects.clockdistill.modeling.token_weights import TokenWeights
 
 
-def literal(boxes, shapes, valid_sizes, alpha, beta):
+def literal(boxes, shapes, valid_sizes, alpha, beta, masks="location_scale"):
     """One image: walks over all cells of all levels (boxes cxcywh of the unpadded image)."""
     weights = []
     for (height, width), (valid_h, valid_w) in zip(shapes, valid_sizes, strict=True):
@@ -36,10 +36,12 @@ def literal(boxes, shapes, valid_sizes, alpha, beta):
         for p in range(height * width):
             if p not in grid:
                 weights.append(0.0)
+            elif masks == "none":
+                weights.append(alpha / len(grid))
             elif grid[p] is None:
-                weights.append(beta / background)
+                weights.append(beta / (background if masks == "location_scale" else 1))
             else:
-                weights.append(alpha / grid[p])
+                weights.append(alpha / (grid[p] if masks == "location_scale" else 1))
     return weights
 
 
@@ -51,7 +53,7 @@ def inputs(shapes, valid_sizes):
         mask[:valid_h, :valid_w] = False
         masks.append(mask.flatten())
         ratios.append([valid_w / width, valid_h / height])
-    return torch.tensor(shapes), torch.tensor([ratios]), torch.cat(masks)[None]
+    return shapes, torch.tensor([ratios]), torch.cat(masks)[None]
 
 
 def one_image(boxes):
@@ -64,8 +66,12 @@ boxes_strategy = st.lists(
 
 
 @settings(deadline=None, max_examples=60)
-@given(boxes=boxes_strategy, data=st.data())
-def test_equals_the_literal_walk(boxes, data):
+@given(
+    boxes=boxes_strategy,
+    masks=st.sampled_from(["none", "location", "location_scale"]),
+    data=st.data(),
+)
+def test_equals_the_literal_walk(boxes, masks, data):
     shapes = data.draw(
         st.lists(st.tuples(st.integers(1, 7), st.integers(1, 9)), min_size=1, max_size=3)
     )
@@ -73,9 +79,9 @@ def test_equals_the_literal_walk(boxes, data):
         (data.draw(st.integers(1, height)), data.draw(st.integers(1, width)))
         for height, width in shapes
     ]
-    spatial_shapes, ratios, padding = inputs(shapes, valid)
-    value = TokenWeights(alpha=2.0, beta=0.5)(one_image(boxes), spatial_shapes, ratios, padding)
-    expected = torch.tensor([literal(boxes, shapes, valid, alpha=2.0, beta=0.5)])
+    _, ratios, padding = inputs(shapes, valid)
+    value = TokenWeights(2.0, 0.5, masks)(one_image(boxes), shapes, ratios, padding)
+    expected = torch.tensor([literal(boxes, shapes, valid, 2.0, 0.5, masks)])
     torch.testing.assert_close(value, expected)
 
 
@@ -83,57 +89,74 @@ def test_every_object_counts_alike_at_every_level():
     # a large box left, a small one right, apart from each other at both levels
     boxes = [(0.25, 0.5, 0.5, 1.0), (0.9, 0.5, 0.05, 0.1)]
     shapes = [(8, 16), (4, 8)]
-    spatial_shapes, ratios, padding = inputs(shapes, shapes)
-    value = TokenWeights(alpha=1.0, beta=0.0)(one_image(boxes), spatial_shapes, ratios, padding)
+    _, ratios, padding = inputs(shapes, shapes)
+    value = TokenWeights(alpha=1.0, beta=0.0)(one_image(boxes), shapes, ratios, padding)
     for level, (height, width) in zip(value[0].split([128, 32]), shapes, strict=True):
         grid = level.view(height, width)
         assert grid[:, : width // 2].sum().item() == pytest.approx(1)
         assert grid[:, width // 2 :].sum().item() == pytest.approx(1)
 
 
-def test_a_box_thinner_than_a_cell_keeps_one():
-    shapes = [(2, 2)]
-    value = TokenWeights(alpha=1.0, beta=0.0)(
-        one_image([(0.3, 0.8, 1e-4, 1e-4)]), *inputs(shapes, shapes)
-    )
-    assert value.tolist() == [[0, 0, 1, 0]]  # left column, lower row
-
-
-def test_the_smallest_box_wins():
-    # 4 x 4 cells; a box over everything and one over the upper left cell
-    boxes = [(0.5, 0.5, 1.0, 1.0), (0.125, 0.125, 0.25, 0.25)]
-    shapes = [(4, 4)]
-    value = TokenWeights(alpha=1.0, beta=1.0)(one_image(boxes), *inputs(shapes, shapes))
-    assert value[0, 0].item() == 1
-    torch.testing.assert_close(value[0, 1:], torch.full((15,), 1 / 16))
-
-
 def test_without_objects_the_valid_background_shares_beta():
-    spatial_shapes, ratios, padding = inputs([(4, 4), (2, 2)], [(2, 4), (1, 2)])
-    value = TokenWeights(alpha=1.0, beta=3.0)(one_image([]), spatial_shapes, ratios, padding)
+    shapes, ratios, padding = inputs([(4, 4), (2, 2)], [(2, 4), (1, 2)])
+    value = TokenWeights(alpha=1.0, beta=3.0)(one_image([]), shapes, ratios, padding)
     # per level beta over the valid cells, 8 and 2; nothing on padding
     torch.testing.assert_close(value[0, :8], torch.full((8,), 3 / 8))
     torch.testing.assert_close(value[0, 16:18], torch.full((2,), 3 / 2))
     assert value[padding].eq(0).all()
 
 
-def test_an_image_weighs_the_same_alone_and_in_a_batch_of_other_counts():
+def test_without_masks_weighs_like_one_box_over_the_whole_image():
+    shapes, ratios, padding = inputs([(4, 4), (2, 2)], [(2, 4), (1, 2)])
+    whole = one_image([(0.5, 0.5, 1.0, 1.0)])
+    some = one_image([(0.2, 0.3, 0.1, 0.2)])
+    expected = TokenWeights(3.0, 0.5)(whole, shapes, ratios, padding)
+    for targets in (some, one_image([])):
+        value = TokenWeights(3.0, 0.5, masks="none")(targets, shapes, ratios, padding)
+        torch.testing.assert_close(value, expected)
+
+
+def test_the_location_mask_alone_does_not_divide_by_area():
+    # 4 x 4 cells, the box covers the upper left quarter, a smaller one within it changes nothing
+    boxes = [(0.25, 0.25, 0.5, 0.5), (0.125, 0.125, 0.25, 0.25)]
+    value = TokenWeights(2.0, 0.5, masks="location")(one_image(boxes), *inputs([(4, 4)], [(4, 4)]))
+    expected = torch.full((4, 4), 0.5)
+    expected[:2, :2] = 2
+    torch.testing.assert_close(value.view(4, 4), expected)
+
+
+@pytest.mark.parametrize("masks", ["location", "location_scale"])
+def test_beta_0_switches_the_background_off(masks):
+    boxes = [(0.25, 0.25, 0.5, 0.5)]
+    weights = TokenWeights(1.0, 0.0, masks)
+    value = weights(one_image(boxes), *inputs([(4, 4)], [(4, 4)]))
+    assert value.view(4, 4)[:2, :2].all() and value.count_nonzero() == 4
+    assert not weights(one_image([]), *inputs([(4, 4)], [(4, 4)])).any()
+
+
+@pytest.mark.parametrize("masks", ["none", "location", "location_scale"])
+def test_an_image_weighs_the_same_alone_and_in_a_batch_of_other_counts(masks):
     shapes = [(4, 6)]
-    spatial_shapes, ratios, padding = inputs(shapes, shapes)
+    _, ratios, padding = inputs(shapes, shapes)
     many = one_image([(0.2, 0.2, 0.3, 0.3), (0.7, 0.6, 0.2, 0.5)])
     few = one_image([(0.5, 0.5, 0.2, 0.2)])
-    weights = TokenWeights(alpha=1.0, beta=1.0)
+    weights = TokenWeights(alpha=1.0, beta=0.5, masks=masks)
     batch = weights(
         many + few + one_image([]),
-        spatial_shapes,
+        shapes,
         ratios.repeat(3, 1, 1),
         padding.repeat(3, 1),
     )
     for image, targets in zip(batch, (many, few, one_image([])), strict=True):
-        alone = weights(targets, spatial_shapes, ratios, padding)
+        alone = weights(targets, shapes, ratios, padding)
         torch.testing.assert_close(image, alone[0])
 
 
 def test_negative_weights_are_refused():
     with pytest.raises(ValueError, match="alpha=-1"):
         TokenWeights(alpha=-1)
+
+
+def test_unknown_masks_are_refused():
+    with pytest.raises(ValueError, match="masks='scale'"):
+        TokenWeights(masks="scale")

@@ -10,9 +10,14 @@ from .common.custom import dataloader
 from .common.optim import optimizer
 from .common.schedule import coco_12ep as lr_multiplier
 from .common.train import train
-from .models.distill import dino_r50_to_r18 as model
+from .models.dino import dino
+from .models.distill import distill
 
-model.teacher_checkpoint = "output/teachers/dino_r50_custom/model_final.pth"
+model = distill(
+    student=dino(depth=18),
+    teacher=dino(depth=50),
+    teacher_checkpoint="output/teachers/dino_r50_custom/model_final.pth",
+)
 train.init_checkpoint = "torchvision://resnet18"
 train.max_iter = 4_500  # 12 epochs * 6000 images / 16 images a step
 train.output_dir = "output/dino_r18_custom"

@@ -93,7 +93,7 @@ def _class_counts(cfg: DictConfig, *, eval_only: bool) -> dict[str, int]:
     if "student" not in cfg.model:
         return _counts_below(cfg.model, "model")
     counts = _counts_below(cfg.model.student, "model.student")
-    if not eval_only:
+    if not eval_only and not cfg.model.get("class_map"):
         counts |= _counts_below(cfg.model.teacher, "model.teacher")
     return counts
 

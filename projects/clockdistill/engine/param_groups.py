@@ -1,6 +1,7 @@
-"""Parameter groups of the DETR family: the backbone learns more slowly than the rest."""
+"""Parameter groups of the DETR family: some parts learn more slowly than the rest."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from detectron2.config import instantiate
@@ -27,8 +28,8 @@ def build_optimizer(node: DictConfig, model: nn.Module) -> Optimizer:
     return optimizer
 
 
-def backbone_and_rest(
-    model: nn.Module, *, base_lr: float, backbone_lr_factor: float
+def learning_parts(
+    model: nn.Module, *, base_lr: float, lr_factors: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """Return the optimiser's groups, of parameters that require a gradient only.
 
@@ -36,23 +37,28 @@ def backbone_and_rest(
     them and weight decay does not touch them.
 
     Args:
-        model: a detector, or a module that holds one; backbone parameters are those with
-            ``backbone`` among the parts of their name.
-        base_lr: learning rate of all else.
-        backbone_lr_factor: the backbone's rate as a part of ``base_lr``.
+        model: a detector, or a module that holds one.
+        base_lr: learning rate of all that ``lr_factors`` does not name.
+        lr_factors: for parts of parameters' names (``backbone``, ``sampling_offsets``) their rate
+            as a part of ``base_lr``; the first one that a name contains holds.
+
+    Returns:
+        The group of the rest, then one per part, in order; a part without parameters has none.
 
     Raises:
         ValueError: if nothing requires a gradient.
     """
-    backbone, rest = [], []
+    rates = {None: base_lr} | {part: base_lr * factor for part, factor in lr_factors.items()}
+    members: dict[str | None, list[nn.Parameter]] = {part: [] for part in rates}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (backbone if "backbone" in name.split(".") else rest).append(parameter)
+            names = name.split(".")
+            members[next((part for part in lr_factors if part in names), None)].append(parameter)
     groups = [
-        {"params": rest, "lr": base_lr},
-        {"params": backbone, "lr": base_lr * backbone_lr_factor},
+        {"params": parameters, "lr": rates[part]}
+        for part, parameters in members.items()
+        if parameters
     ]
-    groups = [group for group in groups if group["params"]]
     if not groups:
         raise ValueError("no parameter of the model requires a gradient: there is nothing to train")
     return groups

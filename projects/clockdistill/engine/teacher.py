@@ -6,7 +6,7 @@ the losses fall all the same.
 
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import BoxMode
+from detectron2.structures import BoxMode, Instances
 from torch import nn
 
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
@@ -86,7 +86,7 @@ class TeacherCheck:
 
 
 def check_teacher(
-    teacher: nn.Module,
+    detect: Callable[[list[dict[str, Any]]], list[Instances]],
     loader: Iterable[list[dict[str, Any]]],
     dataset_names: list[str],
     images: int,
@@ -97,7 +97,7 @@ def check_teacher(
     images, over all such shifts. It knows where objects tend to be, but not what is to be seen.
 
     Args:
-        teacher: any detector of the batched_inputs contract; left in eval mode.
+        detect: batched inputs to the teacher's detections, in the datasets' classes.
         loader: batches of test images.
         dataset_names: the datasets of the loader, for their objects.
         images: number of images with objects to look at; 0 looks at none.
@@ -106,10 +106,9 @@ def check_teacher(
         None if nothing was looked at.
     """
     truth = _objects_by_image(dataset_names)
-    teacher.eval()
     with preserved_rng(), torch.no_grad():
         chosen = _images_with_objects(loader, truth, images)
-        found = [teacher([image])[0]["instances"] for image in chosen]
+        found = [detect([image])[0] for image in chosen]
     if not chosen:
         return None
     objects = [truth[image["image_id"]] for image in chosen]

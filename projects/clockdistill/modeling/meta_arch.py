@@ -1,28 +1,29 @@
 """The meta-architecture: calls the rooms of `modeling/` in order."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
+from detectron2.structures import Instances
 from torch import Tensor, nn
 
+from projects.clockdistill.modeling.adapters.base import FamilyAdapter
+from projects.clockdistill.modeling.class_map import ClassMap
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 from projects.clockdistill.modeling.losses import LogitDistillLoss, MemoryDistillLoss
 from projects.clockdistill.modeling.losses.logits import LogitPair
+from projects.clockdistill.modeling.pair_checks import check_pair
 from projects.clockdistill.modeling.query_groups import QueryGroups
-from projects.clockdistill.modeling.structures import (
-    QueryGroup,
-    TappedForward,
-)
-from projects.clockdistill.modeling.taps import Adapter, DetectorTap
+from projects.clockdistill.modeling.structures import QueryGroup, TappedForward
+from projects.clockdistill.modeling.taps import DetectorTap
 from projects.clockdistill.modeling.token_weights import TokenWeights
 
 
 class DistillMetaArch(nn.Module):
     """A frozen teacher trains a student: detection, memory and logit losses.
 
-    Source: CLoCKDistill (arXiv:2502.10683), eq. (11). Where teacher and student have as many
-    decoder stages as each other, stage e learns from stage e; otherwise the last from the last
-    (sec. 4.5.2).
+    Source: CLoCKDistill (arXiv:2502.10683), eq. (11). The memory is the last encoder layer's,
+    whatever the numbers of layers (sec. 4.5.2).
 
     Args:
         student: a plain detector; all that a checkpoint's "model" holds.
@@ -34,44 +35,52 @@ class DistillMetaArch(nn.Module):
         memory_loss: eq. (5); None = no memory distillation.
         logit_loss: eq. (9)-(10); None = no logit distillation.
         teacher_checkpoint: where the trainer loads the teacher's weights from.
+        stages: which decoder stage of the teacher a student's stage learns from. "same": its own
+            where both have as many stages, otherwise only the last from the last (sec. 4.5.2).
+            "teacher_last": every stage from the teacher's last, as in KD-DETR's public code.
+        class_map: for each of the student's classes the teacher's; needed where they differ.
 
     Raises:
-        ValueError: if teacher and student differ in what must agree.
+        ValueError: if teacher and student differ in what must agree, see `check_pair`.
     """
 
     def __init__(
         self,
         student: nn.Module,
         teacher: nn.Module,
-        student_adapter: Adapter,
-        teacher_adapter: Adapter,
+        student_adapter: FamilyAdapter,
+        teacher_adapter: FamilyAdapter,
         query_groups: QueryGroups,
         token_weights: TokenWeights,
         memory_loss: MemoryDistillLoss | None,
         logit_loss: LogitDistillLoss | None,
         teacher_checkpoint: str = "",
+        stages: Literal["same", "teacher_last"] = "same",
+        class_map: Sequence[int] | None = None,
     ):
         super().__init__()
-        if student.num_classes != teacher.num_classes:
-            raise ValueError(
-                f"student.num_classes={student.num_classes} but "
-                f"teacher.num_classes={teacher.num_classes}: both must know the same classes"
-            )
-        if logit_loss is not None and student.embed_dim != teacher.embed_dim:
-            raise ValueError(
-                f"student.embed_dim={student.embed_dim} but teacher.embed_dim="
-                f"{teacher.embed_dim}: queries cannot be shared between decoders of different "
-                "widths; set logit_loss=null or make the widths equal"
-            )
+        if stages not in ("same", "teacher_last"):
+            raise ValueError(f"stages={stages!r} must be 'same' or 'teacher_last'")
+        self.class_map = ClassMap(student.num_classes, teacher.num_classes, class_map)
+        check_pair(
+            student,
+            teacher,
+            student_adapter,
+            teacher_adapter,
+            memory=memory_loss is not None,
+            query_groups=query_groups if logit_loss is not None else None,
+        )
         self.student = student
         self.teacher = teacher.requires_grad_(False).eval()
         self.student_tap = DetectorTap(student_adapter)
         self.teacher_tap = DetectorTap(teacher_adapter)
-        self.query_groups = query_groups
+        # Without logit distillation nothing of them may wait for a gradient.
+        self.query_groups = QueryGroups(0, 0) if logit_loss is None else query_groups
         self.token_weights = token_weights
         self.memory_loss = memory_loss
         self.logit_loss = logit_loss
         self.teacher_checkpoint = teacher_checkpoint
+        self.stages = stages
 
     @property
     def distill_modules(self) -> nn.ModuleDict:
@@ -96,16 +105,25 @@ class DistillMetaArch(nn.Module):
         """
         if not self.training:
             return self.student(batched_inputs)
-        targets = self.student.prepare_targets(batched_inputs)
-        groups = self.query_groups(targets) if self.logit_loss is not None else ()
+        targets = self.student_tap.adapter.targets(self.student, batched_inputs)
+        groups = self.query_groups(targets)
         teacher, groups, answers = self._ask_teacher(batched_inputs, groups)
-        student = self.student_tap.run(self.student, batched_inputs, groups)
+        student = self.student_tap.run(
+            self.student, batched_inputs, self.query_groups.for_student(groups)
+        )
         losses = dict(student.output)
         if self.memory_loss is not None:
             losses["loss_distill_memory"] = self._memory_loss(student, teacher, targets)
         if self.logit_loss is not None:
             losses |= self._logit_loss(groups, student.groups, answers)
         return losses
+
+    def teacher_detections(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
+        """The teacher's detections in the student's classes, one entry per image."""
+        return [
+            self.class_map.detections(result["instances"])
+            for result in self.teacher(batched_inputs)
+        ]
 
     @torch.no_grad()
     def _ask_teacher(
@@ -115,7 +133,7 @@ class DistillMetaArch(nn.Module):
 
         Its own queries are decoded only where they become a group of the student's.
         """
-        specific = self.query_groups.specific if self.logit_loss is not None else None
+        specific = self.query_groups.specific
         teacher = self.teacher_tap.read(
             self.teacher, batched_inputs, groups, own_queries=specific is not None
         )
@@ -128,11 +146,11 @@ class DistillMetaArch(nn.Module):
     def _memory_loss(
         self, student: TappedForward, teacher: TappedForward, targets: list[dict[str, Tensor]]
     ) -> Tensor:
-        encoder = student.encoder
+        levels = student.levels
         token_weights = self.token_weights(
-            targets, encoder.spatial_shapes, encoder.valid_ratios, encoder.padding_mask
+            targets, levels.shapes, levels.valid_ratios, levels.padding_mask
         )
-        return self.memory_loss(encoder.memory, teacher.encoder.memory, token_weights)
+        return self.memory_loss(student.memory, teacher.memory, token_weights)
 
     def _logit_loss(
         self,
@@ -141,17 +159,28 @@ class DistillMetaArch(nn.Module):
         teacher: tuple[Predictions, ...],
     ) -> dict[str, Tensor]:
         pairs = []
-        for group, learnt, taught in zip(groups, student, teacher, strict=True):
-            last_only = len(learnt.logits) != len(taught.logits)
-            stages = slice(-1, None) if last_only else slice(None)
+        for group, learnt, answer in zip(groups, student, teacher, strict=True):
+            learnt, taught = self._paired_stages(learnt, answer)
             pairs.append(
                 LogitPair(
-                    learnt.logits[stages],
-                    learnt.boxes[stages],
-                    taught.logits[stages],
-                    taught.boxes[stages],
+                    learnt.logits,
+                    learnt.boxes,
+                    self.class_map.logits(taught.logits),
+                    taught.boxes,
                     group.valid,
                     group.copies,
                 )
             )
         return {f"loss_distill_{key}": loss for key, loss in self.logit_loss(pairs).items()}
+
+    def _paired_stages(
+        self, learnt: Predictions, taught: Predictions
+    ) -> tuple[Predictions, Predictions]:
+        """As many stages of both: which of the teacher's each of the student's learns from."""
+        if self.stages == "teacher_last":
+            stages = len(learnt.logits)
+            return learnt, taught.stages(slice(-1, None)).repeated(stages)
+        if len(learnt.logits) == len(taught.logits):
+            return learnt, taught
+        last = slice(-1, None)
+        return learnt.stages(last), taught.stages(last)

@@ -4,10 +4,12 @@ Letters: B images, N objects (at most, in one image), Q queries, D channels.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from projects.clockdistill.modeling.step_random import StepRandom
 from projects.clockdistill.modeling.structures import QueryGroup
 
 
@@ -15,9 +17,10 @@ class TargetAwareQueries(nn.Module):
     """Ground-truth boxes and labels as queries that are never trained.
 
     Source: CLoCKDistill (arXiv:2502.10683), eq. (6)-(8): the content is the sum of a label
-    embedding and an MLP of the box; the anchor is the ground-truth box itself. The paper says
-    that these queries are unlearnable and the same for both models; so embedding and MLP are
-    drawn once from a seed of their own, frozen, and saved with the run.
+    embedding and an MLP of the box, the latter is the position query where a decoder wants one,
+    and the anchor is the ground-truth box itself. The paper says that these queries are
+    unlearnable and the same for both models; so embedding and MLP are drawn once from a seed of
+    their own, frozen, and saved with the run.
 
     Exact copies that do not see each other give equal predictions, so they are decoded once and
     counted `copies` times. With jitter they differ and are decoded as groups of their own.
@@ -85,8 +88,9 @@ class TargetAwareQueries(nn.Module):
     def _group(
         self, name: str, labels: Tensor, boxes: Tensor, valid: Tensor, copies: int
     ) -> QueryGroup:
-        content = self.label_embedding(labels) + self.box_mlp(boxes)  # eq. (8)
-        return QueryGroup(name, content, boxes, valid, copies)
+        position = self.box_mlp(boxes)  # eq. (7)
+        content = self.label_embedding(labels) + position  # eq. (8)
+        return QueryGroup(name, content, boxes, position, valid, copies)
 
     def _jitter(self, boxes: Tensor) -> Tensor:
         """Moves each edge by at most `box_jitter` half sizes, inside the image."""
@@ -102,20 +106,26 @@ class GeneralQueries(nn.Module):
     """Random anchors with empty content, drawn afresh each step, shared by teacher and student.
 
     Source: KD-DETR (arXiv:2211.08071), general sampling. Anchors are the sigmoid of standard
-    normal draws, as in its public code; every image of a batch gets the same ones.
+    normal draws, as in its public code; every image of a batch gets the same ones. Position queries
+    are standard normal, as Deformable-DETR's learnt ones start.
 
     Args:
         num_points: Q (CLoCKDistill, sec. 4.2: 900 for DINO, 300 for DAB- and Deformable-DETR).
         embed_dim: D of the decoders.
+        position_queries: draw position queries too; for decoders that do not make them from
+            anchors.
         seed: of the draws, which leave torch's global generator alone.
     """
 
-    def __init__(self, num_points: int, embed_dim: int, seed: int = 0):
+    def __init__(
+        self, num_points: int, embed_dim: int, position_queries: bool = False, seed: int = 0
+    ):
         super().__init__()
         if num_points < 1:
             raise ValueError(f"num_points={num_points}: at least one, or switch the queries off")
         self.num_points = num_points
         self.embed_dim = embed_dim
+        self.position_queries = position_queries
         self.draws = StepRandom(seed)
 
     def forward(self, targets: Sequence[dict[str, Tensor]]) -> tuple[QueryGroup, ...]:
@@ -126,10 +136,14 @@ class GeneralQueries(nn.Module):
         Returns:
             One group of `num_points` queries.
         """
-        batch = len(targets)
-        anchors = self.draws.normal((self.num_points, 4)).sigmoid().to(self.draws.steps.device)
+        batch, device = len(targets), self.draws.steps.device
+        anchors = self.draws.normal((self.num_points, 4)).sigmoid().to(device)
         content = anchors.new_zeros(batch, self.num_points, self.embed_dim)
-        return (QueryGroup("general", content, anchors.expand(batch, -1, -1)),)
+        position = None
+        if self.position_queries:
+            position = self.draws.normal((self.num_points, self.embed_dim)).to(device)
+            position = position.expand(batch, -1, -1)
+        return (QueryGroup("general", content, anchors.expand(batch, -1, -1), position),)
 
 
 class SpecificQueries(nn.Module):
@@ -156,17 +170,25 @@ class SpecificQueries(nn.Module):
             The first `num_points` of them, without gradient.
         """
         kept = slice(0, self.num_points)
+        position = own_queries.position
         return QueryGroup(
             "specific",
             own_queries.content[:, kept].detach(),
             own_queries.reference_points[:, kept].detach(),
+            None if position is None else position[:, kept].detach(),
         )
 
 
 class QueryGroups(nn.Module):
     """All kinds of distillation queries of an experiment; a kind that is None is switched off.
 
+    They are made at the teacher's width. Where the student's differs, a linear layer takes
+    contents and position queries to it; it trains with the student and is no part of it. Anchors
+    are the same for both.
+
     Args:
+        teacher_dim: D of the teacher.
+        student_dim: D of the student.
         target_aware: queries from ground truth.
         general: random queries.
         specific: the teacher's own queries.
@@ -174,51 +196,39 @@ class QueryGroups(nn.Module):
 
     def __init__(
         self,
+        teacher_dim: int,
+        student_dim: int,
         target_aware: TargetAwareQueries | None = None,
         general: GeneralQueries | None = None,
         specific: SpecificQueries | None = None,
     ):
         super().__init__()
+        self.teacher_dim = teacher_dim
+        self.student_dim = student_dim
+        same = teacher_dim == student_dim
+        self.adaptation = nn.Identity() if same else nn.Linear(teacher_dim, student_dim)
         self.target_aware = target_aware
         self.general = general
         self.specific = specific
+
+    @property
+    def kinds(self) -> list[nn.Module]:
+        """What is switched on."""
+        kinds = (self.target_aware, self.general, self.specific)
+        return [kind for kind in kinds if kind is not None]
 
     def forward(self, targets: Sequence[dict[str, Tensor]]) -> tuple[QueryGroup, ...]:
         """The groups that both decoders receive appended: target-aware, then general."""
         kinds = [kind for kind in (self.target_aware, self.general) if kind is not None]
         return tuple(group for kind in kinds for group in kind(targets))
 
-
-class StepRandom(nn.Module):
-    """Random numbers that depend on a seed, the rank and a step count alone.
-
-    The count is saved with the run, so a resumed run draws what an uninterrupted one would, and
-    torch's global generator (which denoising uses) is never touched.
-    """
-
-    def __init__(self, seed: int):
-        super().__init__()
-        self.seed = seed
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self._steps = 0  # the same number where it can be read without waiting for a device
-
-    def normal(self, shape: tuple[int, ...]) -> Tensor:
-        """Standard normal draws of the given shape, on the CPU; the step count moves on."""
-        return torch.randn(shape, generator=self._generator())
-
-    def uniform(self, shape: tuple[int, ...]) -> Tensor:
-        """Draws from [0, 1) of the given shape, on the CPU; the step count moves on."""
-        return torch.rand(shape, generator=self._generator())
-
-    def _generator(self) -> torch.Generator:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank = torch.distributed.get_rank() if distributed else 0
-        generator = torch.Generator()
-        generator.manual_seed(hash((self.seed, rank, self._steps)) % 2**63)
-        self._steps += 1
-        self.steps += 1
-        return generator
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._steps = int(self.steps)
+    def for_student(self, groups: Sequence[QueryGroup]) -> tuple[QueryGroup, ...]:
+        """The same groups at the student's width."""
+        return tuple(
+            replace(
+                group,
+                content=self.adaptation(group.content),
+                position=None if group.position is None else self.adaptation(group.position),
+            )
+            for group in groups
+        )

@@ -16,20 +16,35 @@ from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 
 @dataclass(frozen=True)
-class EncoderOutput:
-    """What a detector's encoder produced.
+class FeatureLevels:
+    """What a detector's neck gave to its transformer, and which part of it is padding.
 
     Attributes:
-        memory: (B, S, D).
-        padding_mask: (B, S) bool, True = padding.
-        spatial_shapes: (L, 2) int64, (H, W) of each level.
-        valid_ratios: (B, L, 2) in (0, 1], (w, h): which part of a level is not padding.
+        features: per level (B, D, H_l, W_l).
+        masks: per level (B, H_l, W_l) bool, True = padding.
     """
 
-    memory: Tensor
-    padding_mask: Tensor
-    spatial_shapes: Tensor
-    valid_ratios: Tensor
+    features: tuple[Tensor, ...]
+    masks: tuple[Tensor, ...]
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(H, W) of each level, on the host."""
+        return [(mask.shape[-2], mask.shape[-1]) for mask in self.masks]
+
+    @property
+    def padding_mask(self) -> Tensor:
+        """(B, S) bool, True = padding."""
+        return torch.cat([mask.flatten(1) for mask in self.masks], dim=1)
+
+    @property
+    def valid_ratios(self) -> Tensor:
+        """(B, L, 2) in (0, 1] as (w, h): the part of each level that is not padding."""
+        ratios = [
+            torch.stack(((~mask[:, 0]).float().mean(1), (~mask[:, :, 0]).float().mean(1)), dim=-1)
+            for mask in self.masks
+        ]
+        return torch.stack(ratios, dim=1)
 
 
 @dataclass(frozen=True)
@@ -38,8 +53,10 @@ class QueryGroup:
 
     Attributes:
         name: says which kind of query it is, in logs and errors.
-        content: (B, Q, D), carries no gradient.
-        reference_points: (B, Q, 4) anchors, carry no gradient.
+        content: (B, Q, D).
+        reference_points: (B, Q, 4) anchors, or (B, Q, 2) centres of a decoder that knows no
+            sizes; carry no gradient.
+        position: (B, Q, D) position queries for decoders that do not derive them from anchors.
         valid: (B, Q) bool, False = filler that no query attends to and no loss counts;
             None = every query is valid.
         copies: how many isolated, equal copies of this group the loss counts.
@@ -48,12 +65,14 @@ class QueryGroup:
     name: str
     content: Tensor
     reference_points: Tensor
+    position: Tensor | None = None
     valid: Tensor | None = None
     copies: int = 1
 
     def __post_init__(self):
         assert self.content.shape[:2] == self.reference_points.shape[:2], self.name
-        assert self.reference_points.shape[-1] == 4, self.name
+        assert self.reference_points.shape[-1] in (2, 4), self.name
+        assert self.position is None or self.position.shape == self.content.shape, self.name
 
     def __len__(self) -> int:
         return self.content.shape[1]
@@ -65,14 +84,16 @@ class TappedForward:
 
     Attributes:
         output: what the detector returned; None if the pass was stopped after the last tap.
-        encoder: the encoder's output.
+        levels: what entered the transformer.
+        memory: (B, S, D), the encoder's output.
         own_queries: the detector's own queries as they entered the decoder, if asked for.
         own: predictions of `own_queries`, if asked for.
         groups: predictions of the appended groups, in their order.
     """
 
     output: Any
-    encoder: EncoderOutput
+    levels: FeatureLevels
+    memory: Tensor
     own_queries: QueryGroup | None
     own: Predictions | None
     groups: tuple[Predictions, ...]
@@ -98,6 +119,11 @@ class QueryLayout:
             start += len(group)
         self.total = start
 
+    @property
+    def keeps_own(self) -> bool:
+        """Whether the detector's own queries are decoded."""
+        return self.own.stop > 0
+
     def attn_mask(self, own_mask: Tensor | None, device: torch.device) -> Tensor:
         """The self-attention mask that isolates own queries and groups from each other.
 
@@ -109,7 +135,8 @@ class QueryLayout:
             (Q, Q) bool, True = blocked.
         """
         mask = torch.ones(self.total, self.total, dtype=torch.bool, device=device)
-        mask[self.own, self.own] = False if own_mask is None else own_mask
+        if self.keeps_own:
+            mask[self.own, self.own] = False if own_mask is None else own_mask
         for part in self.group_slices:
             mask[part, part] = False
         return mask
@@ -128,6 +155,7 @@ class QueryLayout:
             (B, Q) bool, or None if every query may be attended to.
         """
         valid = [group.valid for group in self.groups if group.valid is not None]
+        own_mask = own_mask if self.keeps_own else None
         if not valid and own_mask is None:
             return None
         device = valid[0].device if valid else own_mask.device

@@ -4,13 +4,14 @@ The detector's own code knows nothing of it: hooks are there for one forward pas
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 from projects.clockdistill.modeling.structures import (
-    EncoderOutput,
+    FeatureLevels,
     QueryGroup,
     QueryLayout,
     TappedForward,
@@ -18,30 +19,29 @@ from projects.clockdistill.modeling.structures import (
 
 
 class Adapter(Protocol):
-    """What the taps must know of a detector family."""
+    """What the taps must know of a detector family; see `adapters.base.FamilyAdapter`."""
 
-    def encoder(self, detector: nn.Module) -> nn.Module:
-        """The module whose forward pass yields the memory."""
+    def running(self, detector: nn.Module) -> AbstractContextManager[Any]: ...
 
-    def decoder(self, detector: nn.Module) -> nn.Module:
-        """The module whose forward pass takes the queries."""
+    def transformer(self, detector: nn.Module) -> nn.Module: ...
 
-    def read_encoder(self, kwargs: dict[str, Any], output: Any) -> EncoderOutput:
-        """The encoder's output, from its keyword arguments and what it returned."""
+    def encoder(self, detector: nn.Module) -> nn.Module: ...
 
-    def read_queries(self, kwargs: dict[str, Any]) -> QueryGroup:
-        """The detector's own queries, from the decoder's keyword arguments."""
+    def decoder(self, detector: nn.Module) -> nn.Module: ...
 
-    def write_queries(
-        self, kwargs: dict[str, Any], own: QueryGroup | None, layout: QueryLayout
-    ) -> dict[str, Any]:
-        """The decoder's keyword arguments with `own` (None: left out) and the layout's groups."""
+    def read_levels(self, args: tuple[Any, ...]) -> FeatureLevels: ...
 
-    def cut(self, output: Any, part: slice) -> Any:
-        """What the decoder would have returned for the queries of `part` alone."""
+    def read_memory(self, output: Any) -> Tensor: ...
 
-    def predict(self, detector: nn.Module, output: Any, reference_points: Tensor) -> Predictions:
-        """Class and box predictions of every stage from the decoder's (cut) output."""
+    def read_queries(self, kwargs: dict[str, Any]) -> QueryGroup: ...
+
+    def write_queries(self, kwargs: dict[str, Any], layout: QueryLayout) -> dict[str, Any]: ...
+
+    def cut(self, output: Any, part: slice) -> Any: ...
+
+    def predict(
+        self, detector: nn.Module, output: Any, reference_points: Tensor
+    ) -> Predictions: ...
 
 
 class _Stop(Exception):
@@ -49,7 +49,7 @@ class _Stop(Exception):
 
 
 class DetectorTap:
-    """Runs a detector with taps on its encoder and decoder.
+    """Runs a detector with taps on its transformer, encoder and decoder.
 
     Args:
         adapter: knows the detector family.
@@ -109,7 +109,8 @@ class _Run:
         self.groups = groups
         self.keep_own = True
         self.stop = False
-        self.encoder: EncoderOutput | None = None
+        self.levels: FeatureLevels | None = None
+        self.memory: Tensor | None = None
         self.own_queries: QueryGroup | None = None
         self.layout: QueryLayout | None = None
         self.decoded: Any = None
@@ -124,33 +125,39 @@ class _Run:
         return self._result(None, read_own=own_queries)
 
     def _forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        transformer = self.adapter.transformer(self.detector)
         encoder = self.adapter.encoder(self.detector)
         decoder = self.adapter.decoder(self.detector)
         handles = [
-            encoder.register_forward_hook(self._after_encoder, with_kwargs=True),
+            transformer.register_forward_pre_hook(self._before_transformer),
+            encoder.register_forward_hook(self._after_encoder),
             decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True),
             decoder.register_forward_hook(self._after_decoder),
         ]
         try:
-            return self.detector(batched_inputs)
+            with self.adapter.running(self.detector):
+                return self.detector(batched_inputs)
         except _Stop:
             return None
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _after_encoder(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        self.encoder = self.adapter.read_encoder(kwargs, output)
+    def _before_transformer(self, module: nn.Module, args: tuple) -> None:
+        self.levels = self.adapter.read_levels(args)
+
+    def _after_encoder(self, module: nn.Module, args: tuple, output: Any) -> None:
+        self.memory = self.adapter.read_memory(output)
         if self.stop and not self.keep_own and not self.groups:
             raise _Stop
 
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         own = self.adapter.read_queries(kwargs)
-        self.own_queries = own if self.keep_own else None
+        self.own_queries = own
         self.layout = QueryLayout(len(own) if self.keep_own else 0, self.groups)
-        if self.keep_own and not self.groups:
+        if not self.groups:
             return args, kwargs
-        return args, self.adapter.write_queries(kwargs, self.own_queries, self.layout)
+        return args, self.adapter.write_queries(kwargs, self.layout)
 
     def _after_decoder(self, module: nn.Module, args: tuple, output: Any) -> Any:
         self.decoded = output
@@ -166,7 +173,8 @@ class _Run:
             groups = tuple(map(self._predict, slices, self.groups))
         return TappedForward(
             output=output,
-            encoder=self.encoder,
+            levels=self.levels,
+            memory=self.memory,
             own_queries=self.own_queries if read_own else None,
             own=own,
             groups=groups,

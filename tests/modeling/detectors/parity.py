@@ -1,8 +1,8 @@
 """What "equal to detrex" is tested against: `../shared/parity` and a small set derived from it.
 
-The derived set (contracts of three depths; of the activations every 12th kept token and every 5th
-query; all detections, losses and gradient norms) lies in `data/`, so that the tests compare
-something where `../shared` is missing. To write it anew from `../shared`:
+The derived set (per family contracts of three depths; of the activations some of the kept tokens
+and every 5th query; all detections, losses and gradient norms) lies in `data/`, so that the tests
+compare something where `../shared` is missing. To write it anew from `../shared`:
 
     python -m tests.modeling.detectors.parity
 """
@@ -17,18 +17,23 @@ import numpy as np
 import torch
 from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from projects.clockdistill.configs.models.dab_detr import dab_detr
+from projects.clockdistill.configs.models.deformable_detr import deformable_detr
 from projects.clockdistill.configs.models.dino import dino
-from projects.clockdistill.modeling.detectors.dino import DINO
 
 SHARED = Path(__file__).parents[4] / "shared" / "parity"
-DERIVED = Path(__file__).parent / "data" / "dino_parity.npz"
+DATA = Path(__file__).parent / "data"
+FAMILIES = {"dino": dino, "dab_detr": dab_detr, "deformable_detr": deformable_detr}
 DEPTHS = (18, 50, 101)
 NUM_CLASSES = 7
 TOKEN_STEP = 7  # ../shared keeps every 7th token of the memory
-DERIVED_TOKEN_STEP, DERIVED_QUERY_STEP = 12, 5  # of what ../shared keeps
+# Of what ../shared keeps, every so many in the derived set; a single level has few tokens.
+DERIVED_TOKEN_STEP = {"dino": 12, "dab_detr": 1, "deformable_detr": 12}
+DERIVED_QUERY_STEP = 5
 IMAGES = ((128, 320, 0), (160, 224, 1))  # height, width, seed
 OBJECTS = ((4, 100), (5, 101))  # count, seed
 UNIT_NORMAL = (
@@ -42,43 +47,54 @@ UNIT_NORMAL = (
 SOURCES = ["derived"] + (["shared"] if SHARED.is_dir() else [])
 
 
-def contract(source: str, depth: int) -> dict:
-    """{"state_dict": {key: shape}, "parameters": int} of detrex's DINO for 7 classes."""
+def contract(family: str, source: str, depth: int) -> dict:
+    """{"state_dict": {key: shape}, "parameters": int} of detrex's detector for 7 classes."""
     if source == "shared":
-        return json.loads((SHARED / f"dino_r{depth}.json").read_text())
-    with np.load(DERIVED) as data:
+        return json.loads((SHARED / f"{family}_r{depth}.json").read_text())
+    with np.load(derived(family)) as data:
         return json.loads(lzma.decompress(data["contracts"].tobytes()))[str(depth)]
 
 
-def golden(source: str) -> dict[str, np.ndarray | float]:
+def golden(family: str, source: str) -> dict[str, np.ndarray | float]:
     """The golden by its own keys; activations thinned out alike for both sources."""
     if source == "derived":
-        with np.load(DERIVED) as data:
+        with np.load(derived(family)) as data:
             names = json.loads(lzma.decompress(data["scalar_names"].tobytes()))
             scalars = dict(zip(names, data["scalar_values"].tolist(), strict=True))
             return scalars | {k: data[k] for k in data.files if k.startswith(("eval", "train"))}
-    with np.load(SHARED / "dino_golden.npz") as data:
-        return {key: thinned(key, data[key]) for key in data.files}
+    with np.load(SHARED / f"{family}_golden.npz") as data:
+        return {key: thinned(family, key, data[key]) for key in data.files}
 
 
-def thinned(key: str, values: np.ndarray) -> np.ndarray | float:
+def derived(family: str) -> Path:
+    return DATA / f"{family}_parity.npz"
+
+
+def thinned(family: str, key: str, values: np.ndarray) -> np.ndarray | float:
     """Of an array as ../shared keeps it, what the derived set keeps."""
     if key.endswith(".memory"):
-        return values[..., ::DERIVED_TOKEN_STEP, :]
+        return values[..., :: DERIVED_TOKEN_STEP[family], :]
     if key.endswith(".hs"):
         return values[..., ::DERIVED_QUERY_STEP, :]
     return values if values.ndim else float(values)
 
 
-def small_dino() -> DINO:
+def tree(family: str, **options: int) -> DictConfig:
+    """The family's own tree of calls, at the papers' size."""
+    return FAMILIES[family](num_classes=NUM_CLASSES, **options)
+
+
+def small_detector(family: str) -> nn.Module:
     """The configuration of the golden, with filled weights."""
-    tree = dino(depth=18, num_classes=NUM_CLASSES, num_queries=20)
-    for part in (tree.transformer.encoder, tree.transformer.decoder):
+    small = tree(family, depth=18, num_queries=20)
+    for part in (small.transformer.encoder, small.transformer.decoder):
         part.num_layers = 2
         part.feedforward_dim = 256
-    tree.dn_number = 0
-    tree.select_box_nums_for_evaluation = 20
-    detector = instantiate(tree)
+        part.attn_dropout = part.ffn_dropout = 0.0
+    if family == "dino":
+        small.dn_number = 0
+    small.select_box_nums_for_evaluation = 20
+    detector = instantiate(small)
     fill(detector)
     return detector
 
@@ -138,14 +154,14 @@ def generator(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def derive() -> None:
+def derive(family: str) -> None:
     """Writes the derived set from ../shared."""
-    full = golden("shared")
+    full = golden(family, "shared")
     scalars = {key: value for key, value in full.items() if isinstance(value, float)}
     arrays = {key: value for key, value in full.items() if key not in scalars}
-    contracts = {depth: contract("shared", depth) for depth in DEPTHS}
+    contracts = {depth: contract(family, "shared", depth) for depth in DEPTHS}
     np.savez_compressed(
-        DERIVED,
+        derived(family),
         contracts=packed(contracts),
         scalar_names=packed(list(scalars)),
         scalar_values=np.array(list(scalars.values())),
@@ -159,4 +175,5 @@ def packed(content: Mapping | list) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    derive()
+    for name in FAMILIES:
+        derive(name)

@@ -18,6 +18,11 @@ def test_features_have_the_widths_and_strides_of_a_resnet():
     assert all(p.requires_grad for p in resnet.parameters())
 
 
+def test_the_last_stage_may_keep_the_resolution():
+    stages = basic_stages(4, [4, 6, 8, 10], [1, 2, 1, 2], norm="BN", last_stride=1)
+    assert [[block.stride for block in stage] for stage in stages] == [[1], [2, 1], [2], [1, 1]]
+
+
 def test_widths_without_depths_are_refused():
     with pytest.raises(ValueError, match="4 stage widths but 3"):
         basic_stages(4, [4, 6, 8, 10], [1, 1, 1], norm="BN")

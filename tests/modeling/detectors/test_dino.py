@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from projects.clockdistill.configs.models.dino import mini_dino
 from projects.clockdistill.modeling.detectors.dino import DINO
-from tests.modeling.tiny_dino import batch, tiny_dino
+from tests.modeling.tiny_detectors import batch, tiny_dino
 
 LOSSES = {
     f"loss_{what}{stage}"

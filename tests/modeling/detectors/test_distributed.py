@@ -8,7 +8,7 @@ import torch
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.modeling.tiny_dino import batch, tiny_dino
+from tests.modeling.tiny_detectors import batch, tiny_dino
 
 
 def step(rank: int, folder: str) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.levels import level_masks
-from tests.modeling.tiny_dino import batch, tiny_dino
+from tests.modeling.tiny_detectors import FAMILIES, batch, tiny_detector
 
 SIZES = ((64, 96), (48, 64))
 
@@ -22,22 +22,23 @@ class Observed:
     def __call__(self, inputs: list[dict]):
         _, mask = self.detector.preprocess_images(inputs)
 
-        def fill(_, __, levels):
+        def fill(_, __, output):
+            levels = [output] if isinstance(output, Tensor) else output
             masks = level_masks(mask, levels)
             self.padding = torch.cat([m.flatten(1) for m in masks], dim=1)
             if self.garbage is None:
-                return levels
+                return output
             generator = torch.Generator().manual_seed(0)
             noise = [self.garbage * torch.randn(x.shape, generator=generator) for x in levels]
             filled = zip(levels, masks, noise, strict=True)
-            return [torch.where(m[:, None], n, x) for x, m, n in filled]
+            filled = [torch.where(m[:, None], n, x) for x, m, n in filled]
+            return filled[0] if isinstance(output, Tensor) else filled
 
-        def keep(_, __, memory):
-            self.memory = memory
-
+        # DAB-DETR has a single level and a convolution for a neck.
+        neck = getattr(self.detector, "neck", None) or self.detector.input_proj
         hooks = [
-            self.detector.neck.register_forward_hook(fill),
-            self.detector.transformer.encoder.register_forward_hook(keep),
+            neck.register_forward_hook(fill),
+            self.detector.transformer.encoder.register_forward_hook(self.keep),
         ]
         with torch.random.fork_rng():  # denoising draws the same in every run
             torch.manual_seed(1)
@@ -46,10 +47,20 @@ class Observed:
             hook.remove()
         return output
 
+    def keep(self, _, __, memory: Tensor) -> None:
+        """Batch first, which DAB-DETR's memory is not."""
+        sequence_first = memory.shape[:2] != self.padding.shape
+        self.memory = memory.transpose(0, 1) if sequence_first else memory
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request) -> str:
+    return request.param
+
 
 @pytest.fixture
-def detector() -> nn.Module:
-    detector = tiny_dino()
+def detector(family) -> nn.Module:
+    detector = tiny_detector(family)
     detector.train()
     detector(batch(sizes=SIZES))  # the normalisation's running statistics leave their start
     return detector
@@ -99,6 +110,23 @@ def test_memory_losses_and_gradients_in_train_mode(detector, runs):
         assert difference <= 1e-4 * gradient.norm().clamp(min=1e-2), name
 
 
+def test_eval_masks_come_from_the_images_sizes(detector):
+    """Training reads the same masks, but there detrex does so too."""
+    detector.eval()
+    seen = []
+    detector.transformer.register_forward_pre_hook(lambda _, args: seen.extend(args[:2]))
+    with torch.no_grad():
+        detector(batch(sizes=SIZES))
+    features, masks = ([x] if isinstance(x, Tensor) else x for x in seen)
+    by_hand = torch.ones(2, 64, 96, dtype=torch.bool)
+    by_hand[0] = False
+    by_hand[1, :48, :64] = False
+    for mask, expected in zip(masks, level_masks(by_hand, features), strict=True):
+        assert torch.equal(mask, expected)
+
+
+# A dense attention multiplies the padded values by 0, which takes finite ones.
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "dab_detr"])
 def test_nothing_that_is_no_number_leaks_from_the_padding(detector):
     detector.eval()
     run = Observed(detector, float("nan"))
@@ -108,53 +136,53 @@ def test_nothing_that_is_no_number_leaks_from_the_padding(detector):
     assert all(len(r["instances"]) and r["instances"].scores.isfinite().all() for r in results)
 
 
-def test_eval_masks_come_from_the_images_sizes(detector):
-    """A smaller image in a batch gets the memory that a mask made by hand gives."""
-    detector.eval()
-    inputs = batch(sizes=SIZES)
-    run = Observed(detector, None)
-    with torch.no_grad():
-        run(inputs)
-        images, _ = detector.preprocess_images(inputs)
-        mask = torch.ones(2, 64, 96, dtype=torch.bool)
-        mask[0] = False
-        mask[1, :48, :64] = False
-        features = detector.neck(detector.backbone(images.tensor))
-        masks = level_masks(mask, features)
-        expected = run.memory
-        hook = detector.transformer.encoder.register_forward_hook(
-            lambda _, __, memory: setattr(run, "memory", memory)
-        )
-        detector.transformer(features, masks, [detector.position_embedding(m) for m in masks])
-        hook.remove()
-    torch.testing.assert_close(run.memory, expected)
+def surrounded(shapes: list[tuple[int, int]], width: int, extra: int):
+    """One image's levels of features with so many more padded rows, twice so many columns."""
+    generator = torch.Generator().manual_seed(0)
+    features, masks = [], []
+    for level, shape in enumerate(shapes):
+        size = (0, 2 * extra >> level, 0, extra >> level)
+        x = torch.randn(1, width, *shape, generator=generator)
+        features.append(nn.functional.pad(x, size, value=1e3))
+        valid = torch.zeros(1, *shape, dtype=torch.bool)
+        masks.append(nn.functional.pad(valid, size, value=True))
+    return features, masks
 
 
-def test_more_padding_changes_neither_memory_nor_proposals(detector):
+@pytest.mark.parametrize("family", ["dino"])
+def test_more_padding_changes_neither_dinos_memory_nor_its_proposals(detector):
     """One image's levels, and the same levels with more padding around them.
 
     The decoder's position queries do change: as in the public checkpoints they encode anchors in
     units of the padded finest level.
     """
     detector.eval()
-    features = [torch.randn(1, detector.embed_dim, h, w) for h, w in ((8, 12), (4, 6), (2, 3))]
     run = Observed(detector, None)
-    detector.transformer.encoder.register_forward_hook(
-        lambda _, __, memory: setattr(run, "memory", memory)
-    )
-
-    def surrounded(extra: int) -> tuple[Tensor, Tensor, Tensor]:
-        padded, masks = [], []
-        for level, x in enumerate(features):
-            size = (0, 2 * extra >> level, 0, extra >> level)
-            valid = torch.zeros(1, *x.shape[-2:], dtype=torch.bool)
-            padded.append(nn.functional.pad(x, size, value=1e3))
-            masks.append(nn.functional.pad(valid, size, value=True))
-        encodings = [detector.position_embedding(m) for m in masks]
+    detector.transformer.encoder.register_forward_hook(run.keep)
+    found = []
+    for extra in (0, 8):
+        features, masks = surrounded([(8, 12), (4, 6), (2, 3)], detector.embed_dim, extra)
+        run.padding = torch.cat([m.flatten(1) for m in masks], dim=1)
         with torch.no_grad():
-            output = detector.transformer(padded, masks, encodings)
-        valid = ~torch.cat([m.flatten(1) for m in masks], dim=1)
-        return run.memory[valid], output.proposal_logits, output.proposal_boxes
+            output = detector.transformer(
+                features, masks, [detector.position_embedding(m) for m in masks]
+            )
+        found.append((run.memory[~run.padding], output.proposal_logits, output.proposal_boxes))
+    for alone, padded in zip(*found, strict=True):
+        torch.testing.assert_close(padded, alone, atol=1e-5, rtol=1e-5)
 
-    for alone, padded in zip(surrounded(0), surrounded(8), strict=True):
+
+@pytest.mark.parametrize("family", ["dab_detr"])
+def test_more_padding_changes_nothing_in_dab_detr(detector):
+    """One image's level, and the same level with more padding around it, to the last box."""
+    detector.eval()
+    found = []
+    for extra in (0, 8):
+        (features,), (mask,) = surrounded([(4, 6)], detector.embed_dim, extra)
+        with torch.no_grad():
+            output = detector.transformer(
+                features, mask, detector.anchor_box_embed.weight, detector.position_embedding(mask)
+            )
+        found.append(output)
+    for alone, padded in zip(*found, strict=True):
         torch.testing.assert_close(padded, alone, atol=1e-5, rtol=1e-5)

@@ -1,6 +1,7 @@
 """Logit loss: eq. (9) and (10) of the paper, against a literal transcription."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,7 +26,16 @@ def literal_giou_loss(a, b):
     return 1 - (inter / union - (hull - union) / hull)
 
 
-def literal(pair, temperature, kl_reduction, confidence, weights=(1.0, 5.0, 2.0)):
+def sigmoid(logit):
+    return 1 / (1 + math.exp(-logit))
+
+
+def divergence(p, q):
+    """KL(p || q) of two distributions."""
+    return sum(pk * math.log(pk / qk) for pk, qk in zip(p, q, strict=True))
+
+
+def literal(pair, temperature, kl_reduction, confidence, kl, weights=(1.0, 5.0, 2.0)):
     """Eq. (9) query by query, each group and stage divided by its sum of w."""
     stages, images, queries, classes = pair.student_logits.shape
     total = 0.0
@@ -40,16 +50,23 @@ def literal(pair, temperature, kl_reduction, confidence, weights=(1.0, 5.0, 2.0)
                 if confidence == "softmax":
                     w = max(softmax(taught))  # eq. (10)
                 else:
-                    w = max(1 / (1 + math.exp(-value)) for value in taught)
-                p = softmax([value / temperature for value in taught])
-                q = softmax([value / temperature for value in learnt])
-                kl = sum(pk * math.log(pk / qk) for pk, qk in zip(p, q, strict=True))
-                kl *= temperature**2 / (classes if kl_reduction == "mean" else 1)
+                    w = max(sigmoid(value) for value in taught)
+                taught = [value / temperature for value in taught]
+                learnt = [value / temperature for value in learnt]
+                if kl == "softmax":
+                    error = divergence(softmax(taught), softmax(learnt))
+                else:  # one Bernoulli distribution a class
+                    bernoulli = [
+                        [(sigmoid(value), 1 - sigmoid(value)) for value in values]
+                        for values in (taught, learnt)
+                    ]
+                    error = sum(divergence(p, q) for p, q in zip(*bernoulli, strict=True))
+                error *= temperature**2 / (classes if kl_reduction == "mean" else 1)
                 student_box = pair.student_boxes[e, b, g].tolist()
                 teacher_box = pair.teacher_boxes[e, b, g].tolist()
                 l1 = sum(abs(s - t) for s, t in zip(student_box, teacher_box, strict=True))
                 giou = literal_giou_loss(student_box, teacher_box)
-                numerator += w * (weights[0] * kl + weights[1] * l1 + weights[2] * giou)
+                numerator += w * (weights[0] * error + weights[1] * l1 + weights[2] * giou)
                 denominator += w
         total += numerator / denominator if denominator else 0.0
     return total * pair.copies
@@ -75,18 +92,19 @@ def total(losses):
     temperature=st.sampled_from([1.0, 4.0, 10.0]),
     kl_reduction=st.sampled_from(["sum", "mean"]),
     confidence=st.sampled_from(["softmax", "sigmoid"]),
+    kl=st.sampled_from(["softmax", "sigmoid"]),
     copies=st.integers(1, 3),
     seed=st.integers(0, 2**31),
 )
 def test_equals_the_literal_equation(
-    stages, images, queries, classes, temperature, kl_reduction, confidence, copies, seed
+    stages, images, queries, classes, temperature, kl_reduction, confidence, kl, copies, seed
 ):
     valid = torch.rand(images, queries, generator=torch.Generator().manual_seed(seed)) < 0.7
     pair = random_pair(stages, images, queries, classes, seed, valid, copies)
     loss = LogitDistillLoss(
-        temperature=temperature, kl_reduction=kl_reduction, confidence=confidence
+        temperature=temperature, kl_reduction=kl_reduction, confidence=confidence, kl=kl
     )
-    expected = literal(pair, temperature, kl_reduction, confidence)
+    expected = literal(pair, temperature, kl_reduction, confidence, kl)
     assert total(loss([pair])).item() == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
@@ -106,21 +124,40 @@ def test_a_copy_counts_like_a_group_of_its_own():
     )
 
 
-def test_classification_gradient_reaches_the_student_and_never_the_teacher():
+@pytest.mark.parametrize("kl", ["softmax", "sigmoid"])
+def test_classification_gradient_reaches_the_student_and_never_the_teacher(kl):
     pair = random_pair()
     for tensor in (pair.student_logits, pair.teacher_logits, pair.teacher_boxes):
         tensor.requires_grad_()
-    LogitDistillLoss()([pair])["class"].backward()
+    LogitDistillLoss(kl=kl)([pair])["class"].backward()
     assert pair.student_logits.grad.abs().sum() > 0
     assert pair.teacher_logits.grad is None and pair.teacher_boxes.grad is None
 
 
-def test_is_zero_where_student_and_teacher_agree():
+def test_only_the_sigmoid_divergence_sees_a_shift_of_all_logits():
+    pair = random_pair()
+    shifted = replace(pair, student_logits=pair.teacher_logits - 3)
+    assert LogitDistillLoss()([shifted])["class"].item() == pytest.approx(0, abs=1e-4)
+    assert LogitDistillLoss(kl="sigmoid")([shifted])["class"] > 1
+
+
+@pytest.mark.parametrize("kl", ["softmax", "sigmoid"])
+def test_confident_logits_stay_finite(kl):
+    sure = torch.tensor([100.0, -100.0]).expand(1, 1, 1, 2)
+    pair = replace(random_pair(1, 1, 1, 2), teacher_logits=sure, student_logits=-sure.clone())
+    pair.student_logits.requires_grad_()
+    value = LogitDistillLoss(temperature=1.0, kl=kl)([pair])["class"]
+    value.backward()
+    assert value.isfinite() and pair.student_logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kl", ["softmax", "sigmoid"])
+def test_is_zero_where_student_and_teacher_agree(kl):
     pair = random_pair()
     same = LogitPair(
         pair.teacher_logits, pair.teacher_boxes, pair.teacher_logits, pair.teacher_boxes
     )
-    torch.testing.assert_close(total(LogitDistillLoss()([same])), torch.tensor(0.0))
+    torch.testing.assert_close(total(LogitDistillLoss(kl=kl)([same])), torch.tensor(0.0))
 
 
 def test_filler_never_matters():
@@ -160,7 +197,8 @@ def test_weights_scale_their_term_alone():
 
 
 @pytest.mark.parametrize(
-    "options", [{"temperature": 0}, {"kl_reduction": "max"}, {"confidence": "argmax"}]
+    "options",
+    [{"temperature": 0}, {"kl_reduction": "max"}, {"confidence": "argmax"}, {"kl": "tanh"}],
 )
 def test_bad_options_are_named(options):
     with pytest.raises(ValueError, match=next(iter(options))):

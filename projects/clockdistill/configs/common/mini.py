@@ -6,6 +6,6 @@ from .synthkitti import dataloader
 from .train import train
 
 optimizer.lr = 1.5e-3
-optimizer.params.backbone_lr_factor = 1.0
+optimizer.params.lr_factors.backbone = 1.0
 train.clip_grad.params.max_norm = 1.0
 train.device = "cpu"

@@ -13,7 +13,7 @@ kitti_12ep = coco_12ep = L(step_schedule)(
 kitti_36ep = coco_36ep = L(step_schedule)(
     epochs=36, drop_epochs=[30], max_iter="${train.max_iter}", warmup_steps=0
 )
-coco_50ep = L(step_schedule)(
+kitti_50ep = coco_50ep = L(step_schedule)(
     epochs=50, drop_epochs=[40], max_iter="${train.max_iter}", warmup_steps=0
 )
 mini = L(cosine_schedule)(max_iter="${train.max_iter}", warmup_steps=200, end_factor=0.0)

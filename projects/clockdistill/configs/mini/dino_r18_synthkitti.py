@@ -1,16 +1,23 @@
 """Small DINO teacher -> smaller student on synthkitti, in minutes on a CPU.
 
-A twin of dino_r18_kitti in everything but size: what it shows is that the method works here, not
-the paper's figures. The memory loss has weights of its own: with the paper's 5e-5 and 1e-7 it
-vanishes beside the detection loss at 64 channels.
+A twin of dino_r18_kitti in everything but size: what it shows is that
+the method works here, not the paper's figures. The memory loss has weights of its own: with the
+paper's 5e-5 and 1e-7 it vanishes beside the detection loss at 64 channels.
 
 python tools/train_net.py --config-file <this file>
 """
 
 from ..common.mini import dataloader, lr_multiplier, optimizer, train
-from ..models.distill import mini_dino_r50_to_r18 as model
+from ..models.dino import mini_dino
+from ..models.distill import distill
+from ..models.parts import MINI_TEACHER
 
-model.teacher_checkpoint = "projects/clockdistill/weights/dino_r50_synthkitti.safetensors"
+model = distill(
+    student=mini_dino(),
+    teacher=mini_dino(**MINI_TEACHER),
+    teacher_checkpoint="projects/clockdistill/weights/dino_r50_synthkitti.safetensors",
+    num_points=60,
+)
 model.token_weights.alpha = 3e-2
 model.token_weights.beta = 2e-2
 train.max_iter = 3_200  # 8 epochs * 1600 images / 4 images a step

@@ -1,12 +1,16 @@
-"""What every detector does before its first layer: images to a batch, annotations to targets."""
+"""What every detector does around its layers: images to a batch, annotations to targets, and
+predictions to detections."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.structures import ImageList
+from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 from torchvision.ops import box_convert
+
+from .postprocess import detections
+from .predictions import Predictions
 
 Target = dict[str, Tensor]  # labels (N,) int64; boxes (N, 4) cxcywh in [0, 1], unpadded image
 
@@ -19,6 +23,7 @@ class Detector(nn.Module):
         pixel_mean: per channel, on the scale of the images (0 to 255).
         pixel_std: per channel.
         input_format: channel order of the images, which the data mapper must deliver.
+        select_box_nums_for_evaluation: detections per image.
     """
 
     def __init__(
@@ -27,10 +32,12 @@ class Detector(nn.Module):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str,
+        select_box_nums_for_evaluation: int = 300,
     ):
         super().__init__()
         self.num_classes = num_classes
         self.input_format = input_format
+        self.select_box_nums_for_evaluation = select_box_nums_for_evaluation
         # Not persistent: the checkpoints' contract has no such keys.
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             constant = torch.tensor(list(values), dtype=torch.float32).view(-1, 1, 1)
@@ -118,6 +125,45 @@ class Detector(nn.Module):
                 }
             )
         return targets
+
+    def detections(
+        self,
+        predictions: Predictions,
+        image_sizes: list[tuple[int, int]],
+        batched_inputs: list[dict[str, Any]],
+    ) -> list[dict[str, Instances]]:
+        """The last stage's detections in pixels of the original images.
+
+        Args:
+            predictions: of all images; only the last stage is read.
+            image_sizes: (H, W) of each image without padding.
+            batched_inputs: with "height" and "width" of the originals, by default the images'.
+
+        Returns:
+            Per image {"instances": Instances}.
+        """
+        results = detections(
+            predictions.logits[-1],
+            predictions.boxes[-1],
+            image_sizes,
+            [
+                (entry.get("height", height), entry.get("width", width))
+                for entry, (height, width) in zip(batched_inputs, image_sizes, strict=True)
+            ],
+            self.select_box_nums_for_evaluation,
+        )
+        return [{"instances": instances} for instances in results]
+
+
+def require_equal(*pairs: tuple[str, int, str, int]) -> None:
+    """Refuses sizes that must agree and do not, each pair as (name, value, other name, value).
+
+    Raises:
+        ValueError: naming both.
+    """
+    for name, value, other, found in pairs:
+        if value != found:
+            raise ValueError(f"{name}={value} but {other}={found}; they must be equal")
 
 
 def _name(entry: dict[str, Any]) -> str:

@@ -20,3 +20,13 @@ class Predictions:
     def queries(self, selection: slice) -> "Predictions":
         """The same stages for some of the queries."""
         return Predictions(self.logits[:, :, selection], self.boxes[:, :, selection])
+
+    def stages(self, selection: slice) -> "Predictions":
+        """Some of the stages for the same queries."""
+        return Predictions(self.logits[selection], self.boxes[selection])
+
+    def repeated(self, stages: int) -> "Predictions":
+        """A single stage, seen as that many."""
+        return Predictions(
+            self.logits.expand(stages, -1, -1, -1), self.boxes.expand(stages, -1, -1, -1)
+        )

@@ -1,5 +1,8 @@
 """Memory distillation. Shapes: B images, S tokens over all levels, D channels."""
 
+from typing import Literal
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -11,15 +14,27 @@ class MemoryDistillLoss(nn.Module):
     (the f of eq. (1)) takes the student's memory to the teacher's width; it trains with the
     student and is no part of it.
 
+    Beyond the paper, a token's error may be 1 - cosine: blind to the length of a token, and in
+    [0, 2] whatever D is, so that it wants larger token weights than the squared error.
+
     Args:
         student_dim: D of the student.
         teacher_dim: D of the teacher.
+        distance: "squared" error, as in the paper, or "cosine".
     """
 
-    def __init__(self, student_dim: int, teacher_dim: int):
+    def __init__(
+        self,
+        student_dim: int,
+        teacher_dim: int,
+        distance: Literal["squared", "cosine"] = "squared",
+    ):
         super().__init__()
+        if distance not in ("squared", "cosine"):
+            raise ValueError(f"distance={distance!r} must be 'squared' or 'cosine'")
         same = student_dim == teacher_dim
         self.adaptation = nn.Identity() if same else nn.Linear(student_dim, teacher_dim)
+        self.distance = distance
 
     def forward(self, student: Tensor, teacher: Tensor, token_weights: Tensor) -> Tensor:
         """
@@ -34,14 +49,20 @@ class MemoryDistillLoss(nn.Module):
         Raises:
             ValueError: if the memories differ in shape, after adaptation.
         """
-        student = self.adaptation(student)
+        # A weight of 0 must hide whatever a padded cell holds, infinities included, from the
+        # value and from every gradient.
+        hidden = (token_weights == 0)[..., None]
+        student = self.adaptation(student.masked_fill(hidden, 0)).float()
         if student.shape != teacher.shape:
             raise ValueError(
                 f"memory differs: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}; "
                 "both need the same feature levels"
             )
-        # A weight of 0 must hide whatever a padded cell holds, infinities included.
-        counted = token_weights > 0
-        error = (student.float() - teacher.detach().float()).square().sum(dim=-1)  # (B, S)
-        weighted = (token_weights * error.where(counted, 0)).sum(dim=1)
-        return weighted.mean()
+        teacher = teacher.detach().float().masked_fill(hidden, 0)
+        return (token_weights * self._error(student, teacher)).sum(dim=1).mean()
+
+    def _error(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """(B, S)."""
+        if self.distance == "cosine":
+            return 1 - F.cosine_similarity(student, teacher, dim=-1)
+        return (student - teacher).square().sum(dim=-1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from projects.clockdistill.modeling.detectors.layers.attention import SelfAttention
+from projects.clockdistill.modeling.detectors.layers.attention import SelfAttention, attend
 
 
 @pytest.fixture
@@ -56,3 +56,25 @@ def test_a_blind_row_learns_nothing_from_the_others(attention):
     mask[0] = True
     attention(query, attn_mask=mask)[0, 0].sum().backward()
     assert not query.grad.any()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated:FutureWarning")
+@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize("traced", [False, True])
+def test_values_may_be_narrower_than_keys(width, traced):
+    query, key = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 6, 8)
+    value = torch.randn(2, 3, 6, width)
+    padding = torch.zeros(2, 6, dtype=torch.bool)
+    padding[1, 4:] = True
+    logits = (query @ key.mT / 8**0.5).masked_fill(padding[:, None, None], float("-inf"))
+    expected = (logits.softmax(-1) @ value).transpose(1, 2).flatten(-2)
+
+    def attended(*inputs: torch.Tensor) -> torch.Tensor:
+        return attend(*inputs, None, padding, 0.0)
+
+    if traced:
+        attended = torch.jit.trace(attended, (query, key, value))
+        assert "pad" not in str(attended.graph)  # nothing is counted that is not the model's
+    found = attended(query, key, value)
+    assert found.shape == (2, 5, 3 * width)
+    torch.testing.assert_close(found, expected)

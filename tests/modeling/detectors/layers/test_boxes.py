@@ -5,7 +5,11 @@ import math
 import torch
 from torchvision.ops import generalized_box_iou
 
-from projects.clockdistill.modeling.detectors.layers.boxes import generalized_iou, inverse_sigmoid
+from projects.clockdistill.modeling.detectors.layers.boxes import (
+    boxes_around,
+    generalized_iou,
+    inverse_sigmoid,
+)
 
 
 def test_inverse_sigmoid_inverts_inside_and_saturates_at_the_ends():
@@ -15,6 +19,16 @@ def test_inverse_sigmoid_inverts_inside_and_saturates_at_the_ends():
     ends = inverse_sigmoid(torch.tensor([-1.0, 0.0, 1.0, 2.0]))
     limit = math.log(1000)
     torch.testing.assert_close(ends, torch.tensor([-limit, -limit, limit, limit]))
+
+
+def test_offsets_move_boxes_but_are_the_size_around_points():
+    # sigmoid(log 3) = 3/4, sigmoid(-log 3) = 1/4
+    offsets = torch.tensor([0.0, math.log(3), -math.log(3), math.log(3)])
+    around_point = boxes_around(torch.tensor([0.3, 0.5]), offsets)
+    torch.testing.assert_close(around_point, torch.tensor([0.3, 0.75, 0.25, 0.75]))
+    # 1/4 has the logit -log 3, 1/2 has 0
+    around_box = boxes_around(torch.tensor([0.3, 0.5, 0.5, 0.25]), offsets)
+    torch.testing.assert_close(around_box, torch.tensor([0.3, 0.75, 0.25, 0.5]))
 
 
 def test_generalized_iou_of_hand_made_pairs():

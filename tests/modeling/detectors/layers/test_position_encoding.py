@@ -7,6 +7,7 @@ import torch
 
 from projects.clockdistill.modeling.detectors.layers.position_encoding import (
     PositionEmbeddingSine,
+    box_features,
     reference_features,
     sine_features,
 )
@@ -23,6 +24,12 @@ def test_reference_features_come_as_y_x_w_h(num_feats):
     box = torch.tensor([0.1, 0.2, 0.3, 0.4])
     expected = [sine_features(2 * math.pi * box[i], num_feats, 10000.0) for i in (1, 0, 2, 3)]
     torch.testing.assert_close(reference_features(box, num_feats), torch.cat(expected))
+
+
+def test_box_features_keep_the_order_of_the_coordinates():
+    boxes = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]])
+    expected = [sine_features(2 * math.pi * boxes[:, i], 6, 10000.0) for i in range(4)]
+    torch.testing.assert_close(box_features(boxes, 6), torch.cat(expected, dim=-1))
 
 
 def test_positions_run_over_the_valid_cells_only():

@@ -1,4 +1,4 @@
-"""The small student on synthkitti without a teacher, as many steps as the distilled one.
+"""The small DINO student on synthkitti without a teacher, for as many steps.
 
 python tools/train_net.py --config-file <this file>
 """

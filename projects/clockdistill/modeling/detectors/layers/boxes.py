@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-3) -> Tensor:
@@ -17,6 +18,23 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-3) -> Tensor:
     """
     x = x.clamp(0, 1)
     return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+
+
+def boxes_around(reference: Tensor, offsets: Tensor) -> Tensor:
+    """Boxes that a head predicts as offsets from reference points or from reference boxes.
+
+    Source: Deformable DETR (arXiv:2010.04159), section 4.2 (points: the size is the offset alone)
+    and appendix A.4 (boxes).
+
+    Args:
+        reference: (..., 2) centres or (..., 4) cxcywh, in [0, 1].
+        offsets: (..., 4), before sigmoid.
+
+    Returns:
+        (..., 4) cxcywh in [0, 1].
+    """
+    reference_unact = inverse_sigmoid(reference)
+    return (offsets + F.pad(reference_unact, (0, 4 - reference.shape[-1]))).sigmoid()
 
 
 def generalized_iou(first_xyxy: Tensor, second_xyxy: Tensor, eps: float = 1e-6) -> Tensor:

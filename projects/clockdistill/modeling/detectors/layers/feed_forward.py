@@ -1,5 +1,6 @@
 """Feed-forward parts: the prediction heads' MLP and the transformer layers' FFN."""
 
+from copy import deepcopy
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -24,16 +25,30 @@ class MLP(nn.Module):
 
 
 class FFN(nn.Module):
-    """Two linear layers with ReLU and dropout; the residual is the caller's.
+    """Two linear layers with an activation and dropout; the residual is the caller's.
 
-    The nesting of `layers` gives the checkpoint keys `layers.0.0` and `layers.1`.
+    The nesting of `layers` gives the checkpoint keys `layers.0.0` and `layers.1`. An activation
+    with parameters has two keys, `activation` and `layers.0.1`.
+
+    Args:
+        embed_dim: width of the tokens.
+        feedforward_dim: hidden width.
+        dropout: behind the activation and at the end.
+        activation: copied, so that no two FFNs share parameters; ReLU by default.
     """
 
-    def __init__(self, embed_dim: int, feedforward_dim: int, dropout: float):
+    def __init__(
+        self,
+        embed_dim: int,
+        feedforward_dim: int,
+        dropout: float,
+        activation: nn.Module | None = None,
+    ):
         super().__init__()
+        self.activation = nn.ReLU(inplace=True) if activation is None else deepcopy(activation)
         self.layers = nn.Sequential(
             nn.Sequential(
-                nn.Linear(embed_dim, feedforward_dim), nn.ReLU(inplace=True), nn.Dropout(dropout)
+                nn.Linear(embed_dim, feedforward_dim), self.activation, nn.Dropout(dropout)
             ),
             nn.Linear(feedforward_dim, embed_dim),
             nn.Dropout(dropout),

@@ -24,8 +24,24 @@ def sine_features(position: Tensor, num_feats: int, temperature: float) -> Tenso
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
 
+def box_features(boxes: Tensor, num_feats: int, temperature: float = 10000.0) -> Tensor:
+    """Encodes boxes, coordinate after coordinate, for position queries.
+
+    Source: Deformable DETR (arXiv:2010.04159), appendix A.4, "Two-Stage Deformable DETR".
+
+    Args:
+        boxes: (..., 4) in [0, 1].
+        num_feats: features per coordinate, even.
+        temperature: see `sine_features`.
+
+    Returns:
+        (..., 4 * num_feats), the coordinates in the order given.
+    """
+    return sine_features(boxes * (2 * math.pi), num_feats, temperature).flatten(-2)
+
+
 def reference_features(boxes: Tensor, num_feats: int, temperature: float = 10000.0) -> Tensor:
-    """Encodes reference boxes for the decoder's position queries.
+    """Encodes reference boxes for the decoder's position queries, layer by layer.
 
     Source: DAB-DETR (arXiv:2201.12329), section 4.1. The order y, x, w, h is that of the
     public checkpoints.
@@ -38,8 +54,7 @@ def reference_features(boxes: Tensor, num_feats: int, temperature: float = 10000
     Returns:
         (..., 4 * num_feats).
     """
-    yxwh = boxes[..., [1, 0, 2, 3]] * (2 * math.pi)
-    return sine_features(yxwh, num_feats, temperature).flatten(-2)
+    return box_features(boxes[..., [1, 0, 2, 3]], num_feats, temperature)
 
 
 class PositionEmbeddingSine(nn.Module):

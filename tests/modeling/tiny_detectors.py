@@ -1,28 +1,56 @@
-"""A DINO small enough for tests of distillation, and batches for it."""
+"""Detectors of every family, small enough for tests of distillation, and batches for them."""
+
+from typing import Any
 
 import torch
 from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
+from omegaconf import DictConfig
 from torch import nn
 
+from projects.clockdistill.configs.models.dab_detr import mini_dab_detr
+from projects.clockdistill.configs.models.deformable_detr import mini_deformable_detr
 from projects.clockdistill.configs.models.dino import mini_dino
+from projects.clockdistill.modeling.adapters import (
+    DABDETRAdapter,
+    DeformableDETRAdapter,
+    DINOAdapter,
+)
 
 NUM_CLASSES = 3
+TREES = {
+    "dino": mini_dino,
+    "dab_detr": mini_dab_detr,
+    "deformable_detr": mini_deformable_detr,
+}
+ADAPTERS = {
+    "dino": DINOAdapter,
+    "dab_detr": DABDETRAdapter,
+    "deformable_detr": DeformableDETRAdapter,
+}
+FAMILIES = tuple(TREES)
 
 
-def tiny_dino(
-    seed: int = 0, num_classes: int = NUM_CLASSES, embed_dim: int = 16, num_layers: int = 2
-) -> nn.Module:
-    """A detector of 7 queries with random weights that no two seeds share."""
-    tree = mini_dino(num_classes, stem_channels=8, channels=(8, 12, 16, 20))
+def tiny_tree(
+    family: str, num_classes: int = NUM_CLASSES, embed_dim: int = 16, num_layers: int = 2
+) -> DictConfig:
+    """A tree of 7 queries; `num_layers` is the decoder's."""
+    tree = TREES[family](num_classes, stem_channels=8, channels=(8, 12, 16, 20))
     tree.embed_dim = embed_dim
     tree.position_embedding.num_pos_feats = embed_dim // 2
     tree.num_queries = 7
-    tree.dn_number = 4
     for part in (tree.transformer.encoder, tree.transformer.decoder):
         part.num_heads = 2
         part.feedforward_dim = 16
     tree.transformer.decoder.num_layers = num_layers
+    if family == "dino":
+        tree.dn_number = 4
+    return tree
+
+
+def tiny_detector(family: str, seed: int = 0, **sizes: Any) -> nn.Module:
+    """A detector of `tiny_tree` with random weights that no two seeds share."""
+    tree = tiny_tree(family, **sizes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         detector = instantiate(tree)
@@ -30,6 +58,11 @@ def tiny_dino(
             for parameter in detector.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return detector
+
+
+def tiny_dino(seed: int = 0, **sizes: Any) -> nn.Module:
+    """`tiny_detector` of the family that most tests use."""
+    return tiny_detector("dino", seed, **sizes)
 
 
 def batch(counts=(2, 1), sizes=((64, 96), (48, 80)), seed: int = 0) -> list[dict]:
@@ -56,7 +89,10 @@ def batch(counts=(2, 1), sizes=((64, 96), (48, 80)), seed: int = 0) -> list[dict
 
 
 def assert_same_gradients(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """Equal up to 1e-5 of each parameter's norm, which float32 sums in another order reach."""
+    """Equal up to 1e-5 of each parameter's norm, which float32 sums in another order reach.
+
+    1e-6 is rounding where a gradient is 0 in exact arithmetic (largest norms here: 1 to 30).
+    """
     assert got.keys() == expected.keys()
     for name, gradient in expected.items():
-        assert (got[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, name
+        assert (got[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-6, name

@@ -1,4 +1,4 @@
-"""DINO's encoder, which is Deformable-DETR's."""
+"""The encoder of the multi-scale detectors."""
 
 from torch import Tensor, nn
 
@@ -6,8 +6,10 @@ from .layers.transformer_layers import DeformableEncoderLayer
 from .levels import host_shapes
 
 
-class DINOTransformerEncoder(nn.Module):
+class DeformableTransformerEncoder(nn.Module):
     """Deformable encoder layers in a row.
+
+    Source: Deformable DETR (arXiv:2010.04159), section 4.2.
 
     Args:
         embed_dim: width of the tokens.
@@ -17,7 +19,7 @@ class DINOTransformerEncoder(nn.Module):
         ffn_dropout: inside and after the feed-forward parts.
         num_layers: layers.
         num_feature_levels: levels of the memory.
-        post_norm: a further norm at the end (pre-norm designs need it; DINO has none).
+        post_norm: a further norm at the end (pre-norm designs need it; these layers do not).
     """
 
     def __init__(

@@ -1,0 +1,1 @@
+"""What a detector costs: parameters, multiply-adds, memory, time."""

@@ -1,0 +1,13 @@
+"""Deformable-DETR R50 on KITTI without a teacher, 50 epochs.
+
+Paper, Table 2: 58.7 AP, 40M parameters, 106 GFLOPs.
+
+python tools/train_net.py --config-file <this file> --num-gpus 8
+"""
+
+from ..common.deformable_kitti_50ep import dataloader, lr_multiplier, optimizer, train
+from ..models.deformable_detr import deformable_detr
+
+model = deformable_detr(depth=50, num_classes=7)
+train.init_checkpoint = "torchvision://resnet50"
+train.output_dir = "output/baselines/deformable_detr_r50_kitti"

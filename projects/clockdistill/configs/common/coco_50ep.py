@@ -1,0 +1,11 @@
+"""COCO for 50 epochs, each 7,500 batches of 16 images, evaluated once an epoch."""
+
+from .coco import dataloader
+from .optim import optimizer
+from .schedule import coco_50ep as lr_multiplier
+from .train import train
+
+dataloader.train.total_batch_size = 16
+train.max_iter = 375_000
+train.eval_period = 7_500  # once an epoch
+train.checkpointer.period = 7_500

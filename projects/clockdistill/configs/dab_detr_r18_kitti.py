@@ -1,0 +1,19 @@
+"""DAB-DETR R50 teacher (50 epochs) -> R18 student on KITTI, 50 epochs.
+
+Paper, Table 2: 39.8 -> 45.2 AP, 31M parameters, 31 GFLOPs. The teacher comes from
+configs/teachers/dab_detr_r50_kitti.py, or from any checkpoint of it with the same classes.
+
+python tools/train_net.py --config-file <this file> --num-gpus 8 model.teacher_checkpoint=<path>
+"""
+
+from .common.kitti_50ep import dataloader, lr_multiplier, optimizer, train
+from .models.dab_detr import dab_detr
+from .models.distill import distill
+
+model = distill(
+    student=dab_detr(depth=18, num_classes=7),
+    teacher=dab_detr(depth=50),
+    teacher_checkpoint="output/teachers/dab_detr_r50_kitti/model_final.pth",
+)
+train.init_checkpoint = "torchvision://resnet18"
+train.output_dir = "output/dab_detr_r18_kitti"

@@ -1,0 +1,39 @@
+"""Random numbers of their own, that a resumed run draws again."""
+
+import torch
+from torch import Tensor, nn
+
+
+class StepRandom(nn.Module):
+    """Random numbers that depend on a seed, the rank and a step count alone.
+
+    The count is saved with the run, so a resumed run draws what an uninterrupted one would, and
+    torch's global generator (which denoising uses) is never touched.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.seed = seed
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self._steps = 0  # the same number where it can be read without waiting for a device
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal draws of the given shape, on the CPU; the step count moves on."""
+        return torch.randn(shape, generator=self._generator())
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        """Draws from [0, 1) of the given shape, on the CPU; the step count moves on."""
+        return torch.rand(shape, generator=self._generator())
+
+    def _generator(self) -> torch.Generator:
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if distributed else 0
+        generator = torch.Generator()
+        generator.manual_seed(hash((self.seed, rank, self._steps)) % 2**63)
+        self._steps += 1
+        self.steps += 1
+        return generator
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._steps = int(self.steps)

@@ -1,0 +1,62 @@
+"""Latency by a clock that fake detectors move."""
+
+import pytest
+import torch
+from torch import nn
+
+from projects.clockdistill.analysis import latency
+from projects.clockdistill.analysis.latency import measure_latency
+
+
+class Clock:
+    """Stands still but for what the detectors add."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class Slow(nn.Module):
+    """A detector whose passes take the seconds that it is given."""
+
+    def __init__(self, clock: Clock, seconds: list[float]):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.clock, self.seconds = clock, iter(seconds)
+        self.ends: list[float] = []
+
+    def forward(self, batched_inputs: list) -> None:
+        assert not self.training and torch.is_inference_mode_enabled()
+        self.clock.now += next(self.seconds)
+        self.ends.append(self.clock.now)
+
+
+@pytest.fixture
+def detectors(monkeypatch) -> list[Slow]:
+    clock = Clock()
+    monkeypatch.setattr(latency, "time", clock)
+    return [Slow(clock, [9, 8, 4, 1, 2, 5, 3]), Slow(clock, [1] * 7)]
+
+
+def test_warmup_does_not_count(detectors):
+    slow, steady = measure_latency(detectors, [], warmup=2, repeats=5)
+    assert slow.seconds == (4, 1, 2, 5, 3) and steady.seconds == (1,) * 5
+    assert slow.warmup == steady.warmup == 2
+
+
+def test_detectors_take_turns(detectors):
+    measure_latency(detectors, [], warmup=1, repeats=2)
+    # passes of 9, 1, 8, 1, 4, 1 seconds
+    assert [detector.ends for detector in detectors] == [[9, 18, 23], [10, 19, 24]]
+
+
+def test_spread_and_rate(detectors):
+    slow, _ = measure_latency(detectors, [], warmup=2, repeats=5)
+    assert slow.quartiles == (2, 3, 4)
+    assert slow.fps == pytest.approx(1 / 3)
+
+
+def test_says_where_it_ran(detectors):
+    slow, _ = measure_latency(detectors, [], warmup=0, repeats=1)
+    assert (slow.device, slow.threads) == ("cpu", torch.get_num_threads())

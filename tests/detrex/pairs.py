@@ -1,0 +1,97 @@
+"""Small detectors of each family, detrex's and ours, with the same weights."""
+
+import importlib
+
+import torch
+from detectron2.config import instantiate
+from detectron2.structures import Boxes, Instances
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from projects.clockdistill.configs.models.detrex import tied, with_resnet
+from projects.clockdistill.modeling.detectors.dab_detr import DABDETR
+
+FAMILIES = ("dino", "dab_detr", "deformable_detr")
+NUM_CLASSES = 3
+
+
+def detrex_model(family: str) -> DictConfig:
+    """The tree that detrex's own config module holds."""
+    return importlib.import_module(f"projects.{family}.configs.models.{family}_r50").model
+
+
+def small(tree: DictConfig) -> DictConfig:
+    """Makes a tree of either kind small; detrex's sine encodings fix the width of 256."""
+    tree.num_classes = NUM_CLASSES
+    tree.num_queries = 12
+    tree.select_box_nums_for_evaluation = 12
+    for part in (tree.transformer.encoder, tree.transformer.decoder):
+        part.num_layers = 2
+        part.feedforward_dim = 32
+        part.attn_dropout = part.ffn_dropout = 0.0
+    if "dn_number" in tree:
+        tree.dn_number = 5
+        tree.label_noise_ratio = 0.0  # the two draw replaced labels in another order, boxes alike
+    return tree
+
+
+def detrex_tree(family: str) -> DictConfig:
+    return small(with_resnet(tied(detrex_model(family)), depth=18))
+
+
+def our_tree(family: str) -> DictConfig:
+    module = importlib.import_module(f"projects.clockdistill.configs.models.{family}")
+    return small(getattr(module, family)(depth=18))
+
+
+def built(model: DictConfig) -> nn.Module:
+    """A model whose tree looks for its device where our configs have it."""
+    return instantiate(OmegaConf.create({"model": model, "train": {"device": "cpu"}}).model)
+
+
+def same_weights(theirs: nn.Module, ours: nn.Module, seed: int = 0) -> None:
+    """Gives both the same random weights, which no two seeds share."""
+    randomise(theirs, seed)
+    ours.load_state_dict(theirs.state_dict())
+
+
+def attend_to_padding(detector: nn.Module) -> None:
+    """Makes our DAB-DETR do the one thing that detrex's does otherwise; others stay as they are."""
+
+    def unmasked(_module, args, kwargs):
+        return args, {**kwargs, "key_padding_mask": None}
+
+    if isinstance(detector, DABDETR):
+        detector.transformer.decoder.register_forward_pre_hook(unmasked, with_kwargs=True)
+
+
+def randomise(detector: nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():  # heads start with equal boxes and classes: make them differ
+        for parameter in detector.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            scale = 0.1 if parameter.dim() < 2 else parameter[0].numel() ** -0.5
+            parameter.copy_(scale * noise + (parameter.dim() < 2) * parameter)
+
+
+def batch(sizes=((96, 160), (64, 128)), counts=(3, 2), seed: int = 0) -> list[dict]:
+    """One image a size (height, width), with so many objects; the second one is padded."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = []
+    for number, (count, (height, width)) in enumerate(zip(counts, sizes, strict=True)):
+        instances = Instances((height, width))
+        corners = torch.rand(count, 2, 2, generator=generator).sort(dim=1).values
+        boxes = (corners * torch.tensor([width, height])).reshape(-1, 4)
+        instances.gt_boxes = Boxes(boxes)
+        instances.gt_classes = torch.randint(NUM_CLASSES, (count,), generator=generator)
+        inputs.append(
+            {
+                "image": torch.randint(256, (3, height, width), generator=generator).byte(),
+                "instances": instances,
+                "height": height,
+                "width": width,
+                "image_id": number,
+                "file_name": f"{number}.png",
+            }
+        )
+    return inputs

@@ -1,0 +1,141 @@
+"""What a detector costs: parameters, multiply-adds by part, memory, latency.
+
+    python tools/analyze_model.py --config-file projects/clockdistill/configs/dino_r18_kitti.py
+    python tools/analyze_model.py --config-file ... --height 800 --width 1064 --json costs.json
+    python tools/analyze_model.py --config-file ... --device cpu model.student.num_queries=300
+
+Of a distillation config it shows student and teacher side by side. Needs neither weights nor data:
+weights are random and the image is noise, on which no figure depends. One image at a time, float32,
+eval mode. Any key of the config can be overridden at the end of the line.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+# run as a script, only tools/ is on the path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import projects.clockdistill  # noqa: F401  before detectron2: silences a warning of its import
+
+# isort: split
+import torch
+from detectron2.config import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from projects.clockdistill.analysis.flops import count_flops
+from projects.clockdistill.analysis.latency import measure_latency
+from projects.clockdistill.analysis.memory import peak_activation_bytes
+from projects.clockdistill.analysis.report import Costs, table, uncounted
+from projects.clockdistill.engine.config_file import ConfigError, load_config
+
+NOTE = """\
+One image, float32, random weights, device {device}, {threads} CPU threads.
+Multiply-adds as fvcore counts them, with all of attention and deformable attention. Reshaping,
+copying, indexing, comparing, ReLU and clamping are free; operators without a rule are named below.
+Activations, peak: the most memory that tensors made by one forward pass hold at one time, without
+gradients; neither weights nor what kernels hold within themselves.
+Latency: eval mode, image to detections, {repeats} passes after {warmup} that do not count; models
+take turns."""
+
+
+def detectors(cfg: DictConfig) -> dict[str, DictConfig]:
+    """The configs of all detectors, by name."""
+    if "model" not in cfg:
+        raise ConfigError("the config has no model, nothing to analyze")
+    names = [name for name in ("student", "teacher") if name in cfg.model]
+    return {name: cfg.model[name] for name in names} or {"model": cfg.model}
+
+
+def choose_device(cfg: DictConfig, wanted: str | None) -> torch.device:
+    """What --device asks for, or else the config's train.device if it is there, or the CPU."""
+    name = wanted or OmegaConf.select(cfg, "train.device", default="cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device {name}: {error}") from error
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if device.type == "cpu" or (found is not None and device.type == found.type):
+        return device
+    if wanted:
+        raise ConfigError(f"--device {wanted}: this PyTorch finds none; use --device cpu")
+    return torch.device("cpu")
+
+
+def noise(height: int, width: int) -> list[dict[str, Any]]:
+    """One image, as a data mapper gives it."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(256, (3, height, width), dtype=torch.uint8, generator=generator)
+    return [{"image": image, "height": height, "width": width}]
+
+
+def analyze(
+    trees: dict[str, DictConfig], arguments: argparse.Namespace, device: torch.device
+) -> list[Costs]:
+    """Builds all detectors and takes their measure."""
+    inputs = noise(arguments.height, arguments.width)
+    models = {name: instantiate(tree) for name, tree in trees.items()}
+    flops, memory = {}, {}
+    for name, model in models.items():
+        print(f"counting: {name} at {arguments.height} x {arguments.width}", flush=True)
+        flops[name] = count_flops(model, inputs)  # on the CPU, before it moves
+        memory[name] = peak_activation_bytes(model.to(device), inputs)
+    print(f"timing: {', '.join(models)} on {device}", flush=True)
+    latencies = measure_latency(list(models.values()), inputs, arguments.warmup, arguments.repeats)
+    return [
+        Costs(
+            name=name,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            flops=flops[name],
+            activation_bytes=memory[name],
+            latency=latency,
+        )
+        for (name, model), latency in zip(models.items(), latencies, strict=True)
+    ]
+
+
+def count(text: str) -> int:
+    """A whole number of the command line, at least 1."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return int(text)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    # A KITTI image of 375 x 1242 with its shorter side at 800, unless the longer passes 1333.
+    parser.add_argument("--height", type=count, default=402, help="default: 402")
+    parser.add_argument("--width", type=count, default=1333, help="default: 1333")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    parser.add_argument("--device", help="default: train.device if it is there, or cpu")
+    parser.add_argument("--warmup", type=count, default=3, help="passes before; default: 3")
+    parser.add_argument("--repeats", type=count, default=10, help="passes timed; default: 10")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides")
+    arguments = parser.parse_args(argv)
+    try:
+        cfg = load_config(arguments.config_file, arguments.opts)
+        device = choose_device(cfg, arguments.device)
+        models = analyze(detectors(cfg), arguments, device)
+    except ValueError as error:
+        sys.exit(f"analyze_model: {error}")
+    note = NOTE.format(
+        device=device,
+        threads=torch.get_num_threads(),
+        repeats=arguments.repeats,
+        warmup=arguments.warmup,
+    )
+    print("", table(models), "", note, *map(uncounted, models), sep="\n")
+    if arguments.json is not None:
+        figures = {
+            "input": [arguments.height, arguments.width],
+            "models": [model.as_json() for model in models],
+        }
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
