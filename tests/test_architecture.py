@@ -28,6 +28,7 @@ ROOMS = {
     "modeling.box_masks": [],
     "modeling.step_random": [],
     "modeling.losses": ["modeling.losses.layers", "modeling.box_masks", "modeling.step_random"],
+    "modeling.losses.feature": ["modeling.losses"],
     "modeling.detectors": ["modeling.detectors"],
     "modeling.adapters": [
         "modeling.adapters",

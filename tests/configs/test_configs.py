@@ -40,6 +40,15 @@ def shrink(detector: DictConfig) -> None:
         part.feedforward_dim = 32
 
 
+def baseline_of(path: Path) -> str:
+    """The run without a teacher: beside it, or that of the experiment which a method varies."""
+    beside = path.parent / "baselines" / path.name
+    if (ROOT / beside).exists():
+        return str(beside)
+    dataset = path.stem.rpartition("_")[2]
+    return str(path.parents[1] / f"baselines/dino_r18_{dataset}.py")
+
+
 def resolved(node: DictConfig) -> dict:
     return OmegaConf.to_container(node, resolve=True)
 
@@ -66,7 +75,17 @@ def test_every_experiment_of_the_paper_is_there():
         for family in FAMILIES
         for folder, depth in (("", 18), ("teachers/", 50), ("baselines/", 18))
     ]
-    assert {*table2, *table3, *table6, *mini} <= set(EXPERIMENTS)
+    table4 = [f"methods/{row}" for row in ("fitnet", "fgd", "mgd", "kd_detr", "clockdistill")]
+    table1_and_5 = [
+        f"ablations/{row}"
+        for row in ("backbone", "memory", "backbone_memory", "memory_mask", "clockdistill")
+    ]
+    compared = [
+        f"{scale}{row}_dino_r18_{dataset}.py"
+        for row in (*table4, *table1_and_5)
+        for scale, dataset in (("", "kitti"), ("mini/", "synthkitti"))
+    ]
+    assert {*table2, *table3, *table6, *mini, *compared} <= set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -87,14 +106,14 @@ def test_config_is_whole_builds_and_makes_a_step(name):
     assert all(loss.isfinite() for loss in losses.values())
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     optimizer.step()
-    assert ("loss_distill_memory" in losses) == (name in DISTILLED)
+    assert any("distill" in key for key in losses) == (name in DISTILLED)
 
 
 @pytest.mark.parametrize("name", DISTILLED)
 def test_teacher_and_baseline_are_the_detectors_of_the_distilled_run(name):
     distilled = load_config(name, [])
     path = Path(name)
-    baseline = load_config(str(path.parent / "baselines" / path.name), [])
+    baseline = load_config(baseline_of(path), [])
     assert resolved(distilled.model.student) == resolved(baseline.model)
     assert resolved(distilled.train) == resolved(baseline.train) | {
         "output_dir": distilled.train.output_dir
@@ -155,3 +174,30 @@ def test_layer_ablations_shorten_the_student_alone(encoder, decoder):
     student, teacher = model.student.transformer, model.teacher.transformer
     assert (student.encoder.num_layers, student.decoder.num_layers) == (encoder, decoder)
     assert (teacher.encoder.num_layers, teacher.decoder.num_layers) == (6, 6)
+
+
+@pytest.mark.parametrize("scale", ["{}_dino_r18_kitti.py", "mini/{}_dino_r18_synthkitti.py"])
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("methods/fitnet", {"fitnet"}),
+        ("methods/fgd", {"fgd"}),
+        ("methods/mgd", {"mgd"}),
+        ("methods/kd_detr", {"general", "specific"}),
+        ("methods/clockdistill", {"location_scale", "target_aware", "general", "specific"}),
+        ("ablations/backbone", {"fitnet"}),
+        ("ablations/memory", {"none"}),
+        ("ablations/backbone_memory", {"none", "fitnet"}),
+        ("ablations/memory_mask", {"location_scale"}),
+        ("ablations/clockdistill", {"location_scale", "target_aware", "general", "specific"}),
+    ],
+)
+def test_each_row_switches_on_what_it_is_named_after(scale, row, expected):
+    model = load_config(scale.format(row), []).model
+    on = {name for name in ("fitnet", "fgd", "mgd") if model.feature_losses[name] is not None}
+    if model.memory_loss is not None:
+        on.add(model.token_weights.masks)
+    if model.logit_loss is not None:
+        kinds = ("target_aware", "general", "specific")
+        on |= {kind for kind in kinds if model.query_groups[kind] is not None}
+    assert on == expected

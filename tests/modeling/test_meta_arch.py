@@ -7,7 +7,15 @@ import torch
 from detectron2.config import instantiate
 from torch import nn
 
-from projects.clockdistill.modeling.losses import LogitDistillLoss, MemoryDistillLoss
+from projects.clockdistill.modeling.detectors.dab_detr import DABDETR
+from projects.clockdistill.modeling.losses import (
+    FeatureLosses,
+    FGDLoss,
+    FitNetLoss,
+    LogitDistillLoss,
+    MemoryDistillLoss,
+    MGDLoss,
+)
 from projects.clockdistill.modeling.meta_arch import DistillMetaArch
 from projects.clockdistill.modeling.query_groups import (
     GeneralQueries,
@@ -50,6 +58,7 @@ def distiller(
         "token_weights": TokenWeights(alpha=1e-2, beta=1e-2),
         "memory_loss": MemoryDistillLoss(student.embed_dim, teacher.embed_dim),
         "logit_loss": LogitDistillLoss(),
+        "feature_losses": FeatureLosses(),
     }
     adapters = ADAPTERS[family](), ADAPTERS[teacher_family]()
     return DistillMetaArch(student, teacher, *adapters, **(arguments | changes)).train()
@@ -306,9 +315,7 @@ def test_a_teacher_of_another_family_with_the_same_levels_teaches(student, teach
 
 
 def test_other_levels_can_share_their_logits_alone():
-    with pytest.raises(
-        ValueError, match=r"has 1 feature levels, the teacher's 3.*memory_loss=null"
-    ):
+    with pytest.raises(ValueError, match="has 1 feature levels, the teacher 3.*memory_loss=null"):
         distiller("dab_detr", teacher_family="dino")
     losses = step(distiller("dab_detr", teacher_family="dino", memory_loss=None))
     assert losses["loss_distill_class"] > 0
@@ -350,3 +357,45 @@ def test_a_teacher_of_other_classes_teaches_through_a_map(monkeypatch):
     answers = [*asked[0].groups, asked[0].own]
     for pair, answer in zip(paired, answers, strict=True):
         torch.testing.assert_close(pair.teacher_logits, answer.logits[..., [4, 0, 4]])
+
+
+def feature_losses(student, teacher, **kinds):
+    """Feature losses between two tiny detectors of the same levels."""
+    levels = 1 if isinstance(student, DABDETR) else 3
+    sizes = (student.embed_dim, teacher.embed_dim, levels)
+    return FeatureLosses(**{name: kind(*sizes) for name, kind in kinds.items()})
+
+
+@pytest.mark.parametrize("width", [16, 32])
+def test_feature_losses_combine_and_need_no_transformer_of_the_teacher(family, width):
+    student = tiny_detector(family, seed=1)
+    teacher = tiny_detector(family, seed=2, embed_dim=width)
+    losses = feature_losses(student, teacher, fitnet=FitNetLoss, fgd=FGDLoss, mgd=MGDLoss)
+    model = distiller(
+        family, student, teacher, memory_loss=None, logit_loss=None, feature_losses=losses
+    )
+    model.teacher.transformer.encoder.register_forward_pre_hook(
+        lambda *_: pytest.fail("the teacher's encoder ran")
+    )
+    values = step(model)
+    for name in ("fitnet", "fgd", "mgd"):
+        assert values[f"loss_distill_{name}"] > 0, name
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert any("backbone" in name for name in gradients(model.student))
+    assert any(
+        key.startswith("feature_losses.losses.fgd") for key in model.distill_modules.state_dict()
+    )
+
+
+def test_feature_losses_go_beside_the_others():
+    student, teacher = tiny_detector("dino", seed=1), tiny_detector("dino", seed=2)
+    losses = feature_losses(student, teacher, fitnet=FitNetLoss)
+    values = step(distiller("dino", student, teacher, feature_losses=losses))
+    assert {"loss_distill_fitnet", "loss_distill_memory", "loss_distill_class"} <= set(values)
+
+
+def test_feature_losses_need_the_same_levels():
+    student, teacher = tiny_detector("dab_detr", seed=1), tiny_detector("dino", seed=2)
+    losses = feature_losses(student, teacher, fitnet=FitNetLoss)
+    with pytest.raises(ValueError, match="feature distillation need the same"):
+        distiller("dab_detr", student, teacher, "dino", memory_loss=None, feature_losses=losses)

@@ -53,7 +53,6 @@ def box_masks(
         foreground = torch.zeros_like(padding, dtype=torch.float32)
     else:  # the smallest box has the largest 1 / (H_k W_k)
         foreground = (scaled_rows[..., :, None] * columns[..., None, :]).amax(1)
-    foreground = foreground.masked_fill(padding, 0)
     is_background = (foreground == 0) & ~padding
     background = is_background / is_background.sum((1, 2), keepdim=True).clamp(min=1)
     return BoxMasks(foreground, background)

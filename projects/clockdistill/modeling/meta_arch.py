@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from projects.clockdistill.modeling.adapters.base import FamilyAdapter
 from projects.clockdistill.modeling.class_map import ClassMap
 from projects.clockdistill.modeling.detectors.predictions import Predictions
-from projects.clockdistill.modeling.losses import LogitDistillLoss, MemoryDistillLoss
+from projects.clockdistill.modeling.losses import FeatureLosses, LogitDistillLoss, MemoryDistillLoss
 from projects.clockdistill.modeling.losses.logits import LogitPair
 from projects.clockdistill.modeling.pair_checks import check_pair
 from projects.clockdistill.modeling.query_groups import QueryGroups
@@ -20,7 +20,7 @@ from projects.clockdistill.modeling.token_weights import TokenWeights
 
 
 class DistillMetaArch(nn.Module):
-    """A frozen teacher trains a student: detection, memory and logit losses.
+    """A frozen teacher trains a student: detection, memory, logit and feature losses.
 
     Source: CLoCKDistill (arXiv:2502.10683), eq. (11). The memory is the last encoder layer's,
     whatever the numbers of layers (sec. 4.5.2).
@@ -34,6 +34,7 @@ class DistillMetaArch(nn.Module):
         token_weights: eq. (2)-(5)'s weights of memory tokens.
         memory_loss: eq. (5); None = no memory distillation.
         logit_loss: eq. (9)-(10); None = no logit distillation.
+        feature_losses: other methods' losses on the neck's features; CLoCKDistill has none.
         teacher_checkpoint: where the trainer loads the teacher's weights from.
         stages: which decoder stage of the teacher a student's stage learns from. "same": its own
             where both have as many stages, otherwise only the last from the last (sec. 4.5.2).
@@ -54,6 +55,7 @@ class DistillMetaArch(nn.Module):
         token_weights: TokenWeights,
         memory_loss: MemoryDistillLoss | None,
         logit_loss: LogitDistillLoss | None,
+        feature_losses: FeatureLosses,
         teacher_checkpoint: str = "",
         stages: Literal["same", "teacher_last"] = "same",
         class_map: Sequence[int] | None = None,
@@ -67,7 +69,7 @@ class DistillMetaArch(nn.Module):
             teacher,
             student_adapter,
             teacher_adapter,
-            memory=memory_loss is not None,
+            features=memory_loss is not None or bool(feature_losses),
             query_groups=query_groups if logit_loss is not None else None,
         )
         self.student = student
@@ -79,13 +81,18 @@ class DistillMetaArch(nn.Module):
         self.token_weights = token_weights
         self.memory_loss = memory_loss
         self.logit_loss = logit_loss
+        self.feature_losses = feature_losses
         self.teacher_checkpoint = teacher_checkpoint
         self.stages = stages
 
     @property
     def distill_modules(self) -> nn.ModuleDict:
         """What resuming needs beside the student: frozen embeddings, draws, adaptation layers."""
-        modules = {"query_groups": self.query_groups, "memory_loss": self.memory_loss}
+        modules = {
+            "query_groups": self.query_groups,
+            "memory_loss": self.memory_loss,
+            "feature_losses": self.feature_losses,
+        }
         return nn.ModuleDict({key: module for key, module in modules.items() if module is not None})
 
     def train(self, mode: bool = True) -> "DistillMetaArch":
@@ -116,7 +123,7 @@ class DistillMetaArch(nn.Module):
             losses["loss_distill_memory"] = self._memory_loss(student, teacher, targets)
         if self.logit_loss is not None:
             losses |= self._logit_loss(groups, student.groups, answers)
-        return losses
+        return losses | self._feature_losses(student, teacher, targets)
 
     def teacher_detections(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
         """The teacher's detections in the student's classes, one entry per image."""
@@ -129,13 +136,17 @@ class DistillMetaArch(nn.Module):
     def _ask_teacher(
         self, batched_inputs: list[dict[str, Any]], groups: tuple[QueryGroup, ...]
     ) -> tuple[TappedForward, tuple[QueryGroup, ...], tuple[Predictions, ...]]:
-        """The teacher's memory, all groups that the student receives, and its answers to them.
+        """What the teacher sees, all groups that the student receives, and its answers to them.
 
         Its own queries are decoded only where they become a group of the student's.
         """
         specific = self.query_groups.specific
         teacher = self.teacher_tap.read(
-            self.teacher, batched_inputs, groups, own_queries=specific is not None
+            self.teacher,
+            batched_inputs,
+            groups,
+            own_queries=specific is not None,
+            memory=self.memory_loss is not None,
         )
         if specific is None:
             return teacher, groups, teacher.groups
@@ -151,6 +162,15 @@ class DistillMetaArch(nn.Module):
             targets, levels.shapes, levels.valid_ratios, levels.padding_mask
         )
         return self.memory_loss(student.memory, teacher.memory, token_weights)
+
+    def _feature_losses(
+        self, student: TappedForward, teacher: TappedForward, targets: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        levels = student.levels
+        losses = self.feature_losses(
+            levels.features, teacher.levels.features, levels.masks, targets
+        )
+        return {f"loss_distill_{name}": loss for name, loss in losses.items()}
 
     def _logit_loss(
         self,

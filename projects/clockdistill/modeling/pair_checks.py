@@ -12,7 +12,7 @@ def check_pair(
     student_adapter: FamilyAdapter,
     teacher_adapter: FamilyAdapter,
     *,
-    memory: bool,
+    features: bool,
     query_groups: QueryGroups | None,
 ) -> None:
     """Checks what must agree between a teacher and a student.
@@ -22,17 +22,18 @@ def check_pair(
         teacher: a plain detector.
         student_adapter: knows the student's family.
         teacher_adapter: knows the teacher's family.
-        memory: whether the memory is distilled.
+        features: whether the memory or the neck's features are distilled.
         query_groups: the queries that both decode; None = no logit distillation.
 
     Raises:
         ValueError: naming what disagrees and the mend.
     """
     levels = student_adapter.num_levels(student), teacher_adapter.num_levels(teacher)
-    if memory and levels[0] != levels[1]:
+    if features and levels[0] != levels[1]:
         raise ValueError(
-            f"the student's memory has {levels[0]} feature levels, the teacher's {levels[1]}: "
-            "memory distillation needs the same; set model.memory_loss=null to distil logits alone"
+            f"the student has {levels[0]} feature levels, the teacher {levels[1]}: memory and "
+            "feature distillation need the same; set model.memory_loss=null (and every "
+            "model.feature_losses.*=null) to distil logits alone"
         )
     if query_groups is None:
         return

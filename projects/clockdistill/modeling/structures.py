@@ -85,7 +85,7 @@ class TappedForward:
     Attributes:
         output: what the detector returned; None if the pass was stopped after the last tap.
         levels: what entered the transformer.
-        memory: (B, S, D), the encoder's output.
+        memory: (B, S, D), the encoder's output, if asked for.
         own_queries: the detector's own queries as they entered the decoder, if asked for.
         own: predictions of `own_queries`, if asked for.
         groups: predictions of the appended groups, in their order.
@@ -93,7 +93,7 @@ class TappedForward:
 
     output: Any
     levels: FeatureLevels
-    memory: Tensor
+    memory: Tensor | None
     own_queries: QueryGroup | None
     own: Predictions | None
     groups: tuple[Predictions, ...]

@@ -84,6 +84,7 @@ class DetectorTap:
         groups: Sequence[QueryGroup] = (),
         *,
         own_queries: bool,
+        memory: bool = True,
     ) -> TappedForward:
         """The forward pass only as far as something is read: no loss, no post-processing.
 
@@ -92,12 +93,14 @@ class DetectorTap:
             batched_inputs: detectron2's list of dicts.
             groups: as in `run`.
             own_queries: whether the detector's own queries are decoded and read. If neither they
-                nor any group are wanted, the pass ends at the encoder.
+                nor any group are wanted, the pass ends at the encoder,
+            memory: and if the memory is not wanted either, in front of the transformer.
 
         Returns:
             What was read; `output` is None.
         """
-        return _Run(self.adapter, detector, tuple(groups)).partial(batched_inputs, own_queries)
+        run = _Run(self.adapter, detector, tuple(groups))
+        return run.partial(batched_inputs, own_queries, memory)
 
 
 class _Run:
@@ -108,6 +111,7 @@ class _Run:
         self.detector = detector
         self.groups = groups
         self.keep_own = True
+        self.keep_memory = True
         self.stop = False
         self.levels: FeatureLevels | None = None
         self.memory: Tensor | None = None
@@ -118,8 +122,11 @@ class _Run:
     def whole(self, batched_inputs: list[dict[str, Any]]) -> TappedForward:
         return self._result(self._forward(batched_inputs), read_own=False)
 
-    def partial(self, batched_inputs: list[dict[str, Any]], own_queries: bool) -> TappedForward:
+    def partial(
+        self, batched_inputs: list[dict[str, Any]], own_queries: bool, memory: bool
+    ) -> TappedForward:
         self.keep_own = own_queries
+        self.keep_memory = memory
         self.stop = True
         self._forward(batched_inputs)
         return self._result(None, read_own=own_queries)
@@ -143,12 +150,18 @@ class _Run:
             for handle in handles:
                 handle.remove()
 
+    @property
+    def _decodes(self) -> bool:
+        return self.keep_own or bool(self.groups)
+
     def _before_transformer(self, module: nn.Module, args: tuple) -> None:
         self.levels = self.adapter.read_levels(args)
+        if self.stop and not self._decodes and not self.keep_memory:
+            raise _Stop
 
     def _after_encoder(self, module: nn.Module, args: tuple, output: Any) -> None:
         self.memory = self.adapter.read_memory(output)
-        if self.stop and not self.keep_own and not self.groups:
+        if self.stop and not self._decodes:
             raise _Stop
 
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:

@@ -2,7 +2,7 @@
 
 What a user does, with a checkout of github.com/IDEA-Research/detrex (commit e244e6c or later):
 
-    pip install 'setuptools<82' timm einops fairscale wandb submitit
+    pip install 'setuptools<82' timm einops fairscale wandb
     export PYTHONPATH=<the checkout>
 
 `setuptools` must still have pkg_resources, which detrex imports. On a GPU, build its operators as
@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 from .parts import FEATURES, STAGES, resnet_channels
 
 HOW_TO_INSTALL = (
-    "real detrex is needed: pip install 'setuptools<82' timm einops fairscale wandb "
-    "submitit, and export PYTHONPATH=<a checkout of github.com/IDEA-Research/detrex>"
+    "real detrex is needed: pip install 'setuptools<82' timm einops fairscale wandb, and export "
+    "PYTHONPATH=<a checkout of github.com/IDEA-Research/detrex>"
 )
 
 

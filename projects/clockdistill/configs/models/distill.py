@@ -14,7 +14,7 @@ from projects.clockdistill.modeling.adapters import (
     DetrexDINOAdapter,
     DINOAdapter,
 )
-from projects.clockdistill.modeling.losses import LogitDistillLoss, MemoryDistillLoss
+from projects.clockdistill.modeling.losses import FeatureLosses, LogitDistillLoss, MemoryDistillLoss
 from projects.clockdistill.modeling.meta_arch import DistillMetaArch
 from projects.clockdistill.modeling.query_groups import (
     GeneralQueries,
@@ -100,7 +100,7 @@ def distill(
             ),
             specific=L(SpecificQueries)(num_points=num_points),
         ),
-        token_weights=L(TokenWeights)(alpha=5e-5, beta=1e-7),
+        token_weights=L(TokenWeights)(alpha=5e-5, beta=1e-7, masks="location_scale"),
         memory_loss=L(MemoryDistillLoss)(
             student_dim="${..student.embed_dim}", teacher_dim="${..teacher.embed_dim}"
         ),
@@ -112,6 +112,7 @@ def distill(
             kl_reduction="sum",
             confidence="sigmoid",
         ),
+        feature_losses=L(FeatureLosses)(fitnet=None, fgd=None, mgd=None),
         stages="same",
         class_map=class_map,
     )

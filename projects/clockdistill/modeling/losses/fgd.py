@@ -104,10 +104,9 @@ class FGDLoss(nn.Module):
         scores = (size.mean(1, keepdim=True) / self.temperature).masked_fill(
             ~pair.valid, torch.finfo(x.dtype).min
         )
-        spatial = scores.flatten(1).softmax(dim=1).view_as(scores)
-        spatial = spatial * pair.valid * pair.num_valid[:, None, None, None]
+        spatial = scores.flatten(1).softmax(dim=1) * pair.num_valid[:, None]
         channel = size.sum((2, 3)) / pair.num_valid[:, None]
-        return spatial[:, 0], x.shape[1] * (channel / self.temperature).softmax(dim=1)
+        return spatial.view_as(x[:, 0]), x.shape[1] * (channel / self.temperature).softmax(dim=1)
 
     def _global(
         self, pair: LevelPair, student_context: GcBlock, teacher_context: GcBlock

@@ -85,7 +85,7 @@ def attend(
         visible = visible | blind
     width = value.shape[-1]
     if not torch.jit.is_tracing() and width < key.shape[-1]:
-        # Fused kernels want values as wide as keys; on a CPU, three times as fast as without one.
+        # Fused kernels want values as wide as keys; on a CPU others take three times as long.
         # Not in a trace, by which multiply-adds are counted: those with zeros are not the model's.
         value = F.pad(value, (0, key.shape[-1] - width))
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)

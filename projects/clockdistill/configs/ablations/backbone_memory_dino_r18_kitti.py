@@ -1,0 +1,14 @@
+"""DINO R50 teacher -> R18 student on KITTI, 12 epochs.
+
+The neck's features and the memory, without masks. Paper, Table 1: 58.1 AP.
+
+python tools/train_net.py --config-file <this file> --num-gpus 8 model.teacher_checkpoint=<path>
+"""
+
+from ..dino_r18_kitti import dataloader, lr_multiplier, model, optimizer, train
+from ..models.methods import fitnet
+
+model.token_weights.masks = "none"
+model.logit_loss = None
+model.feature_losses.fitnet = fitnet()
+train.output_dir = "output/ablations/backbone_memory_dino_r18_kitti"

@@ -1,0 +1,13 @@
+"""At the small scale: the neck's features alone, which is FitNet. The twin of
+ablations/backbone_dino_r18_kitti.
+
+python tools/train_net.py --config-file <this file>
+"""
+
+from ...models.methods import fitnet
+from ..dino_r18_synthkitti import dataloader, lr_multiplier, model, optimizer, train
+
+model.memory_loss = None
+model.logit_loss = None
+model.feature_losses.fitnet = fitnet()
+train.output_dir = "output/mini/ablations/backbone_dino_r18_synthkitti"

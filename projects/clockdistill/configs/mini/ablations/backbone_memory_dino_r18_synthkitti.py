@@ -1,0 +1,13 @@
+"""At the small scale: the neck's features and the memory, without masks. The twin of
+ablations/backbone_memory_dino_r18_kitti.
+
+python tools/train_net.py --config-file <this file>
+"""
+
+from ...models.methods import fitnet
+from ..dino_r18_synthkitti import dataloader, lr_multiplier, model, optimizer, train
+
+model.token_weights.masks = "none"
+model.logit_loss = None
+model.feature_losses.fitnet = fitnet()
+train.output_dir = "output/mini/ablations/backbone_memory_dino_r18_synthkitti"

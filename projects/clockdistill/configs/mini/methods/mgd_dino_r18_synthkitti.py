@@ -1,0 +1,12 @@
+"""MGD at the small scale: the twin of methods/mgd_dino_r18_kitti.
+
+python tools/train_net.py --config-file <this file>
+"""
+
+from ...models.methods import mgd
+from ..dino_r18_synthkitti import dataloader, lr_multiplier, model, optimizer, train
+
+model.memory_loss = None
+model.logit_loss = None
+model.feature_losses.mgd = mgd()
+train.output_dir = "output/mini/methods/mgd_dino_r18_synthkitti"

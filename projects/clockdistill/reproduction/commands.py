@@ -1,0 +1,29 @@
+"""Commands that call the project's tools, to be run and to be shown."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+TOOLS = ROOT / "tools"
+CONFIGS = ROOT / "projects/clockdistill/configs"
+
+
+def tool_command(tool: str, config: str | Path, *arguments: str) -> tuple[str, ...]:
+    """The command that calls a tool on a config.
+
+    Args:
+        tool: a file of tools/, without ".py".
+        config: a config file; relative to `CONFIGS`.
+        arguments: whatever else.
+    """
+    script = str(TOOLS / f"{tool}.py")
+    return (sys.executable, script, "--config-file", str(CONFIGS / config), *arguments)
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command as one writes it in the current folder, without the paths of this machine."""
+    here = f"{Path.cwd()}/"
+    words = ["python" if word == sys.executable else word.replace(here, "") for word in command]
+    return shlex.join(words)
