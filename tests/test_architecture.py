@@ -43,9 +43,11 @@ ROOMS = {
     "modeling.pair_checks": ["modeling.adapters", "modeling.query_groups"],
     "modeling.meta_arch": ["modeling"],
     "analysis": ["analysis"],
+    "calibration": ["calibration"],
     "evaluation": [],
     "visualization": [],
     "engine": ["engine", "evaluation"],
+    "reproduction": ["reproduction", "engine", "evaluation", "visualization"],
     # leaves and trees name the classes that they configure; experiments compose configs
     "configs": ["configs"],
     # distils real detrex's models: the one place that may import another project

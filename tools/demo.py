@@ -9,9 +9,7 @@ leaves a table, a picture grid and loss curves in the output folder.
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -25,17 +23,17 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
 import projects.clockdistill.data  # noqa: F401  (registers synthkitti)
+from projects.clockdistill.reproduction.commands import CONFIGS, ROOT, tool_command
+from projects.clockdistill.reproduction.processes import Job, exits_on_signals, run_together
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "projects/clockdistill/configs/mini"
+MINI = CONFIGS / "mini"
 SHIPPED_TEACHER = ROOT / "projects/clockdistill/weights/dino_r50_synthkitti.safetensors"
-TEACHER_CONFIG = CONFIGS / "teachers/dino_r50_synthkitti.py"
+TEACHER_CONFIG = MINI / "teachers/dino_r50_synthkitti.py"
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 PICTURED_FRAMES = 6
 SHOWN_SCORE = 0.3  # the grid shows detections from this confidence on
-PROGRESS_EVERY = 60  # seconds
 
 
 @dataclass(frozen=True)
@@ -54,32 +52,11 @@ class Run:
     config: Path
     arguments: tuple[str, ...] = ()
 
-    def start(self, threads: int) -> subprocess.Popen:
-        """Starts the run anew with so many CPU threads; its console goes to a file of its own."""
-        shutil.rmtree(self.output, ignore_errors=True)  # metrics.json would go on where it ended
-        self.output.mkdir(parents=True)
-        command = [sys.executable, str(ROOT / "tools/train_net.py")]
-        command += ["--config-file", str(self.config), *self.arguments]
-        command += [f"train.output_dir={self.output}", "train.device=cpu"]
-        print(f"  {self.title}: {self.console}", flush=True)
-        with self.console.open("w") as console:
-            return subprocess.Popen(
-                command,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-            )
-
-    @property
-    def console(self) -> Path:
-        return self.output / "console.txt"
-
-    def progress(self) -> str:
-        """How far it is, as far as it has written it down."""
-        file = self.output / "metrics.json"
-        lines = file.read_text().splitlines() if file.exists() else []
-        done = json.loads(lines[-1])["iteration"] + 1 if lines else 0
-        return f"{self.title} at step {done}"
+    def job(self) -> Job:
+        """Itself as a program to run."""
+        where = (f"train.output_dir={self.output}", "train.device=cpu")
+        command = tool_command("train_net", self.config, *self.arguments, *where)
+        return Job(self.title, command, self.output)
 
     def metrics(self) -> dict[str, float]:
         return json.loads((self.output / "results.json").read_text())["bbox"]
@@ -93,27 +70,17 @@ class Run:
         return by_image
 
 
-def run_together(runs: list[Run]) -> None:
+def run_all(runs: list[Run]) -> None:
     """Runs all at once, the CPU's cores shared among them; one that fails ends the demo."""
-    threads = max(1, (os.cpu_count() or 1) // len(runs))
-    processes = [run.start(threads) for run in runs]
-    try:
-        shown = time.monotonic()
-        while True:
-            codes = [process.poll() for process in processes]
-            for run, code in zip(runs, codes, strict=True):
-                if code:
-                    tail = "\n".join(run.console.read_text().splitlines()[-15:])
-                    sys.exit(f"{run.title} failed; the end of {run.console}:\n{tail}")
-            if None not in codes:
-                return
-            time.sleep(0.5)
-            if time.monotonic() - shown > PROGRESS_EVERY:
-                shown = time.monotonic()
-                print("  " + ", ".join(run.progress() for run in runs), flush=True)
-    finally:
-        for process in processes:
-            process.terminate()
+
+    def start_anew(job: Job) -> None:
+        shutil.rmtree(job.folder, ignore_errors=True)  # metrics.json would go on where it ended
+
+    def check(job: Job, code: int) -> None:
+        if code:
+            sys.exit(f"{job.title} failed; the end of {job.console}:\n{job.last_lines()}")
+
+    run_together([run.job() for run in runs], start_anew, check)
 
 
 def write_table(path: Path, runs: list[Run]) -> str:
@@ -164,6 +131,11 @@ def _drawn(detections: list[dict]) -> list[DrawnBox]:
 
 
 def main() -> None:
+    with exits_on_signals():
+        demonstrate()
+
+
+def demonstrate() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teacher", choices=["shipped", "train"], default="shipped")
     parser.add_argument("--output", type=Path, default=Path("output/demo"))
@@ -184,19 +156,19 @@ def main() -> None:
         weights = SHIPPED_TEACHER
         evaluate = ("--eval-only", f"train.init_checkpoint={weights}")
         teacher = Run("teacher", output / "teacher", TEACHER_CONFIG, evaluate)
-    run_together([teacher])
+    run_all([teacher])
 
     print("training the student, undistilled and distilled", flush=True)
     undistilled = Run(
-        "undistilled", output / "undistilled", CONFIGS / "baselines/dino_r18_synthkitti.py", steps
+        "undistilled", output / "undistilled", MINI / "baselines/dino_r18_synthkitti.py", steps
     )
     distilled = Run(
         "distilled",
         output / "distilled",
-        CONFIGS / "dino_r18_synthkitti.py",
+        MINI / "dino_r18_synthkitti.py",
         (f"model.teacher_checkpoint={weights}", *steps),
     )
-    run_together([undistilled, distilled])
+    run_all([undistilled, distilled])
 
     runs = [teacher, undistilled, distilled]
     table = write_table(output / "table.md", runs)

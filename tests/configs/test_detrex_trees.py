@@ -81,7 +81,7 @@ def test_another_depth_of_a_detector_on_the_last_stage():
 
 
 def test_without_detrex_a_config_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "projects.dino", None)  # what an absent package amounts to
+    monkeypatch.setitem(sys.modules, "projects.dino.configs.models", None)  # as if absent
     with pytest.raises(ImportError, match="real detrex is needed: pip install") as caught:
         load_config("detrex/dino_r18_coco.py", [])
     assert HOW_TO_INSTALL in str(caught.value)

@@ -145,14 +145,13 @@ def layers(
     if not whole:
         baseline["full"] = f"ablations/baselines/layers_{name}_dino_r18_kitti.py"
         distilled["full"] = f"ablations/layers_{name}_dino_r18_kitti.py"
-    shared = {"variant": "" if whole else f"layers_{name}"}
     return (
         Row(
             f"{name}/baseline",
             baseline,
             {**baseline_paper, "FPS": fps},
             overrides={} if whole else {"mini": tuple(f"model.{key}" for key in keys)},
-            **shared,
+            variant=f"layers_{name}",
         ),
         Row(
             f"{name}/clockdistill",
@@ -162,6 +161,6 @@ def layers(
             compared_with=f"{name}/baseline",
             overrides={} if whole else {"mini": tuple(f"model.student.{key}" for key in keys)},
             note=note,
-            **shared,
+            variant=f"layers_{name}",
         ),
     )

@@ -1,6 +1,7 @@
 """Carries out a plan: skips what is done, resumes what was interrupted, starts the rest."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from projects.clockdistill.reproduction.commands import shown
 from projects.clockdistill.reproduction.processes import Job, run_together
@@ -8,18 +9,21 @@ from projects.clockdistill.reproduction.runs import (
     Action,
     Run,
     begin,
+    copy,
     finish,
     next_action,
     read_record,
     refuse,
+    twin,
 )
 
 
-def execute(phases: Sequence[Sequence[Run]], at_once: int, lock: int) -> None:
+def execute(phases: Sequence[Sequence[Run]], root: Path, at_once: int, lock: int) -> None:
     """Runs everything that is not done; a run that fails is noted and stops no other.
 
     Args:
         phases: each starts when the one before has ended.
+        root: folder of all runs, where one may find its twin.
         at_once: runs at a time.
         lock: file descriptor that the runs keep open.
     """
@@ -27,6 +31,11 @@ def execute(phases: Sequence[Sequence[Run]], at_once: int, lock: int) -> None:
         actions: dict[Job, tuple[Run, Action]] = {}
         for run in phase:
             action, reason = next_action(run)
+            source = twin(run, root) if action is Action.START else None
+            if source is not None:
+                print(f"{run.title}: the same as {source}", flush=True)
+                copy(run, source)
+                continue
             print(f"{run.title}: {action.value} ({reason})", flush=True)
             if action is Action.NOTHING:
                 continue
@@ -55,9 +64,14 @@ def _no_teacher(run: Run) -> str:
     return f"its teacher has no weights: {run.teacher} is not there"
 
 
-def print_commands(phases: Sequence[Sequence[Run]]) -> None:
+def print_commands(phases: Sequence[Sequence[Run]], root: Path) -> None:
     """What `execute` would run, in order."""
     for run in (run for phase in phases for run in phase):
         action, reason = next_action(run)
-        line = shown(run.command(action))
-        print(f"# {run.title}: {reason}" if action is Action.NOTHING else line)
+        source = twin(run, root) if action is Action.START else None
+        if source is not None:
+            print(f"# {run.title}: the same as {source}")
+        elif action is Action.NOTHING:
+            print(f"# {run.title}: {reason}")
+        else:
+            print(shown(run.command(action)))

@@ -11,18 +11,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill.evaluation.coco import load_ground_truth
 
+# What tools/train_net.py reads; a config file may hold more, such as the parts of a model.
+_READ = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
+
 # Where a run writes and where its teacher lies change nothing that is learnt; the teacher itself
 # does, see `file_hash`.
 _PLACES = ("train.output_dir", "model.teacher_checkpoint")
 
 
 def config_hash(cfg: DictConfig) -> str:
-    """Digest of a whole resolved config, of all but the places in it."""
+    """Digest of all that a run reads of its resolved config, but for the places in it."""
     cfg = cfg.copy()
     for key in _PLACES:
         if OmegaConf.select(cfg, key) is not None:
             OmegaConf.update(cfg, key, "")
-    content = OmegaConf.to_container(cfg, resolve=True)
+    everything = OmegaConf.to_container(cfg, resolve=True)
+    content = {key: everything[key] for key in _READ}
     return _digest(json.dumps(content, sort_keys=True, default=_plain).encode())
 
 

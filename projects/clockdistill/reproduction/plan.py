@@ -7,8 +7,8 @@ from pathlib import Path
 from projects.clockdistill.engine.config_file import find_config, load_config
 from projects.clockdistill.reproduction.commands import CONFIGS, ROOT
 from projects.clockdistill.reproduction.identity import config_hash
-from projects.clockdistill.reproduction.runs import RECORD, Run, read_record
-from projects.clockdistill.reproduction.table import Configs, Row, Table
+from projects.clockdistill.reproduction.runs import Run
+from projects.clockdistill.reproduction.table import Row, Table
 from projects.clockdistill.reproduction.tables import SHIPPED
 
 TEACHER_SEED = 0
@@ -76,8 +76,8 @@ class Plan:
 
 
 def _unique(runs: Sequence[Run]) -> list[Run]:
-    """One run per folder: rows may share one."""
-    return list({run.folder: run for run in reversed(runs)}.values())[::-1]
+    """One run per folder: rows may share a run."""
+    return list({run.folder: run for run in runs}.values())
 
 
 def make_plan(table: Table, options: Options) -> Plan:
@@ -89,20 +89,17 @@ def make_plan(table: Table, options: Options) -> Plan:
     """
     rows = table.rows_at(options.scale)
     _require_configs(rows, options.scale)
-    finder = _Folders(options.folder)
     configs = [row.teacher for row in rows if row.teacher]
     names = list(dict.fromkeys(teacher[options.scale] for teacher in configs))
     _check_teacher(options, names)
-    teachers = {name: finder.place(_teacher(name, options)) for name in names}
+    teachers = {name: _teacher(name, options) for name in names}
     runs = {}
     for row in rows:
         config = row.configs[options.scale]
         if config in teachers:
             runs[row.name] = [teachers[config]]
         else:
-            runs[row.name] = [
-                finder.place(_student(row, seed, options, teachers)) for seed in options.seeds
-            ]
+            runs[row.name] = [_student(row, seed, options, teachers) for seed in options.seeds]
     return Plan(table, options, runs, teachers)
 
 
@@ -146,19 +143,20 @@ def _teacher(config: str, options: Options) -> Run:
     elif options.teacher not in ("shipped", "train"):
         evaluates = Path(options.teacher).resolve()
     overrides = (*options.overrides, f"train.seed={TEACHER_SEED}")
-    folder = options.folder / _name(config) / f"seed{TEACHER_SEED}"
+    folder = options.folder / run_name(config) / f"seed{TEACHER_SEED}"
     run = _run(config, overrides, folder, options)
-    return replace(run, title=f"teacher {_name(config)}", evaluates=evaluates, teaches=True)
+    return replace(run, title=f"teacher {run_name(config)}", evaluates=evaluates, teaches=True)
 
 
 def _student(row: Row, seed: int, options: Options, teachers: dict[str, Run]) -> Run:
     config = row.configs[options.scale]
-    variant = f"+{row.variant}" if row.variant else ""
-    overrides = (*options.overrides, *row.overrides.get(options.scale, ()), f"train.seed={seed}")
+    own = row.overrides.get(options.scale, ())
+    variant = f"+{row.variant}" if own or row.steps_factor != 1 else ""
+    overrides = (*options.overrides, *own, f"train.seed={seed}")
     if row.steps_factor != 1:
         steps = load_config(str(CONFIGS / config), list(overrides)).train.max_iter
         overrides = (*overrides, f"train.max_iter={round(steps * row.steps_factor)}")
-    folder = options.folder / (_name(config) + variant) / f"seed{seed}"
+    folder = options.folder / (run_name(config) + variant) / f"seed{seed}"
     run = _run(config, overrides, folder, options)
     teacher = teachers[row.teacher[options.scale]].weights if row.teacher else None
     return replace(run, title=f"{row.name}, seed {seed}", teacher=teacher)
@@ -178,26 +176,6 @@ def _run(config: str, overrides: tuple[str, ...], folder: Path, options: Options
     )
 
 
-def _name(config: str) -> str:
+def run_name(config: str) -> str:
     """A config's name below the folder of its scale."""
     return config.removeprefix("mini/").removesuffix(".py")
-
-
-class _Folders:
-    """Gives runs of the same content the same folder, whatever their configs are called."""
-
-    def __init__(self, root: Path) -> None:
-        self._known: dict[tuple[str, str | None], Path] = {}
-        for file in sorted(root.glob(f"**/seed*/{RECORD}")):
-            record = read_record(file.parent)
-            if record is not None:
-                self._known.setdefault((record["config_hash"], record["teacher"]), file.parent)
-
-    def place(self, run: Run) -> Run:
-        record = read_record(run.folder)
-        teacher = None if run.teacher is None else str(run.teacher)
-        if record is not None and record["config_hash"] == run.config_hash:
-            self._known[run.config_hash, teacher] = run.folder
-            return run
-        folder = self._known.setdefault((run.config_hash, teacher), run.folder)
-        return replace(run, folder=folder)

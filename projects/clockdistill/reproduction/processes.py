@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -51,7 +51,8 @@ class Job:
 
     def progress(self) -> str:
         """How far it is, as far as it has written it down."""
-        return f"{self.title} at step {steps_done(self.folder)}"
+        steps = steps_done(self.folder)
+        return f"{self.title} at step {steps:,}" if steps else self.title
 
     def last_lines(self) -> str:
         """The end of what it printed."""
@@ -117,10 +118,8 @@ def stop(processes: Iterable[subprocess.Popen]) -> None:
 
 
 def _signal(process: subprocess.Popen, number: int) -> None:
-    try:
-        os.killpg(process.pid, number)  # its process group has its id: start_new_session
-    except ProcessLookupError:  # ended by itself
-        pass
+    with suppress(ProcessLookupError):  # it has ended by itself
+        os.killpg(process.pid, number)  # its group has its id: start_new_session
 
 
 def cpu_count() -> int:

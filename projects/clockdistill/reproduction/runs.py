@@ -5,6 +5,8 @@ The state of a run is its run.json, written atomically before the run starts and
     no run.json, or one of another config, teacher or data    -> start anew
     status "ok" and the same                                  -> done
     status "running" (so it was interrupted) or "failed"      -> resume
+
+A run that starts anew takes over what a run of the same content under another name has left.
 """
 
 import json
@@ -131,11 +133,42 @@ def next_action(run: Run) -> tuple[Action, str]:
     return Action.START, f"{record['status']} before its first checkpoint"
 
 
+def twin(run: Run, root: Path) -> Path | None:
+    """The folder of a finished run of the same content, whatever its config is called.
+
+    Args:
+        run: whose content.
+        root: where to look.
+    """
+    for file in sorted(root.glob(f"**/seed*/{RECORD}")):
+        record = read_record(file.parent)
+        if record is None or file.parent == run.folder or record["status"] != "ok":
+            continue
+        if record["config_hash"] == run.config_hash and record["inputs"] == run.inputs():
+            return file.parent
+    return None
+
+
+def copy(run: Run, source: Path) -> None:
+    """Takes over a twin's folder, but for the weights on the way and the events."""
+    temporary = run.folder.with_name(f"{run.folder.name}.copying")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary, ignore=shutil.ignore_patterns("model_[0-9b]*", "events*"))
+    shutil.rmtree(run.folder, ignore_errors=True)
+    temporary.rename(run.folder)
+
+
 def result(run: Run) -> dict[str, Any] | None:
     """The record of a run, if it is one of this very config, teacher and data."""
     record = read_record(run.folder)
     same = record is not None and record["config_hash"] == run.config_hash
     return record if same and record["inputs"] == run.inputs() else None
+
+
+def has_failed(run: Run) -> bool:
+    """Whether the last attempt at a run failed."""
+    record = result(run)
+    return record is not None and record["status"] == "failed"
 
 
 def begin(run: Run, action: Action) -> None:
@@ -186,7 +219,6 @@ def _record(run: Run, status: str, before: dict[str, Any] | None) -> dict[str, A
         "config": run.config,
         "config_hash": run.config_hash,
         "inputs": run.inputs(),
-        "teacher": None if run.teacher is None else str(run.teacher),
         "overrides": list(run.overrides),
         "command": shown(run.command(Action.START)),
         "commits": list(dict.fromkeys([*commits, environment.commit()])),

@@ -1,0 +1,55 @@
+"""A stand-in for the tools, a small dataset, plans on both."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from projects.clockdistill.data import ensure_tree
+from projects.clockdistill.reproduction import commands
+from projects.clockdistill.reproduction.plan import Options, Plan, make_plan
+from projects.clockdistill.reproduction.tables import TABLES
+from tests.reproduction.fake_tools import FakeTools
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTools:
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    monkeypatch.setattr(commands, "TOOLS", folder)
+    return FakeTools(folder)
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of datasets in which KITTI is twenty drawn frames."""
+    folder = tmp_path_factory.mktemp("datasets")
+    ensure_tree(folder / "kitti", frames=20)
+    return folder
+
+
+@pytest.fixture
+def small_data(datasets: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Overrides that have all runs use it."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
+    return (
+        "dataloader.train.dataset.names=kitti_train",
+        "dataloader.test.dataset.names=kitti_val",
+    )
+
+
+@pytest.fixture
+def plan_of(tmp_path: Path, small_data: tuple[str, ...]) -> Callable[..., Plan]:
+    """Makes the plan of a table at mini scale; keywords are those of `Options`."""
+
+    def make(table: int, **options: object) -> Plan:
+        defaults = {
+            "scale": "mini",
+            "seeds": (0, 1),
+            "overrides": small_data,
+            "teacher": "shipped",
+            "output": tmp_path / "out",
+        }
+        return make_plan(TABLES[table], Options(**{**defaults, **options}))
+
+    return make

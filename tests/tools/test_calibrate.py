@@ -1,0 +1,121 @@
+"""tools/calibrate.py from end to end, on the mini config and drawn scenes."""
+
+import json
+import re
+from pathlib import Path
+
+import calibrate
+import pytest
+import torch
+import train_net
+
+from projects.clockdistill.data import ensure_tree, register_kitti
+from projects.clockdistill.engine.config_file import load_config
+
+CONFIG = "mini/dino_r18_synthkitti.py"
+SHORT = [
+    "dataloader.train.dataset.names=calibration_train",
+    "dataloader.test.dataset.names=calibration_val",
+    "dataloader.train.total_batch_size=2",
+    "dataloader.train.num_workers=0",
+    "dataloader.test.num_workers=0",
+]
+MEMORY = "loss_distill_memory"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Twenty frames under a name of their own."""
+    root = ensure_tree(tmp_path_factory.mktemp("data") / "s", frames=20)
+    register_kitti("calibration", root=root)
+
+
+def losses(tmp_path: Path, *overrides: str, batches: int = 2) -> dict[str, dict]:
+    file = tmp_path / "new folder/scales.json"
+    options = ["--config-file", CONFIG, "--batches", str(batches), "--json", str(file)]
+    calibrate.main([*options, *SHORT, *overrides])
+    figures = json.loads(file.read_text())
+    assert figures["config_file"] == CONFIG and figures["batches"] == batches
+    assert figures["overrides"] == [*SHORT, *overrides]
+    return {loss["name"]: loss for loss in figures["losses"]}
+
+
+def refused(*arguments: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        calibrate.main([*arguments])
+    return str(caught.value)
+
+
+def test_every_loss_has_a_row_and_a_json_entry(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = losses(tmp_path)
+    assert list(found) == [
+        "detection",
+        MEMORY,
+        f"{MEMORY}.foreground",
+        f"{MEMORY}.background",
+        "loss_distill_class",
+        "loss_distill_bbox",
+        "loss_distill_giou",
+    ]
+    assert found[MEMORY]["weights"] == {
+        "model.token_weights.alpha": 0.03,
+        "model.token_weights.beta": 0.02,
+    }
+    printed = capsys.readouterr().out
+    assert all(f"| {name} " in printed for name in found)
+    assert "2 batches of 2 images of calibration_train; student: from scratch" in printed
+    assert "train.init_checkpoint=PATH" in printed  # the fresh box heads' gradient is 0
+    assert not (tmp_path / "output").exists()  # it is no run
+
+
+def test_the_first_batch_is_what_training_begins_with(tmp_path: Path) -> None:
+    options = ["train.max_iter=1", "train.log_period=1", f"train.output_dir={tmp_path / 'run'}"]
+    train_net.main(["--config-file", CONFIG, *SHORT, *options])
+    logged = json.loads((tmp_path / "run/metrics.json").read_text().splitlines()[0])
+    found = losses(tmp_path, batches=1)
+    measured = {name: loss["value"]["median"] for name, loss in found.items()}
+    for name in ("memory", "class", "bbox", "giou"):
+        key = f"loss_distill_{name}"
+        assert measured[key] == pytest.approx(logged[key], rel=1e-5)
+        measured["detection"] += measured[key]
+    assert measured["detection"] == pytest.approx(logged["total_loss"], rel=1e-5)
+
+
+def test_a_warning_names_weights_that_help(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    paper = ["model.token_weights.alpha=5e-5", "model.token_weights.beta=1e-7"]
+    small = losses(tmp_path, *paper)[MEMORY]
+    assert small["relative"] < 0.01 and small["warning"].startswith(f"{MEMORY} is 0.")
+    assert f"warning: {small['warning']}" in capsys.readouterr().out
+
+    advised = re.findall(r"(model\.\S+=\S+) \(now", small["warning"])
+    assert len(advised) == 2
+    mended = losses(tmp_path, *advised)[MEMORY]
+    assert mended["relative"] == pytest.approx(0.1, rel=0.05)  # two digits are given
+    assert mended["warning"] is None and "warning:" not in capsys.readouterr().out
+
+
+def test_another_student_and_a_missing_teacher(tmp_path: Path) -> None:
+    fresh = losses(tmp_path, batches=1)["detection"]["value"]["median"]
+    model = calibrate.instantiate(load_config(CONFIG, []).model.student)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    torch.save({"model": model.state_dict()}, tmp_path / "student.pth")
+    other = losses(tmp_path, f"train.init_checkpoint={tmp_path / 'student.pth'}", batches=1)
+    assert other["detection"]["value"]["median"] != pytest.approx(fresh, rel=1e-3)
+
+    message = refused("--config-file", CONFIG, *SHORT, "model.teacher_checkpoint=nowhere.pth")
+    assert message.startswith("calibrate: model.teacher_checkpoint=nowhere.pth")
+
+
+def test_a_plain_detector_is_refused() -> None:
+    message = refused("--config-file", "mini/baselines/dino_r18_synthkitti.py", *SHORT)
+    assert "trains a plain detector" in message and "Name a distillation config" in message
+
+
+def test_no_batches_are_refused(capsys: pytest.CaptureFixture) -> None:
+    refused("--config-file", CONFIG, "--batches", "0")
+    assert "must be at least 1" in capsys.readouterr().err
