@@ -66,12 +66,20 @@ def attend_to_padding(detector: nn.Module) -> None:
 
 
 def randomise(detector: nn.Module, seed: int) -> None:
+    """Random weights: of gains around 1, of biases around 0, of matrices that keep the scale."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():  # heads start with equal boxes and classes: make them differ
-        for parameter in detector.parameters():
+    with torch.no_grad():
+        for name, parameter in detector.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            scale = 0.1 if parameter.dim() < 2 else parameter[0].numel() ** -0.5
-            parameter.copy_(scale * noise + (parameter.dim() < 2) * parameter)
+            if parameter.dim() > 1:
+                parameter.copy_(noise * parameter[0].numel() ** -0.5)
+            else:
+                parameter.copy_(0.1 * noise + name.endswith(".weight"))
+        if hasattr(detector.transformer, "enc_output"):
+            # A token without content scores low, as in a trained DINO: else detrex's chooses
+            # proposals from the padding, which ours never does.
+            detector.transformer.enc_output.bias.zero_()
+            detector.transformer.enc_output_norm.bias.zero_()
 
 
 def batch(sizes=((96, 160), (64, 128)), counts=(3, 2), seed: int = 0) -> list[dict]:

@@ -37,14 +37,14 @@ def models(request) -> tuple[nn.Module, nn.Module]:
 
 
 def trained(model: nn.Module) -> list[dict[str, Tensor]]:
-    """The losses of some steps of a copy, with the same noise for whoever comes."""
+    """The losses of some steps of a copy on one batch, with the same noise for whoever comes."""
     model = copy.deepcopy(model).train()
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     history = []
-    for step in range(STEPS):
-        torch.manual_seed(step)
+    for _ in range(STEPS):
+        torch.manual_seed(0)
         optimizer.zero_grad()
-        losses = model(batch(seed=step))
+        losses = model(batch())
         sum(losses.values()).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         optimizer.step()
@@ -57,7 +57,7 @@ def test_steps_give_the_same_losses(models):
     distilled = {name for name in theirs[0] if name.startswith("loss_distill_")}
     assert len(distilled) == 4
     assert all(theirs[0][name] > 0 for name in distilled)
-    assert theirs[0] != theirs[-1]
+    assert sum(theirs[-1].values()) < 0.99 * sum(theirs[0].values())  # the steps count
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

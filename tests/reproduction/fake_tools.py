@@ -13,7 +13,7 @@ here, arguments = Path(__file__).parent, sys.argv[1:]
 with (here / "calls.txt").open("a") as calls:
     calls.write(" ".join(arguments) + "\\n")
 values = dict(word.split("=", 1) for word in arguments if "=" in word)
-config = arguments[arguments.index("--config-file") + 1]
+config = arguments[arguments.index("--config-file") + 1].rpartition("configs/")[2]
 folder = Path(values["train.output_dir"])
 behaviour = json.loads((here / "behaviour.json").read_text())
 does = next((what for name, what in behaviour.items() if name in config), 50.0)

@@ -66,6 +66,12 @@ def test_no_more_than_asked_for_run_at_once_and_share_the_cores(tmp_path):
     assert {job.last_lines() for job in jobs} == {str(max(1, cpu_count() // 2))}
 
 
+def test_threads_can_be_asked_for(tmp_path):
+    job = python(tmp_path, "j", "import os; print(os.environ['OMP_NUM_THREADS'])")
+    run_together([job], lambda job: None, lambda job, code: None, threads=7)
+    assert job.last_lines() == "7"
+
+
 def test_an_error_on_the_way_ends_the_others_and_what_they_started(tmp_path):
     pid = tmp_path / "pid"
     code = (
@@ -115,3 +121,12 @@ def test_a_signal_becomes_an_exit_inside_and_is_as_before_outside():
         os.kill(os.getpid(), signal.SIGTERM)
     assert caught.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with exits_on_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -83,6 +83,7 @@ def test_the_json_of_table_4(written):
     assert ours["gain_ci95"] == [11.0, 13.0]
     assert ours["gain_over_kd_detr"] == 7.0
     assert ours["gain_over_kd_detr_ci95"] == [6.0, 8.0]
+    assert ours["gain_over_baseline_long"] is None  # not run
     assert ours["paper_ap"] == 62.5
     assert ours["paper_gain"] == 6.4
     assert (ours["parameters"], ours["flops"], ours["fps"]) == (630000, 2e9, 40.0)

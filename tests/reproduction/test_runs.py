@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from projects.clockdistill.reproduction import environment
 from projects.clockdistill.reproduction.execution import execute, print_commands
 from projects.clockdistill.reproduction.lock import exclusive
-from projects.clockdistill.reproduction.runs import Action, begin, next_action, read_record, result
+from projects.clockdistill.reproduction.runs import (
+    Action,
+    begin,
+    finish,
+    next_action,
+    read_record,
+    result,
+)
 
 
 @pytest.fixture
@@ -147,8 +155,6 @@ def test_another_seed_is_another_run(tools, plan_of):
 def test_a_run_that_leaves_no_result_has_failed(tools, run_of):
     run = run_of()
     begin(run, Action.START)
-    from projects.clockdistill.reproduction.runs import finish
-
     assert finish(run, 0) == "it ended without results.json"
     assert result(run)["status"] == "failed"
 
@@ -161,8 +167,6 @@ def test_a_torn_record_is_no_record(tools, run_of):
 
 
 def test_commits_of_all_attempts_are_kept(tools, run_of, monkeypatch):
-    from projects.clockdistill.reproduction import environment
-
     run = run_of()
     monkeypatch.setattr(environment, "commit", lambda: "one")
     tools.behave(baselines="fail")

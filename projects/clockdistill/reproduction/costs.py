@@ -13,6 +13,8 @@ from projects.clockdistill.reproduction.plan import Plan, run_name
 from projects.clockdistill.reproduction.processes import Job, run_together
 from projects.clockdistill.reproduction.table import Row
 
+_REPEATS = 30  # passes that are timed; their median counts
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -52,8 +54,8 @@ def _measurement(row: Row, plan: Plan) -> Measurement:
     digest = config_hash(load_config(str(CONFIGS / config), list(overrides)))
     folder = plan.options.folder / run_name(config)
     file = folder / f"costs_{height}x{width}_{digest}.json"
-    sizes = ("--height", str(height), "--width", str(width), "--json", str(file))
-    command = tool_command("analyze_model", config, *sizes, *overrides)
+    options = ("--height", str(height), "--width", str(width), "--repeats", str(_REPEATS))
+    command = tool_command("analyze_model", config, *options, "--json", str(file), *overrides)
     return Measurement(Job(f"costs of {run_name(config)}", command, folder), file)
 
 
@@ -69,4 +71,6 @@ def measure(wanted: Sequence[Measurement], lock: int) -> None:
         if code:
             print(f"  {job.title} FAILED: exit code {code}\n{job.last_lines()}", flush=True)
 
-    run_together(unmeasured(wanted), lambda job: None, ended, at_once=1, inherited=[lock])
+    # one thread: several would wait for each other wherever the machine is not quite idle
+    options = {"at_once": 1, "threads": 1, "inherited": [lock]}
+    run_together(unmeasured(wanted), lambda job: None, ended, **options)

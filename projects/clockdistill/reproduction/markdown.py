@@ -63,13 +63,15 @@ def markdown(table: Table, content: dict[str, Any], picture: str) -> str:
 
 def _overview(table: Table, rows: Sequence[dict[str, Any]]) -> str:
     headers = ["row", "seeds", "AP", "gain [95%]", "Welch's 95%"]
-    headers += [f"over {name} [95%]" for name in table.rivals]
-    headers += ["paper: AP", "gain"]
+    names = [row["row"] for row in rows]
+    rivals = [name for name in table.rivals if name in names]
+    headers += [f"over {name} [95%]" for name in rivals]
+    headers += ["paper: AP", "paper: gain"]
     cells = []
     for row in rows:
         line = [row["row"], _seeds(row), _level(row)]
         line += [_gain(row, "gain"), _pair(row.get("gain_welch95"))]
-        line += [_gain(row, f"gain_over_{name}") for name in table.rivals]
+        line += [_gain(row, f"gain_over_{name}") for name in rivals]
         line += [_number(row["paper_ap"]), _number(row["paper_gain"], "+.1f")]
         cells.append(line)
     return _table(cells, headers)
@@ -106,8 +108,10 @@ def _number(value: float | None, form: str = ".1f") -> str:
     return "-" if value is None else format(value, form)
 
 
-def _with_paper(value: float | None, paper: float | None, form: str = ".1f") -> str:
-    return _number(value, form) + ("" if paper is None else f" ({paper:g})")
+def _with_paper(value: float | None, paper: float | None, form: str = ".1f", unit: str = "") -> str:
+    """Our figure, and the paper's in brackets where it gives one."""
+    ours = "-" if value is None else f"{value:{form}}{unit}"
+    return ours if paper is None else f"{ours} ({paper:{'g' if unit else form}}{unit})"
 
 
 def _all_figures(rows: Sequence[dict[str, Any]]) -> str:
@@ -123,11 +127,11 @@ def _costs(rows: Sequence[dict[str, Any]]) -> str:
     cells = [
         [
             row["row"],
-            _with_paper(_scaled(row["parameters"], 1e6), row.get("paper_params"), ".2f") + " M",
-            _with_paper(_scaled(row["flops"], 1e9), row.get("paper_gflops"), ".2f") + " G",
+            _with_paper(_scaled(row["parameters"], 1e6), row.get("paper_params"), ".2f", " M"),
+            _with_paper(_scaled(row["flops"], 1e9), row.get("paper_gflops"), ".2f", " G"),
             _with_paper(row["fps"], row.get("paper_fps")),
             _number(row["steps"], ","),
-            _number(_scaled(row["train_seconds"], 60)) + " min",
+            _with_paper(_scaled(row["train_seconds"], 60), None, unit=" min"),
         ]
         for row in rows
     ]

@@ -27,7 +27,7 @@ def measured_rows(plan: Plan, costs: Mapping[str, Measurement]) -> list[dict[str
     return [
         {
             **_outcome(row, records[row.name], plan),
-            **_figures(row, records[row.name], samples[row.name]),
+            **_figures(records[row.name], samples[row.name]),
             **_gains(row, samples, plan),
             **_paper(row, plan),
             **_costs(costs.get(row.name), records[row.name]),
@@ -100,7 +100,7 @@ def _outcome(row: Row, records: Records, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _figures(row: Row, records: Records, sample: Sample | None) -> dict[str, Any]:
+def _figures(records: Records, sample: Sample | None) -> dict[str, Any]:
     metrics = [record["metrics"] for _, record in _finished(records)]
     found: dict[str, Any] = {"ap": list(sample.ap) if sample else []}
     found["ap_mean"] = sample.mean if sample else None
@@ -115,7 +115,7 @@ def _figures(row: Row, records: Records, sample: Sample | None) -> dict[str, Any
 def _gains(row: Row, samples: dict[str, Sample | None], plan: Plan) -> dict[str, Any]:
     found = _gain(row.name, row.compared_with, samples, "gain")
     for rival in plan.table.rivals:
-        if rival != row.name and row.teacher:
+        if rival in samples and rival != row.name and row.teacher:
             found |= _gain(row.name, rival, samples, f"gain_over_{rival}")
     return found
 
@@ -151,7 +151,7 @@ def _costs(measurement: Measurement | None, records: Records) -> dict[str, Any]:
         "parameters": figures.get("parameters"),
         "flops": figures.get("flops"),
         "fps": figures.get("fps"),
-        "fps_on": f"{figures['device']}, {figures['threads']} threads" if figures else None,
+        "fps_on": f"{figures['device']} ({figures['threads']} thread)" if figures else None,
         "train_seconds": float(np.mean(seconds)) if known else None,
         "steps": finished[0][1]["steps"] if finished else None,
         "commits": sorted({name for _, record in finished for name in record["commits"]}),

@@ -65,6 +65,7 @@ def run_together(
     ended: Callable[[Job, int], None],
     *,
     at_once: int | None = None,
+    threads: int | None = None,
     inherited: Sequence[int] = (),
 ) -> None:
     """Runs all jobs; whatever ends this function early ends the jobs too.
@@ -74,12 +75,13 @@ def run_together(
         starting: called with a job right before it starts.
         ended: called with a job and its exit code, once each; what it raises ends the others.
         at_once: how many run at a time; all by default.
+        threads: CPU threads of each; by default the cores are shared among those at a time.
         inherited: file descriptors that the programs keep open as long as they live.
     """
     if not jobs:
         return
     at_once = min(at_once or len(jobs), len(jobs))
-    threads = max(1, cpu_count() // at_once)
+    threads = threads or max(1, cpu_count() // at_once)
     waiting = deque(jobs)
     running: dict[Job, subprocess.Popen] = {}
     shown = time.monotonic()
@@ -131,12 +133,18 @@ def cpu_count() -> int:
 
 @contextmanager
 def exits_on_signals() -> Iterator[None]:
-    """Within this context SIGTERM and SIGHUP raise SystemExit, so that what is open is closed."""
+    """Within this context SIGTERM and SIGHUP raise SystemExit, so that what is open is closed.
+
+    A signal that is ignored, as nohup has it, stays ignored.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    kept = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    kept = {number: handler for number, handler in kept.items() if handler != signal.SIG_IGN}
+    for number in kept:
+        signal.signal(number, leave)
     try:
         yield
     finally:

@@ -50,7 +50,8 @@ class Table:
         caption: the paper's, in ours.
         rows: in the paper's order.
         input_sizes: scale -> (height, width) in pixels at which costs are measured.
-        rivals: rows over which gains are given beside those over `compared_with`.
+        rivals: rows over which gains are given beside those over `compared_with`, at the scales
+            that have them.
         remarks: scale -> what a reader must know of the table there: what is not in it, and why.
     """
 

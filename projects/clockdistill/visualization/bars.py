@@ -83,7 +83,7 @@ def save_bars(
         drawn, names = axis.get_legend_handles_labels()
         handles |= dict(zip(names, drawn, strict=True))
     axes[0].set_yticks(range(len(rows)), rows)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(rows) - 0.4, -0.6)
     if handles:
         figure.legend(
             handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=8
@@ -119,7 +119,7 @@ def _draw(axis: Axes, panel: Panel, interval_name: str, marker_name: str) -> Non
             *zip(*markers, strict=True),
             s=42,
             marker="D",
-            facecolor="none",
+            facecolor="white",
             edgecolor=_MARKER,
             linewidth=1.4,
             zorder=4,

@@ -22,9 +22,10 @@ class DetrexAdapter(FamilyAdapter):
 
     Source: detrex 0.3.0 (github.com/IDEA-Research/detrex, commit e244e6c).
 
-    One difference is left as it is: detrex's DAB-DETR decoder also attends to the padding of the
-    memory, ours does not. Where images of a batch differ in size, the two compute different
-    predictions from the same weights, in training and as a teacher.
+    Two differences are left as they are, both where images of a batch differ in size, in training
+    and as a teacher: detrex's DAB-DETR decoder also attends to the padding of the memory, and its
+    DINO may choose proposals from padding, as long as real tokens score lower than an empty one.
+    Ours do neither.
     """
 
     def targets(
