@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from projects.clockdistill.configs.models.detrex import HOW_TO_INSTALL, is_detrex, with_resnet
 from projects.clockdistill.configs.models.dino import dino
 from projects.clockdistill.configs.models.distill import distill
-from projects.clockdistill.engine.config_file import load_config
+from projects.clockdistill.engine.config_file import ConfigError, load_config
 
 
 class DINO:
@@ -82,6 +82,6 @@ def test_another_depth_of_a_detector_on_the_last_stage():
 
 def test_without_detrex_a_config_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "projects.dino.configs.models", None)  # as if absent
-    with pytest.raises(ImportError, match="real detrex is needed: pip install") as caught:
+    with pytest.raises(ConfigError, match="real detrex is needed: pip install") as caught:
         load_config("detrex/dino_r18_coco.py", [])
     assert HOW_TO_INSTALL in str(caught.value)

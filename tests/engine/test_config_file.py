@@ -80,3 +80,10 @@ def test_missing_config_suggests_one() -> None:
         find_config("common/trian.py")
     with pytest.raises(ConfigError, match="no config"):
         find_config("")
+
+
+def test_a_config_that_imports_what_is_not_there_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "needs_more.py"
+    path.write_text("import not_installed_anywhere\n")
+    with pytest.raises(ConfigError, match=r"needs_more\.py: .*not_installed_anywhere"):
+        load_config(str(path), [])

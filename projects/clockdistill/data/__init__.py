@@ -5,7 +5,6 @@ from .kitti_presets import PRESETS
 from .root import datasets_root
 from .synthkitti.tree import ensure_tree
 
-
 TUNE_SEED = 1
 
 

@@ -25,9 +25,14 @@ def load_config(name: str, overrides: list[str]) -> DictConfig:
         overrides: "key=value", in detectron2's (hydra's) grammar.
 
     Raises:
-        ConfigError: if there is no such file, or an override names no key of the config.
+        ConfigError: if there is no such file, it imports what is not there, or an override names
+            no key of the config.
     """
-    cfg = LazyConfig.load(str(find_config(name)))
+    path = find_config(name)
+    try:
+        cfg = LazyConfig.load(str(path))
+    except ImportError as error:
+        raise ConfigError(f"{path}: {error}") from error
     for override in overrides:
         if override.startswith("-"):
             raise ConfigError(f"{override} must stand before the first key=value")
