@@ -43,7 +43,9 @@ class FakeDistiller(nn.Module):
         self.student = FakeStudent()
         self.transformer = FakeTransformer(self.student.encoder)
         adapter = SimpleNamespace(
-            transformer=lambda student: self.transformer, encoder=lambda student: student.encoder
+            transformer=lambda student: self.transformer,
+            encoder=lambda student: student.encoder,
+            read_levels=lambda args: SimpleNamespace(features=args[0]),
         )
         self.student_tap = SimpleNamespace(adapter=adapter)
         self.token_weights = nn.Identity()

@@ -112,9 +112,10 @@ def _watched(model: nn.Module) -> Iterator[_Seen]:
     would be no part of the detection loss's graph.
     """
     seen = _Seen()
+    adapter, student = model.student_tap.adapter, model.student
 
     def enter_transformer(module: nn.Module, args: tuple[Any, ...]) -> None:
-        seen.features = [args[0]] if isinstance(args[0], Tensor) else list(args[0])
+        seen.features = adapter.read_levels(args).features
 
     def leave_encoder(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         seen.memory = output
@@ -125,7 +126,6 @@ def _watched(model: nn.Module) -> Iterator[_Seen]:
     def enter_memory_loss(module: nn.Module, args: tuple[Any, ...]) -> None:
         seen.memory_loss_args = args
 
-    adapter, student = model.student_tap.adapter, model.student
     handles = [
         adapter.transformer(student).register_forward_pre_hook(enter_transformer),
         adapter.encoder(student).register_forward_hook(leave_encoder),
