@@ -2,6 +2,8 @@
 
     python tools/save_weights.py output/mini/teachers/dino_r50_synthkitti/model_final.pth \
         projects/clockdistill/weights/dino_r50_synthkitti.safetensors
+    python tools/save_weights.py output/mini/pretraining/r18_synthkitti/model_final.pth \
+        projects/clockdistill/weights/r18_synthkitti.safetensors --only backbone
 """
 
 import argparse
@@ -17,11 +19,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", help="what tools/train_net.py wrote")
     parser.add_argument("output", type=Path, help="the .safetensors file to write")
+    parser.add_argument("--only", metavar="PART", help="a part of the detector: backbone")
     given = parser.parse_args(arguments)
     # A head that has two names stands twice in the file, since safetensors know no sharing.
+    prefix = f"{given.only}." if given.only else ""
     model = {
-        key: value.clone().contiguous() for key, value in read(given.checkpoint)["model"].items()
+        key: value.clone().contiguous()
+        for key, value in read(given.checkpoint)["model"].items()
+        if key.startswith(prefix)
     }
+    if not model:
+        parser.error(f"{given.checkpoint} has no weights of --only {given.only}")
     given.output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(given.output) as handle:
         handle.write(save(model))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import save_weights
 import torch
 
@@ -15,3 +16,20 @@ def test_the_detector_alone_is_written(tmp_path: Path) -> None:
     output = tmp_path / "folder/weights.safetensors"
     save_weights.main([str(tmp_path / "checkpoint.pth"), str(output)])
     torch.testing.assert_close(read(str(output))["model"], model)
+
+
+def test_a_part_alone_is_written(tmp_path: Path) -> None:
+    model = {"backbone.stem.weight": torch.rand(2), "backbone_too.weight": torch.rand(2)}
+    torch.save({"model": model}, tmp_path / "checkpoint.pth")
+    output = tmp_path / "backbone.safetensors"
+    save_weights.main([str(tmp_path / "checkpoint.pth"), str(output), "--only", "backbone"])
+    assert list(read(str(output))["model"]) == ["backbone.stem.weight"]
+
+
+def test_a_part_that_is_not_there_is_refused(tmp_path: Path, capsys) -> None:
+    torch.save({"model": {"backbone.weight": torch.rand(2)}}, tmp_path / "checkpoint.pth")
+    output = tmp_path / "neck.safetensors"
+    with pytest.raises(SystemExit):
+        save_weights.main([str(tmp_path / "checkpoint.pth"), str(output), "--only", "neck"])
+    assert "no weights of --only neck" in capsys.readouterr().err
+    assert not output.exists()

@@ -103,7 +103,8 @@ class DetectorCheckpointer(DetectionCheckpointer):
         """Start from other weights: what fits is loaded, what does not is listed.
 
         Args:
-            address: path, URL, or ``torchvision://...`` for the backbone; "" loads nothing.
+            address: path or URL of a detector or a backbone, or ``torchvision://...`` for the
+                latter; "" loads nothing.
 
         Raises:
             CheckpointError: if nothing fits, or a backbone does not fit whole.
@@ -194,9 +195,9 @@ class DetectorCheckpointer(DetectionCheckpointer):
         content = weights.read(filename, allow_pickle=self._allow_pickle)
         content["absent"] = self.checkpointables.keys() - content.keys()
         if pretrained.is_torchvision_resnet(content["model"]):
-            self._is_backbone = True
             backbone = pretrained.to_detectron2_names(content["model"])
             content["model"] = {_BACKBONE + name: value for name, value in backbone.items()}
+        self._is_backbone = all(name.startswith(_BACKBONE) for name in content["model"])
         if self._resuming and "raw_model" in content:
             content["model"] = content.pop("raw_model")
         return content

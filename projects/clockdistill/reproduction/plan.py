@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from projects.clockdistill.engine.config_file import find_config, load_config
+from projects.clockdistill.engine.weights import local_path
 from projects.clockdistill.reproduction.commands import CONFIGS, ROOT
 from projects.clockdistill.reproduction.identity import config_hash
 from projects.clockdistill.reproduction.runs import Run
@@ -84,8 +85,8 @@ def make_plan(table: Table, options: Options) -> Plan:
     """Looks up the configs of a table's rows.
 
     Raises:
-        ValueError: if a config is missing or an override does not fit, the table has no rows at
-            the scale, or the choice of teacher does not fit the table.
+        ValueError: if a config or its initial weights are missing, an override does not fit, the
+            table has no rows at the scale, or the choice of teacher does not fit the table.
     """
     rows = table.rows_at(options.scale)
     _require_configs(rows, options.scale)
@@ -173,7 +174,15 @@ def _run(config: str, overrides: tuple[str, ...], folder: Path, options: Options
         steps=cfg.train.max_iter,
         test_dataset=cfg.dataloader.test.dataset.names,
         num_gpus=options.num_gpus,
+        starts_from=_file(cfg.train.init_checkpoint),
     )
+
+
+def _file(address: str) -> Path | None:
+    """The file of initial weights; None if there are none, or they come from elsewhere."""
+    if not address or "://" in address:
+        return None
+    return Path(local_path(address, "train.init_checkpoint"))
 
 
 def run_name(config: str) -> str:

@@ -47,6 +47,7 @@ class Run:
         steps: of the whole run.
         test_dataset: the registered dataset that it is measured on.
         num_gpus: for tools/train_net.py.
+        starts_from: file of its initial weights; None if it starts from scratch or an address.
         teacher: weights of its teacher, which may not be there yet; None without distillation.
         evaluates: weights that are only measured; None for a run that trains.
         teaches: whether other runs need its weights.
@@ -60,6 +61,7 @@ class Run:
     steps: int
     test_dataset: str
     num_gpus: int = 1
+    starts_from: Path | None = None
     teacher: Path | None = None
     evaluates: Path | None = None
     teaches: bool = False
@@ -94,7 +96,11 @@ class Run:
 
     def inputs(self) -> dict[str, str | None]:
         """Digests of what it reads besides its config."""
-        files = {"teacher": self.teacher, "weights": self.evaluates}
+        files = {
+            "initial_weights": self.starts_from,
+            "teacher": self.teacher,
+            "weights": self.evaluates,
+        }
         found = {name: file_hash(path) for name, path in files.items() if path is not None}
         return {**found, "test_data": data_hash(self.test_dataset)}
 

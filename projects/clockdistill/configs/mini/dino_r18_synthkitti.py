@@ -10,7 +10,7 @@ python tools/train_net.py --config-file <this file>
 from ..common.mini import dataloader, lr_multiplier, optimizer, train
 from ..models.dino import mini_dino
 from ..models.distill import distill
-from ..models.parts import MINI_TEACHER
+from ..models.parts import MINI_BACKBONE, MINI_TEACHER
 
 model = distill(
     student=mini_dino(),
@@ -20,6 +20,7 @@ model = distill(
 )
 model.token_weights.alpha = 3e-2
 model.token_weights.beta = 2e-2
-train.max_iter = 3_200  # 8 epochs * 1600 images / 4 images a step
+train.init_checkpoint = MINI_BACKBONE
+train.max_iter = 1_600  # 4 epochs * 1600 images / 4 images a step
 train.eval_period = 800
 train.output_dir = "output/mini/dino_r18_synthkitti"

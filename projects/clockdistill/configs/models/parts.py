@@ -30,6 +30,8 @@ PIXELS = {
 
 # The small teachers' backbone, half as wide again as the small students'.
 MINI_TEACHER = {"stem_channels": 24, "channels": (24, 48, 96, 120)}
+# Where the small students' backbone starts from, as the large ones' does from ImageNet's weights.
+MINI_BACKBONE = "projects/clockdistill/weights/r18_synthkitti.safetensors"
 
 
 def resnet(depth: int, out_features: Sequence[str] = FEATURES) -> DictConfig:

@@ -75,6 +75,8 @@ class Detector(nn.Module):
                 for entry in batched_inputs
             ]
         )
+        # Convolutions and pooling keep this layout and run faster in it, above all on a CPU.
+        images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
         batch, _, height, width = images.tensor.shape
         mask = torch.ones(batch, height, width, dtype=torch.bool, device=self.device)
         for padding, (h, w) in zip(mask, images.image_sizes, strict=True):

@@ -90,21 +90,44 @@ class DeformableAttention(nn.Module):
         if key_padding_mask is not None:
             value = value.masked_fill(key_padding_mask[..., None], 0.0)
         value = value.unflatten(-1, (self.num_heads, -1))
-        per_point = (self.num_heads, self.num_levels, self.num_points)
-        offsets = self.sampling_offsets(query).unflatten(-1, (*per_point, 2))
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
-        weights = weights.softmax(-1).unflatten(-1, per_point[1:])
-        locations = self._locations(offsets, reference_points, shapes)
+        weights = _softmax(weights).unflatten(-1, (self.num_levels, self.num_points))
+        locations = self._locations(self.sampling_offsets(query), reference_points, shapes)
         return self.output_proj(deformable_sample(value, shapes, locations, weights))
 
     def _locations(
         self, offsets: Tensor, reference_points: Tensor, shapes: list[tuple[int, int]]
     ) -> Tensor:
-        """Sampling locations (B, Q, M, L, P, 2) in units of the padded level, as (x, y)."""
-        reference = reference_points[:, :, None, :, None]  # (B, Q, 1, L, 1, 2 or 4)
-        if reference.shape[-1] == 2:
-            level_wh = torch.tensor(
-                [(w, h) for h, w in shapes], dtype=reference.dtype, device=reference.device
-            )
-            return reference + offsets / level_wh[:, None]
-        return reference[..., :2] + offsets / self.num_points * reference[..., 2:] * 0.5
+        """Sampling locations (B, Q, M, L, P, 2) in units of the padded level, as (x, y).
+
+        Args:
+            offsets: (B, Q, M * L * P * 2); they stay flat as long as possible, since torch
+                vectorises along the last dimension and two numbers are none.
+            reference_points: (B, Q, L, 2 or 4).
+            shapes: (H, W) of each level.
+        """
+        if reference_points.shape[-1] == 2:
+            level_wh = reference_points.new_tensor([(w, h) for h, w in shapes])  # (L, 2)
+            offsets = offsets / self._per_point(level_wh)
+        else:
+            offsets = offsets * self._per_point(reference_points[..., 2:] * (0.5 / self.num_points))
+        locations = self._per_point(reference_points[..., :2]) + offsets
+        return locations.unflatten(-1, (self.num_heads, self.num_levels, self.num_points, 2))
+
+    def _per_point(self, per_level: Tensor) -> Tensor:
+        """(..., L, 2) -> (..., M * L * P * 2): each level's pair for all heads and points."""
+        pairs = torch.arange(2 * self.num_levels, device=per_level.device).view(-1, 1, 2)
+        order = pairs.expand(self.num_heads, -1, self.num_points, -1).flatten()
+        return per_level.flatten(-2).index_select(-1, order)
+
+
+def _softmax(weights: Tensor) -> Tensor:
+    """Softmax over the last dimension.
+
+    Along the last dimension torch's CPU kernel fills whole vector registers only: 12 weights take
+    ten times as long as 16. Along the first it fills them whatever the number, at the price of two
+    copies.
+    """
+    if weights.device.type == "cpu" and weights.shape[-1] % 16:
+        return weights.movedim(-1, 0).softmax(0).movedim(0, -1)
+    return weights.softmax(-1)
