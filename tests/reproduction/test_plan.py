@@ -23,7 +23,7 @@ def test_tables_share_the_runs_that_are_the_same(plan_of):
 
 
 def test_longer_baselines_follow_the_config_and_the_overrides(plan_of, small_data):
-    for overrides, steps in (((), 3200), (("train.max_iter=100",), 100)):
+    for overrides, steps in (((), 1600), (("train.max_iter=100",), 100)):
         plan = plan_of(4, overrides=(*small_data, *overrides))
         assert plan.runs["baseline"][0].steps == steps
         assert plan.runs["baseline_equal_time"][0].steps == round(EQUAL_TIME * steps)

@@ -45,7 +45,7 @@ def test_a_run_is_run_once(tools, run_of):
     assert record["status"] == "ok"
     assert record["metrics"]["AP"] == 50.0
     assert record["train_seconds"] == 20.0  # 40 steps of 0.5 s
-    assert record["steps"] == 3200
+    assert record["steps"] == 1600
     assert record["command"].startswith("python ")
     assert {"config", "config_hash", "commits", "versions", "machine"} <= record.keys()
     carry_out(run)
@@ -102,6 +102,22 @@ def test_another_teacher_starts_its_students_anew(tools, run_of, tmp_path):
     weights.write_text("another")
     assert next_action(run) == (Action.START, "its teacher has changed")
     assert result(run) is None
+
+
+def test_other_initial_weights_start_anew(tools, plan_of, small_data, tmp_path):
+    weights = tmp_path / "backbone.pth"
+    weights.write_text("one")
+    start = (*small_data, f"train.init_checkpoint={weights}")
+    run = plan_of(4, overrides=start).runs["baseline"][0]
+    carry_out(run)
+    assert next_action(run)[0] is Action.NOTHING
+    weights.write_text("another")
+    assert next_action(run) == (Action.START, "its initialisation has changed")
+
+
+def test_initial_weights_that_are_not_there_are_refused(plan_of, small_data):
+    with pytest.raises(ValueError, match=r"train\.init_checkpoint=.*no such file"):
+        plan_of(4, overrides=(*small_data, "train.init_checkpoint=none.pth"))
 
 
 def test_other_data_starts_anew(tools, run_of):

@@ -1,5 +1,7 @@
 """The blocks that the paper's tables are made of: rows that come together, named alike."""
 
+from dataclasses import replace
+
 from projects.clockdistill.reproduction.table import METRICS, Configs, Row
 
 
@@ -45,14 +47,23 @@ TEACHER = Row(
 BASELINE = Row("baseline", DINO_STUDENT, ap(56.1, 85.1, 62.9))
 
 
-def longer_baseline(name: str, steps_factor: float, note: str) -> Row:
-    """The undistilled student with more steps, at mini scale; the paper has no such row."""
-    configs = {"mini": DINO_STUDENT["mini"]}
-    return Row(
-        name,
-        configs,
-        compared_with="baseline",
-        variant=name.removeprefix("baseline_"),
+def longer(row: Row, variant: str, steps_factor: float, compared_with: str, note: str) -> Row:
+    """A row with more steps, at mini scale; the paper has none.
+
+    Args:
+        row: what is trained longer.
+        variant: ends the new row's name.
+        steps_factor: times the row's steps.
+        compared_with: the row that its gain is taken over.
+        note: for the foot of the table.
+    """
+    return replace(
+        row,
+        name=f"{row.name}_{variant}",
+        configs={"mini": row.configs["mini"]},
+        paper={},
+        compared_with=compared_with,
+        variant=variant,
         steps_factor=steps_factor,
         note=note,
     )

@@ -97,7 +97,7 @@ class Run:
     def inputs(self) -> dict[str, str | None]:
         """Digests of what it reads besides its config."""
         files = {
-            "initial_weights": self.starts_from,
+            "initialisation": self.starts_from,
             "teacher": self.teacher,
             "weights": self.evaluates,
         }

@@ -1,6 +1,8 @@
 """At the small scale: the neck's features alone, which is FitNet. The twin of
 ablations/backbone_dino_r18_kitti.
 
+The weight was chosen on synthkitti_tune, see results/README.md.
+
 python tools/train_net.py --config-file <this file>
 """
 
@@ -9,5 +11,5 @@ from ..dino_r18_synthkitti import dataloader, lr_multiplier, model, optimizer, t
 
 model.memory_loss = None
 model.logit_loss = None
-model.feature_losses.fitnet = fitnet()
+model.feature_losses.fitnet = fitnet(weight=5.0)
 train.output_dir = "output/mini/ablations/backbone_dino_r18_synthkitti"

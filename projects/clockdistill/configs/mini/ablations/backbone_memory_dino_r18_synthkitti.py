@@ -1,6 +1,8 @@
 """At the small scale: the neck's features and the memory, without masks. The twin of
 ablations/backbone_memory_dino_r18_kitti.
 
+The weights were chosen on synthkitti_tune, see results/README.md.
+
 python tools/train_net.py --config-file <this file>
 """
 
@@ -9,5 +11,5 @@ from ..dino_r18_synthkitti import dataloader, lr_multiplier, model, optimizer, t
 
 model.token_weights.masks = "none"
 model.logit_loss = None
-model.feature_losses.fitnet = fitnet()
+model.feature_losses.fitnet = fitnet(weight=5.0)
 train.output_dir = "output/mini/ablations/backbone_memory_dino_r18_synthkitti"

@@ -1,5 +1,7 @@
 """FitNet at the small scale: the twin of methods/fitnet_dino_r18_kitti.
 
+The weight was chosen on synthkitti_tune, see results/README.md.
+
 python tools/train_net.py --config-file <this file>
 """
 
@@ -8,5 +10,5 @@ from ..dino_r18_synthkitti import dataloader, lr_multiplier, model, optimizer, t
 
 model.memory_loss = None
 model.logit_loss = None
-model.feature_losses.fitnet = fitnet()
+model.feature_losses.fitnet = fitnet(weight=5.0)
 train.output_dir = "output/mini/methods/fitnet_dino_r18_synthkitti"

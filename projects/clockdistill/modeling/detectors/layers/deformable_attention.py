@@ -101,24 +101,24 @@ class DeformableAttention(nn.Module):
         """Sampling locations (B, Q, M, L, P, 2) in units of the padded level, as (x, y).
 
         Args:
-            offsets: (B, Q, M * L * P * 2); they stay flat as long as possible, since torch
-                vectorises along the last dimension and two numbers are none.
+            offsets: (B, Q, M * L * P * 2); levels, points and xy stay one dimension as long as
+                possible, since torch vectorises along the last one and two numbers are none.
             reference_points: (B, Q, L, 2 or 4).
             shapes: (H, W) of each level.
         """
+        offsets = offsets.unflatten(-1, (self.num_heads, -1))
         if reference_points.shape[-1] == 2:
             level_wh = reference_points.new_tensor([(w, h) for h, w in shapes])  # (L, 2)
             offsets = offsets / self._per_point(level_wh)
         else:
             offsets = offsets * self._per_point(reference_points[..., 2:] * (0.5 / self.num_points))
         locations = self._per_point(reference_points[..., :2]) + offsets
-        return locations.unflatten(-1, (self.num_heads, self.num_levels, self.num_points, 2))
+        return locations.unflatten(-1, (self.num_levels, self.num_points, 2))
 
     def _per_point(self, per_level: Tensor) -> Tensor:
-        """(..., L, 2) -> (..., M * L * P * 2): each level's pair for all heads and points."""
-        pairs = torch.arange(2 * self.num_levels, device=per_level.device).view(-1, 1, 2)
-        order = pairs.expand(self.num_heads, -1, self.num_points, -1).flatten()
-        return per_level.flatten(-2).index_select(-1, order)
+        """(..., L, 2) -> (..., 1, L * P * 2): each level's pair for all its points."""
+        pairs = per_level[..., None, :, None, :]
+        return pairs.expand(*pairs.shape[:-2], self.num_points, 2).flatten(-3)
 
 
 def _softmax(weights: Tensor) -> Tensor:
