@@ -10,6 +10,7 @@ from ...models.methods import fitnet
 from ..dino_r18_synthkitti import dataloader, lr_multiplier, model, optimizer, train
 
 model.token_weights.masks = "none"
+model.token_weights.alpha = 0.15
 model.logit_loss = None
 model.feature_losses.fitnet = fitnet(weight=5.0)
 train.output_dir = "output/mini/ablations/backbone_memory_dino_r18_synthkitti"
