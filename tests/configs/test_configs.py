@@ -11,9 +11,11 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill import configs
+from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.config_checks import check_config
 from projects.clockdistill.engine.config_file import load_config
 from projects.clockdistill.engine.param_groups import build_optimizer
+from projects.clockdistill.engine.weights import local_path, read
 from tests.modeling.tiny_detectors import batch
 
 ROOT = Path(next(iter(configs.__path__)))
@@ -23,14 +25,17 @@ EXPERIMENTS = sorted(
     if path.relative_to(ROOT).parts[0] not in ("common", "models", "detrex")
 )
 DISTILLED = [
-    name for name in EXPERIMENTS if not {"teachers", "baselines"} & set(Path(name).parts[:-1])
+    name
+    for name in EXPERIMENTS
+    if not {"teachers", "baselines", "pretraining"} & set(Path(name).parts[:-1])
 ]
 FAMILIES = ("dino", "dab_detr", "deformable_detr")
 
 
 def detectors(cfg: DictConfig) -> list[DictConfig]:
-    """The trees of the detectors that a config builds."""
-    return [cfg.model.student, cfg.model.teacher] if "student" in cfg.model else [cfg.model]
+    """The trees of the detectors that a config builds; a classifier is none."""
+    models = [cfg.model.student, cfg.model.teacher] if "student" in cfg.model else [cfg.model]
+    return [model for model in models if "transformer" in model]
 
 
 def shrink(detector: DictConfig) -> None:
@@ -107,6 +112,17 @@ def test_config_is_whole_builds_and_makes_a_step(name):
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     optimizer.step()
     assert any("distill" in key for key in losses) == (name in DISTILLED)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_small_students_start_from_the_shipped_backbone(family):
+    cfg = load_config(f"mini/baselines/{family}_r18_synthkitti.py", [])
+    model = instantiate(cfg.model)
+    DetectorCheckpointer(model).load_initial(cfg.train.init_checkpoint)
+    shipped = read(local_path(cfg.train.init_checkpoint, "train.init_checkpoint"))["model"]
+    loaded = {key: value for key, value in model.state_dict().items() if key in shipped}
+    assert loaded.keys() == shipped.keys() >= {"backbone.stem.conv1.weight"}
+    torch.testing.assert_close(loaded, shipped, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", DISTILLED)

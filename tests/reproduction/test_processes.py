@@ -52,7 +52,8 @@ def test_each_job_is_told_of_once_with_its_code_and_one_failure_stops_none(tmp_p
     assert jobs[0].last_lines() == "hi"
 
 
-def test_no_more_than_asked_for_run_at_once_and_share_the_cores(tmp_path):
+def test_no_more_than_asked_for_run_at_once_and_share_the_cores(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     code = "import os, time; time.sleep(0.2); print(os.environ['OMP_NUM_THREADS'])"
     jobs = [python(tmp_path, str(index), code) for index in range(4)]
     running, most = set(), []
@@ -66,8 +67,11 @@ def test_no_more_than_asked_for_run_at_once_and_share_the_cores(tmp_path):
     assert {job.last_lines() for job in jobs} == {str(max(1, cpu_count() // 2))}
 
 
-def test_threads_can_be_asked_for(tmp_path):
+def test_threads_can_be_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
     job = python(tmp_path, "j", "import os; print(os.environ['OMP_NUM_THREADS'])")
+    run_together([job], lambda job: None, lambda job, code: None)
+    assert job.last_lines() == "5"
     run_together([job], lambda job: None, lambda job, code: None, threads=7)
     assert job.last_lines() == "7"
 

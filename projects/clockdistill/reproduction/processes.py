@@ -75,13 +75,15 @@ def run_together(
         starting: called with a job right before it starts.
         ended: called with a job and its exit code, once each; what it raises ends the others.
         at_once: how many run at a time; all by default.
-        threads: CPU threads of each; by default the cores are shared among those at a time.
+        threads: CPU threads of each; by default those of OMP_NUM_THREADS, where it is not set the
+            cores are shared among those at a time.
         inherited: file descriptors that the programs keep open as long as they live.
     """
     if not jobs:
         return
     at_once = min(at_once or len(jobs), len(jobs))
-    threads = threads or max(1, cpu_count() // at_once)
+    asked = int(os.environ.get("OMP_NUM_THREADS") or 0)
+    threads = threads or asked or max(1, cpu_count() // at_once)
     waiting = deque(jobs)
     running: dict[Job, subprocess.Popen] = {}
     shown = time.monotonic()

@@ -11,7 +11,7 @@ python tools/train_net.py --config-file <this file>
 from ..common.mini import dataloader, lr_multiplier, optimizer, train
 from ..models.dab_detr import mini_dab_detr
 from ..models.distill import distill
-from ..models.parts import MINI_TEACHER
+from ..models.parts import MINI_BACKBONE, MINI_TEACHER
 
 model = distill(
     student=mini_dab_detr(),
@@ -22,6 +22,7 @@ model = distill(
 model.token_weights.alpha = 3e-2
 model.token_weights.beta = 2e-2
 optimizer.lr = 5e-4  # at 1.5e-3 it does not learn
+train.init_checkpoint = MINI_BACKBONE
 train.max_iter = 6_400  # 16 epochs * 1600 images / 4 images a step
 train.eval_period = 1_600
 train.output_dir = "output/mini/dab_detr_r18_synthkitti"

@@ -11,7 +11,7 @@ python tools/train_net.py --config-file <this file>
 from ..common.mini import dataloader, lr_multiplier, optimizer, train
 from ..models.deformable_detr import mini_deformable_detr
 from ..models.distill import distill
-from ..models.parts import MINI_TEACHER
+from ..models.parts import MINI_BACKBONE, MINI_TEACHER
 
 model = distill(
     student=mini_deformable_detr(),
@@ -21,6 +21,7 @@ model = distill(
 )
 model.token_weights.alpha = 3e-2
 model.token_weights.beta = 2e-2
+train.init_checkpoint = MINI_BACKBONE
 train.max_iter = 3_200  # 8 epochs * 1600 images / 4 images a step
 train.eval_period = 800
 train.output_dir = "output/mini/deformable_detr_r18_synthkitti"

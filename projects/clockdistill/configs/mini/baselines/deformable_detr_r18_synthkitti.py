@@ -5,8 +5,10 @@ python tools/train_net.py --config-file <this file>
 
 from ...common.mini import dataloader, lr_multiplier, optimizer, train
 from ...models.deformable_detr import mini_deformable_detr
+from ...models.parts import MINI_BACKBONE
 
 model = mini_deformable_detr()
+train.init_checkpoint = MINI_BACKBONE
 train.max_iter = 3_200  # 8 epochs * 1600 images / 4 images a step
 train.eval_period = 800
 train.output_dir = "output/mini/baselines/deformable_detr_r18_synthkitti"
