@@ -5,6 +5,7 @@ run; nothing is imported. A new room or a new door is a change of the tables bel
 """
 
 import ast
+import itertools
 import re
 import sys
 from collections.abc import Iterator
@@ -184,10 +185,13 @@ def test_every_third_party_import_is_a_declared_dependency():
     declared = {name.lower() for name in re.findall(r'^\s*"([\w-]+)', runtime, re.MULTILINE)}
     distributions = packages_distributions()
     found = []
-    for path in sources("projects/**/*.py") + sources("datasets/*.py") + sources("tools/*.py"):
+    patterns = ("projects/**/*.py", "datasets/*.py", "tools/*.py", "benchmarks/**/*.py")
+    for path in itertools.chain.from_iterable(map(sources, patterns)):
         for line, name in imports(path.read_text(), *module_of(path)):
             top = name.partition(".")[0]
             ours = top in ("projects", "tools", "datasets") or (path.parent / f"{top}.py").exists()
+            # benchmarks know the package, never the other way round
+            ours |= top == "benchmarks" == path.relative_to(ROOT).parts[0]
             if ours or top in sys.stdlib_module_names or top == "detectron2":
                 continue
             names = {n.lower().replace("_", "-") for n in distributions.get(top, [])}

@@ -69,11 +69,11 @@ def test_no_more_than_asked_for_run_at_once_and_share_the_cores(tmp_path, monkey
 
 def test_threads_can_be_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    job = python(tmp_path, "j", "import os; print(os.environ['OMP_NUM_THREADS'])")
-    run_together([job], lambda job: None, lambda job, code: None)
-    assert job.last_lines() == "5"
-    run_together([job], lambda job: None, lambda job, code: None, threads=7)
-    assert job.last_lines() == "7"
+    code = "import os; print(os.environ['OMP_NUM_THREADS'])"
+    for name, threads, expected in (("environment", None, "5"), ("argument", 7, "7")):
+        job = python(tmp_path, name, code)
+        run_together([job], lambda job: None, lambda job, code: None, threads=threads)
+        assert job.last_lines() == expected
 
 
 def test_an_error_on_the_way_ends_the_others_and_what_they_started(tmp_path):
