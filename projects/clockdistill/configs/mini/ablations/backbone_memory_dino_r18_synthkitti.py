@@ -12,5 +12,5 @@ from ..dino_r18_synthkitti import dataloader, lr_multiplier, model, optimizer, t
 model.token_weights.masks = "none"
 model.token_weights.alpha = 0.15
 model.logit_loss = None
-model.feature_losses.fitnet = fitnet(weight=5.0)
+model.feature_losses.fitnet = fitnet(weight=25.0)
 train.output_dir = "output/mini/ablations/backbone_memory_dino_r18_synthkitti"

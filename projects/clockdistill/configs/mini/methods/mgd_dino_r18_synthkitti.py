@@ -10,5 +10,5 @@ from ..dino_r18_synthkitti import dataloader, lr_multiplier, model, optimizer, t
 
 model.memory_loss = None
 model.logit_loss = None
-model.feature_losses.mgd = mgd(weight=6e-4)
+model.feature_losses.mgd = mgd(weight=3e-3)
 train.output_dir = "output/mini/methods/mgd_dino_r18_synthkitti"
