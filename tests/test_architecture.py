@@ -37,6 +37,7 @@ ROOMS = {
         "modeling.detectors.predictions",
         "modeling.detectors.layers",  # to read a stage's boxes as the detector itself does
     ],
+    "modeling.crop_classifier": ["modeling.detectors"],
     "modeling.taps": ["modeling.structures", "modeling.detectors.predictions"],
     "modeling.query_groups": ["modeling.structures", "modeling.step_random"],
     "modeling.token_weights": ["modeling.structures", "modeling.box_masks"],

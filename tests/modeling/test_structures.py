@@ -13,17 +13,8 @@ def test_offsets_follow_the_order_of_the_groups():
     layout = QueryLayout(3, (group(2), group(4)))
     assert layout.own == slice(0, 3)
     assert layout.group_slices == [slice(3, 5), slice(5, 9)]
+    assert layout.block_sizes == (3, 2, 4)
     assert layout.total == 9
-
-
-def test_no_group_sees_another_and_the_own_mask_is_kept():
-    own_mask = torch.tensor([[False, True], [False, False]])
-    mask = QueryLayout(2, (group(1), group(2))).attn_mask(own_mask, torch.device("cpu"))
-    # rows and columns: own, own, a, b, b; x = blocked
-    expected = [".xxxx", "..xxx", "xx.xx", "xxx..", "xxx.."]
-    assert [["x" if cell else "." for cell in row] for row in mask.tolist()] == [
-        list(row) for row in expected
-    ]
 
 
 def test_without_filler_there_is_no_key_padding_mask():
@@ -45,9 +36,8 @@ def test_the_own_key_padding_mask_is_kept():
 def test_without_the_own_queries_their_masks_are_left_out():
     layout = QueryLayout(0, (group(2),))
     assert not layout.keeps_own
-    own_mask = torch.ones(5, 5, dtype=torch.bool)
-    assert not layout.attn_mask(own_mask, torch.device("cpu")).any()
-    assert layout.key_padding_mask(own_mask[:2], batch=2) is None
+    assert layout.block_sizes == (2,)
+    assert layout.key_padding_mask(torch.ones(2, 5, dtype=torch.bool), batch=2) is None
 
 
 def test_levels_know_their_padding():

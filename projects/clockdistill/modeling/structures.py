@@ -124,22 +124,11 @@ class QueryLayout:
         """Whether the detector's own queries are decoded."""
         return self.own.stop > 0
 
-    def attn_mask(self, own_mask: Tensor | None, device: torch.device) -> Tensor:
-        """The self-attention mask that isolates own queries and groups from each other.
-
-        Args:
-            own_mask: (own, own) bool mask among the own queries, True = blocked, or None.
-            device: where the mask is built.
-
-        Returns:
-            (Q, Q) bool, True = blocked.
-        """
-        mask = torch.ones(self.total, self.total, dtype=torch.bool, device=device)
-        if self.keeps_own:
-            mask[self.own, self.own] = False if own_mask is None else own_mask
-        for part in self.group_slices:
-            mask[part, part] = False
-        return mask
+    @property
+    def block_sizes(self) -> tuple[int, ...]:
+        """Number of queries of each part of the axis: those that see each other."""
+        parts = [self.own, *self.group_slices] if self.keeps_own else self.group_slices
+        return tuple(part.stop - part.start for part in parts)
 
     def key_padding_mask(self, own_mask: Tensor | None, batch: int) -> Tensor | None:
         """Which queries nobody attends to.

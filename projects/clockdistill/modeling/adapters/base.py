@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.layers.boxes import boxes_around
+from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 from projects.clockdistill.modeling.structures import FeatureLevels, QueryGroup, QueryLayout
 
@@ -114,11 +115,10 @@ def isolation(kwargs: dict[str, Any], layout: QueryLayout, batch: int) -> dict[s
         batch: B.
     """
     attn_masks = kwargs.get("attn_masks") or [None, None]
+    masks = [attn_masks[0]] if layout.keeps_own else []
+    masks += [None] * len(layout.groups)
     return {
-        "attn_masks": [
-            layout.attn_mask(attn_masks[0], kwargs["query"].device),
-            *attn_masks[1:],
-        ],
+        "attn_masks": [QueryBlocks(layout.block_sizes, tuple(masks)), *attn_masks[1:]],
         "query_key_padding_mask": layout.key_padding_mask(
             kwargs.get("query_key_padding_mask"), batch
         ),

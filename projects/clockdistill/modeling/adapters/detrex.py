@@ -15,6 +15,7 @@ from projects.clockdistill.modeling.adapters.base import FamilyAdapter
 from projects.clockdistill.modeling.adapters.dab_detr import DABDETRAdapter
 from projects.clockdistill.modeling.adapters.deformable_detr import DeformableDETRAdapter
 from projects.clockdistill.modeling.adapters.dino import DINOAdapter
+from projects.clockdistill.modeling.structures import QueryLayout
 
 
 class DetrexAdapter(FamilyAdapter):
@@ -53,6 +54,12 @@ class DetrexAdapter(FamilyAdapter):
         must hold "instances", whose sizes are the images'.
         """
         return nullcontext() if detector.training else _padding_masked(detector)
+
+    def write_queries(self, kwargs: dict[str, Any], layout: QueryLayout) -> dict[str, Any]:
+        """See `FamilyAdapter.write_queries`; detrex's attention wants a mask over all queries."""
+        written = super().write_queries(kwargs, layout)
+        blocks, *others = written["attn_masks"]
+        return {**written, "attn_masks": [blocks.dense(kwargs["query"].device), *others]}
 
 
 class DetrexDINOAdapter(DetrexAdapter, DINOAdapter):

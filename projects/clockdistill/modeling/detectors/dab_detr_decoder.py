@@ -7,6 +7,7 @@ from .layers.boxes import boxes_around
 from .layers.dense_layers import ConditionalDecoderLayer
 from .layers.feed_forward import MLP
 from .layers.position_encoding import reference_features
+from .layers.query_blocks import QueryBlocks
 
 # Smallest side of an anchor that attention is modulated by, in [0, 1] of the image: a tenth of a
 # pixel at the usual sizes. Its inverse is finite in half precision.
@@ -82,7 +83,7 @@ class DABDETRTransformerDecoder(nn.Module):
         key_pos: Tensor,
         key_padding_mask: Tensor | None,
         anchor_box_embed: Tensor,
-        attn_masks: list[Tensor | None] | None = None,
+        attn_masks: list[Tensor | QueryBlocks | None] | None = None,
         query_key_padding_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Runs all layers. Names and layout are detrex's: pre-hooks may append queries by them.
@@ -94,7 +95,7 @@ class DABDETRTransformerDecoder(nn.Module):
             key_pos: (S, B, D).
             key_padding_mask: (B, S) bool, True = padding.
             anchor_box_embed: (Q, B, 4) cxcywh before sigmoid.
-            attn_masks: [(Q, Q) bool with True = blocked or None, None].
+            attn_masks: [(Q, Q) bool with True = blocked, or the queries' blocks, or None; None].
             query_key_padding_mask: (B, Q) bool, True = seen by no query in self-attention.
 
         Returns:

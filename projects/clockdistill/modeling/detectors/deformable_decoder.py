@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .layers.boxes import boxes_around
+from .layers.query_blocks import QueryBlocks
 from .layers.transformer_layers import DeformableDecoderLayer
 from .levels import host_shapes
 
@@ -79,7 +80,7 @@ class DeformableTransformerDecoder(nn.Module):
         spatial_shapes: Tensor,
         level_start_index: Tensor,
         valid_ratios: Tensor,
-        attn_masks: list[Tensor | None] | None = None,
+        attn_masks: list[Tensor | QueryBlocks | None] | None = None,
         query_key_padding_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Runs all layers. The names are detrex's: pre-hooks may append queries by them.
@@ -95,7 +96,7 @@ class DeformableTransformerDecoder(nn.Module):
             spatial_shapes: (L, 2) int64, (H, W).
             level_start_index: (L,) int64, for readers of the call only.
             valid_ratios: (B, L, 2) as (w, h).
-            attn_masks: [(Q, Q) bool with True = blocked or None, None].
+            attn_masks: [(Q, Q) bool with True = blocked, or the queries' blocks, or None; None].
             query_key_padding_mask: (B, Q) bool, True = seen by no query in self-attention.
 
         Returns:

@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from projects.clockdistill.modeling.detectors.layers.attention import SelfAttention, attend
+from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
 
 
 @pytest.fixture
@@ -78,3 +81,39 @@ def test_values_may_be_narrower_than_keys(width, traced):
     found = attended(query, key, value)
     assert found.shape == (2, 5, 3 * width)
     torch.testing.assert_close(found, expected)
+
+
+def test_blocks_as_one_mask():
+    own_mask = torch.tensor([[False, True], [False, False]])
+    mask = QueryBlocks((2, 1, 2), (own_mask, None, None)).dense(torch.device("cpu"))
+    expected = [".xxxx", "..xxx", "xx.xx", "xxx..", "xxx.."]  # x = blocked
+    assert [["x" if cell else "." for cell in row] for row in mask.tolist()] == [
+        list(row) for row in expected
+    ]
+
+
+@given(
+    sizes=st.lists(st.integers(0, 4), min_size=1, max_size=4).filter(any),
+    masked=st.booleans(),
+    padded=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_blocks_give_what_their_mask_gives(sizes, masked, padded, seed):
+    torch.manual_seed(seed)
+    attention = SelfAttention(embed_dim=16, num_heads=4)
+    total = sum(sizes)
+    own_mask = torch.rand(sizes[0], sizes[0]) < 0.5 if masked else None
+    padding = torch.rand(2, total) < 0.3 if padded else None
+    blocks = QueryBlocks(tuple(sizes), (own_mask, *[None] * (len(sizes) - 1)))
+    query = torch.randn(2, total, 16, requires_grad=True)
+    found, expected = (
+        attention(query, attn_mask=mask, key_padding_mask=padding)
+        for mask in (blocks, blocks.dense(query.device))
+    )
+    torch.testing.assert_close(found, expected)
+    direction = torch.randn_like(found)
+    gradients = [
+        torch.autograd.grad(output, [query, *attention.parameters()], direction)
+        for output in (found, expected)
+    ]
+    torch.testing.assert_close(*gradients)

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .query_blocks import QueryBlocks
+
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention: positions enter queries and keys, not values.
@@ -28,7 +30,7 @@ class SelfAttention(nn.Module):
         self,
         query: Tensor,
         query_pos: Tensor | None = None,
-        attn_mask: Tensor | None = None,
+        attn_mask: Tensor | QueryBlocks | None = None,
         key_padding_mask: Tensor | None = None,
     ) -> Tensor:
         """Lets the queries look at each other.
@@ -36,7 +38,7 @@ class SelfAttention(nn.Module):
         Args:
             query: (B, Q, D).
             query_pos: (B, Q, D), added to queries and keys.
-            attn_mask: (Q, Q) bool, True = row may not see column.
+            attn_mask: (Q, Q) bool, True = row may not see column; or the queries' blocks.
             key_padding_mask: (B, Q) bool, True = this query is seen by none.
 
         Returns:
@@ -61,7 +63,7 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attn_mask: Tensor | None,
+    attn_mask: Tensor | QueryBlocks | None,
     key_padding_mask: Tensor | None,
     dropout: float,
 ) -> Tensor:
@@ -71,13 +73,16 @@ def attend(
         query: (B, heads, Q, c).
         key: (B, heads, N, c).
         value: (B, heads, N, d), d at most c.
-        attn_mask: (Q, N) bool, True = row may not see column.
+        attn_mask: (Q, N) bool, True = row may not see column; or blocks, where Q and N are the same
+            queries.
         key_padding_mask: (B, N) bool, True = seen by no query.
         dropout: part of the attention weights to drop.
 
     Returns:
         (B, Q, heads * d).
     """
+    if isinstance(attn_mask, QueryBlocks):
+        return _attend_by_blocks(query, key, value, attn_mask, key_padding_mask, dropout)
     visible = _visible(attn_mask, key_padding_mask)
     if visible is not None:
         # A softmax over nothing is 0/0: such rows attend to everything and are zeroed after.
@@ -93,6 +98,27 @@ def attend(
     if visible is not None:
         mixed = mixed.masked_fill(blind, 0.0)
     return mixed.transpose(1, 2).flatten(-2)
+
+
+def _attend_by_blocks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    blocks: QueryBlocks,
+    key_padding_mask: Tensor | None,
+    dropout: float,
+) -> Tensor:
+    """`attend`, block by block."""
+    parts = zip(*(x.split(blocks.sizes, dim=2) for x in (query, key, value)), strict=True)
+    paddings = [None] * len(blocks.sizes)
+    if key_padding_mask is not None:
+        paddings = key_padding_mask.split(blocks.sizes, dim=1)
+    attended = [
+        attend(*part, mask, padding, dropout)
+        for part, mask, padding in zip(parts, blocks.masks, paddings, strict=True)
+        if part[0].shape[2]
+    ]
+    return torch.cat(attended, dim=1)
 
 
 def _visible(attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:

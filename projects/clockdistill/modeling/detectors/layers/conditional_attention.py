@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import attend, split_heads
+from .query_blocks import QueryBlocks
 
 
 class ConditionalSelfAttention(nn.Module):
@@ -33,7 +34,7 @@ class ConditionalSelfAttention(nn.Module):
         self,
         query: Tensor,
         query_pos: Tensor,
-        attn_mask: Tensor | None = None,
+        attn_mask: Tensor | QueryBlocks | None = None,
         key_padding_mask: Tensor | None = None,
     ) -> Tensor:
         """Lets the queries look at each other.
@@ -41,7 +42,7 @@ class ConditionalSelfAttention(nn.Module):
         Args:
             query: (B, Q, D).
             query_pos: (B, Q, D).
-            attn_mask: (Q, Q) bool, True = row may not see column.
+            attn_mask: (Q, Q) bool, True = row may not see column; or the queries' blocks.
             key_padding_mask: (B, Q) bool, True = this query is seen by none.
 
         Returns:

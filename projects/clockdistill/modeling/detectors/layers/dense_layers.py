@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .attention import SelfAttention
 from .conditional_attention import ConditionalCrossAttention, ConditionalSelfAttention
 from .feed_forward import FFN
+from .query_blocks import QueryBlocks
 
 
 class DenseEncoderLayer(nn.Module):
@@ -80,7 +81,7 @@ class ConditionalDecoderLayer(nn.Module):
         memory: Tensor,
         memory_pos: Tensor,
         memory_padding_mask: Tensor | None = None,
-        attn_masks: list[Tensor | None] | None = None,
+        attn_masks: list[Tensor | QueryBlocks | None] | None = None,
         query_padding_mask: Tensor | None = None,
     ) -> Tensor:
         """Maps queries (B, Q, D) to queries (B, Q, D).
@@ -92,8 +93,8 @@ class ConditionalDecoderLayer(nn.Module):
             memory: (B, S, D).
             memory_pos: (B, S, D).
             memory_padding_mask: (B, S) bool, True = padding.
-            attn_masks: the first, (Q, Q) bool with True = blocked, is for self-attention; what a
-                query may see of the memory only `memory_padding_mask` says.
+            attn_masks: the first, (Q, Q) bool with True = blocked or the queries' blocks, is for
+                self-attention; what a query may see of the memory only `memory_padding_mask` says.
             query_padding_mask: (B, Q) bool, True = seen by no other query.
         """
         self_mask = attn_masks[0] if attn_masks is not None else None

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .attention import SelfAttention
 from .deformable_attention import DeformableAttention
 from .feed_forward import FFN
+from .query_blocks import QueryBlocks
 
 
 class DeformableEncoderLayer(nn.Module):
@@ -83,7 +84,7 @@ class DeformableDecoderLayer(nn.Module):
         reference_points: Tensor,
         shapes: list[tuple[int, int]],
         memory_padding_mask: Tensor | None = None,
-        attn_masks: list[Tensor | None] | None = None,
+        attn_masks: list[Tensor | QueryBlocks | None] | None = None,
         query_padding_mask: Tensor | None = None,
     ) -> Tensor:
         """Maps queries (B, Q, D) to queries (B, Q, D).
@@ -95,8 +96,8 @@ class DeformableDecoderLayer(nn.Module):
             reference_points: (B, Q, L, 2 or 4), see `DeformableAttention`.
             shapes: (H, W) of each level.
             memory_padding_mask: (B, S) bool, True = padding.
-            attn_masks: the first, (Q, Q) bool with True = blocked, is for self-attention; the
-                second belongs to the deformable attention, which has none.
+            attn_masks: the first, (Q, Q) bool with True = blocked or the queries' blocks, is for
+                self-attention; the second belongs to the deformable attention, which has none.
             query_padding_mask: (B, Q) bool, True = seen by no other query.
         """
         self_mask = attn_masks[0] if attn_masks is not None else None
