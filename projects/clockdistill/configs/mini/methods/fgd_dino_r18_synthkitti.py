@@ -10,5 +10,5 @@ from ..dino_r18_synthkitti import dataloader, lr_multiplier, model, optimizer, t
 
 model.memory_loss = None
 model.logit_loss = None
-model.feature_losses.fgd = fgd(scale=5.0)
+model.feature_losses.fgd = fgd(scale=25.0)
 train.output_dir = "output/mini/methods/fgd_dino_r18_synthkitti"
