@@ -38,7 +38,13 @@ ROOMS = {
         "modeling.detectors.layers",  # to read a stage's boxes as the detector itself does
     ],
     "modeling.crop_classifier": ["modeling.detectors"],
-    "modeling.taps": ["modeling.structures", "modeling.detectors.predictions"],
+    "modeling.replay": [],
+    "modeling.taps": [
+        "modeling.structures",
+        "modeling.detectors.predictions",
+        "modeling.replay",
+    ],
+    "modeling.teacher_cache": ["modeling.structures"],
     "modeling.query_groups": ["modeling.structures", "modeling.step_random"],
     "modeling.token_weights": ["modeling.structures", "modeling.box_masks"],
     "modeling.class_map": [],

@@ -1,6 +1,7 @@
 """The meta-architecture: calls the rooms of `modeling/` in order."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from projects.clockdistill.modeling.pair_checks import check_pair
 from projects.clockdistill.modeling.query_groups import QueryGroups
 from projects.clockdistill.modeling.structures import QueryGroup, TappedForward
 from projects.clockdistill.modeling.taps import DetectorTap
+from projects.clockdistill.modeling.teacher_cache import TeacherCache
 from projects.clockdistill.modeling.token_weights import TokenWeights
 
 
@@ -36,6 +38,9 @@ class DistillMetaArch(nn.Module):
         logit_loss: eq. (9)-(10); None = no logit distillation.
         feature_losses: other methods' losses on the neck's features; CLoCKDistill has none.
         teacher_checkpoint: where the trainer loads the teacher's weights from.
+        teacher_cache_gib: memory for what the teacher computes in front of its decoder, so that
+            images which come again are not encoded again; 0 = nothing is kept. For data whose
+            augmentation repeats itself, see `TeacherCache`.
         stages: which decoder stage of the teacher a student's stage learns from. "same": its own
             where both have as many stages, otherwise only the last from the last (sec. 4.5.2).
             "teacher_last": every stage from the teacher's last, as in KD-DETR's public code.
@@ -57,6 +62,7 @@ class DistillMetaArch(nn.Module):
         logit_loss: LogitDistillLoss | None,
         feature_losses: FeatureLosses,
         teacher_checkpoint: str = "",
+        teacher_cache_gib: float = 0.0,
         stages: Literal["same", "teacher_last"] = "same",
         class_map: Sequence[int] | None = None,
     ):
@@ -83,6 +89,7 @@ class DistillMetaArch(nn.Module):
         self.logit_loss = logit_loss
         self.feature_losses = feature_losses
         self.teacher_checkpoint = teacher_checkpoint
+        self.teacher_cache = TeacherCache(int(teacher_cache_gib * 2**30))
         self.stages = stages
 
     @property
@@ -141,12 +148,15 @@ class DistillMetaArch(nn.Module):
         Its own queries are decoded only where they become a group of the student's.
         """
         specific = self.query_groups.specific
+        wanted = {
+            "own_queries": specific is not None,
+            "memory": self.memory_loss is not None,
+        }
+        memory = any(wanted.values()) or bool(groups)
+        encode = partial(self.teacher_tap.encode, self.teacher, memory=memory)
+        encoded = self.teacher_cache.encoded(batched_inputs, encode)
         teacher = self.teacher_tap.read(
-            self.teacher,
-            batched_inputs,
-            groups,
-            own_queries=specific is not None,
-            memory=self.memory_loss is not None,
+            self.teacher, batched_inputs, groups, **wanted, encoded=encoded
         )
         if specific is None:
             return teacher, groups, teacher.groups

@@ -6,6 +6,7 @@ Letters: B images, L feature levels, S tokens over all levels, D channels, E dec
 Q queries, K classes. Boxes are cxcywh in [0, 1] of the unpadded image.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,50 @@ class FeatureLevels:
             for mask in self.masks
         ]
         return torch.stack(ratios, dim=1)
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """What a detector computes of images in front of its decoder.
+
+    Attributes:
+        features: per level (B, D, H_l, W_l), as the neck gives them.
+        memory: (B, S, D), or None where the encoder did not run.
+    """
+
+    features: tuple[Tensor, ...]
+    memory: Tensor | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self._tensors())
+
+    def split(self) -> list["EncodedImages"]:
+        """One for each image, B = 1; views."""
+        return [
+            self._map(lambda x, image=image: x[image : image + 1])
+            for image in range(len(self.features[0]))
+        ]
+
+    def clone(self) -> "EncodedImages":
+        """A copy."""
+        return self._map(torch.clone)
+
+    @staticmethod
+    def cat(parts: Sequence["EncodedImages"]) -> "EncodedImages":
+        """Several as one batch; all of one size, all with or all without memory."""
+        levels = zip(*(part.features for part in parts), strict=True)
+        memories = [part.memory for part in parts]
+        memory = None if memories[0] is None else torch.cat(memories)
+        return EncodedImages(tuple(map(torch.cat, levels)), memory)
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.features] if self.memory is None else [*self.features, self.memory]
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "EncodedImages":
+        memory = None if self.memory is None else function(self.memory)
+        return EncodedImages(tuple(map(function, self.features)), memory)
 
 
 @dataclass(frozen=True)

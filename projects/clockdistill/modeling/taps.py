@@ -10,7 +10,9 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.predictions import Predictions
+from projects.clockdistill.modeling.replay import replayed
 from projects.clockdistill.modeling.structures import (
+    EncodedImages,
     FeatureLevels,
     QueryGroup,
     QueryLayout,
@@ -32,6 +34,8 @@ class Adapter(Protocol):
     def read_levels(self, args: tuple[Any, ...]) -> FeatureLevels: ...
 
     def read_memory(self, output: Any) -> Tensor: ...
+
+    def replay(self, detector: nn.Module, encoded: EncodedImages) -> dict[nn.Module, Any]: ...
 
     def read_queries(self, kwargs: dict[str, Any]) -> QueryGroup: ...
 
@@ -85,6 +89,7 @@ class DetectorTap:
         *,
         own_queries: bool,
         memory: bool = True,
+        encoded: EncodedImages | None = None,
     ) -> TappedForward:
         """The forward pass only as far as something is read: no loss, no post-processing.
 
@@ -95,12 +100,29 @@ class DetectorTap:
             own_queries: whether the detector's own queries are decoded and read. If neither they
                 nor any group are wanted, the pass ends at the encoder,
             memory: and if the memory is not wanted either, in front of the transformer.
+            encoded: what the detector would compute of these images in front of its decoder, where
+                it is known already.
 
         Returns:
             What was read; `output` is None.
         """
         run = _Run(self.adapter, detector, tuple(groups))
-        return run.partial(batched_inputs, own_queries, memory)
+        outputs = {} if encoded is None else self.adapter.replay(detector, encoded)
+        with replayed(outputs):
+            return run.partial(batched_inputs, own_queries, memory)
+
+    def encode(
+        self, detector: nn.Module, batched_inputs: list[dict[str, Any]], *, memory: bool
+    ) -> EncodedImages:
+        """What the detector, in eval mode, computes of images in front of its decoder.
+
+        Args:
+            detector: the detector.
+            batched_inputs: detectron2's list of dicts.
+            memory: whether the encoder runs too.
+        """
+        found = self.read(detector, batched_inputs, own_queries=False, memory=memory)
+        return EncodedImages(found.levels.features, found.memory)
 
 
 class _Run:

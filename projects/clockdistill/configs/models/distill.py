@@ -82,6 +82,7 @@ def distill(
         student=student,
         teacher=teacher,
         teacher_checkpoint=teacher_checkpoint,
+        teacher_cache_gib=0,
         student_adapter=L(learns.adapter)(),
         teacher_adapter=L(teaches.adapter)(),
         query_groups=L(QueryGroups)(

@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from projects.clockdistill.modeling.detectors.layers.boxes import boxes_around
 from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
 from projects.clockdistill.modeling.detectors.predictions import Predictions
-from projects.clockdistill.modeling.structures import FeatureLevels, QueryGroup, QueryLayout
+from projects.clockdistill.modeling.structures import (
+    EncodedImages,
+    FeatureLevels,
+    QueryGroup,
+    QueryLayout,
+)
 
 
 class FamilyAdapter(ABC):
@@ -63,6 +68,13 @@ class FamilyAdapter(ABC):
     def read_memory(self, output: Tensor) -> Tensor:
         """(B, S, D), from what the encoder returned."""
         return output
+
+    def replay(self, detector: nn.Module, encoded: EncodedImages) -> dict[nn.Module, Any]:
+        """What backbone, neck and encoder would return for images that were encoded before."""
+        outputs = {detector.backbone: {}, detector.neck: list(encoded.features)}
+        if encoded.memory is not None:
+            outputs[self.encoder(detector)] = encoded.memory
+        return outputs
 
     def cut(self, output: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
         """What the decoder would have returned for the queries of `part` alone."""

@@ -8,7 +8,12 @@ from torch import Tensor, nn
 from projects.clockdistill.modeling.adapters.base import FamilyAdapter, isolation, joined
 from projects.clockdistill.modeling.detectors.layers.boxes import boxes_around
 from projects.clockdistill.modeling.detectors.predictions import Predictions
-from projects.clockdistill.modeling.structures import FeatureLevels, QueryGroup, QueryLayout
+from projects.clockdistill.modeling.structures import (
+    EncodedImages,
+    FeatureLevels,
+    QueryGroup,
+    QueryLayout,
+)
 
 # Anchors enter before the sigmoid, which is infinite at 0 and 1.
 EPS = 1e-5
@@ -30,6 +35,16 @@ class DABDETRAdapter(FamilyAdapter):
 
     def read_memory(self, output: Tensor) -> Tensor:
         return output.transpose(0, 1)
+
+    def replay(self, detector: nn.Module, encoded: EncodedImages) -> dict[nn.Module, Any]:
+        (features,) = encoded.features
+        outputs = {
+            detector.backbone: {detector.in_features[-1]: features},
+            detector.input_proj: features,
+        }
+        if encoded.memory is not None:
+            outputs[self.encoder(detector)] = encoded.memory.transpose(0, 1)
+        return outputs
 
     def read_queries(self, kwargs: dict[str, Any]) -> QueryGroup:
         anchors = kwargs["anchor_box_embed"].sigmoid()

@@ -1,0 +1,1 @@
+"""How fast the project is beside others' code, and beside the machine's own limit."""

@@ -1,0 +1,103 @@
+"""Compares what two sides compute, before anything is timed."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from benchmarks.pair import Disagreement
+
+MEMORY_TOLERANCE = 1e-4  # float32 through six layers, summed in another order; measured 1e-6
+SCORE_TOLERANCE = 3e-3  # measured 3e-4, where float32 changes the rank of DINO's proposals
+LEAST_TWINS = 0.95  # proposals of another rank start from other queries, 2 of 900 were seen
+
+
+def same_tensors(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> float:
+    """The norm of the difference of two tensors as a share of the norm.
+
+    Not the largest difference: at the edge of a cell rounding decides which of two slopes a
+    sampling location's gradient takes, which happens to a few of a million.
+
+    Raises:
+        Disagreement: if it exceeds the tolerance or is not finite, or the shapes differ.
+    """
+    if ours.shape != theirs.shape:
+        raise Disagreement(f"{name}: ours is {tuple(ours.shape)}, theirs {tuple(theirs.shape)}")
+    scale = theirs.norm().clamp(min=torch.finfo(theirs.dtype).tiny)
+    difference = ((ours - theirs).norm() / scale).item()
+    if not difference <= tolerance:  # NaN is no agreement
+        raise Disagreement(
+            f"{name}: ours and theirs differ by {difference:.2g} of the norm, more than "
+            f"{tolerance:.2g}"
+        )
+    return difference
+
+
+def same_figures(ours: Mapping[str, float], theirs: Mapping[str, float], tolerance: float) -> float:
+    """The largest absolute difference of figures under the same names; NaN equals NaN.
+
+    Raises:
+        Disagreement: naming the figure that differs by more than the tolerance.
+    """
+    if ours.keys() != theirs.keys():
+        raise Disagreement(f"only one side has {sorted(ours.keys() ^ theirs.keys())}")
+    largest = 0.0
+    for name, value in ours.items():
+        if math.isnan(value) and math.isnan(theirs[name]):
+            continue
+        difference = abs(value - theirs[name])
+        if not difference <= tolerance:
+            raise Disagreement(f"{name}: ours {value:.10g}, theirs {theirs[name]:.10g}")
+        largest = max(largest, difference)
+    return largest
+
+
+def same_detections(ours: Instances, theirs: Instances) -> dict[str, float]:
+    """Compares scores by rank, and counts detections that the other side has as well.
+
+    Returns:
+        The largest difference of scores, and the share of ours with a twin among theirs: of the
+        same class, the score alike and all edges within a pixel.
+
+    Raises:
+        Disagreement: if they are not the same but for a few that rounding explains.
+    """
+    scores = same_tensors(
+        "scores", ours.scores.sort().values, theirs.scores.sort().values, SCORE_TOLERANCE
+    )
+    twin = ours.pred_classes[:, None] == theirs.pred_classes
+    twin &= (ours.scores[:, None] - theirs.scores).abs() <= SCORE_TOLERANCE
+    edges = ours.pred_boxes.tensor[:, None] - theirs.pred_boxes.tensor
+    twin &= edges.abs().amax(-1) <= 1
+    share = twin.any(1).float().mean().item()
+    if share < LEAST_TWINS:
+        raise Disagreement(f"detections: only {share:.0%} of ours are among theirs")
+    return {"scores differ by": scores, "detections with a twin": share}
+
+
+@torch.inference_mode()
+def same_detectors(
+    ours: nn.Module, theirs: nn.Module, batched_inputs: list[dict[str, Any]]
+) -> dict[str, float]:
+    """Compares encoder outputs and detections of two detectors with the same weights.
+
+    Args:
+        ours: in eval mode; its encoder is `transformer.encoder`, as that of the other.
+        theirs: in eval mode.
+        batched_inputs: detectron2's dicts, one image.
+
+    Raises:
+        Disagreement: naming what differs.
+    """
+    memories, found = [], []
+    for detector in (ours, theirs):
+        handle = detector.transformer.encoder.register_forward_hook(
+            lambda module, args, output: memories.append(output)
+        )
+        found.append(detector(batched_inputs)[0]["instances"])
+        handle.remove()
+    memory = same_tensors("encoder output", *memories, MEMORY_TOLERANCE)
+    return {"encoder outputs differ by": memory, **same_detections(*found)}

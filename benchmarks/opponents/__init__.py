@@ -1,0 +1,1 @@
+"""Whose code the project is measured against: never bundled, only imported where it is there."""

@@ -1,0 +1,32 @@
+"""One training step, by the project's own trainer."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from projects.clockdistill.configs.common.optim import optimizer
+from projects.clockdistill.engine.param_groups import build_optimizer
+from projects.clockdistill.engine.trainer import Trainer
+
+
+def training_step(model: nn.Module, batched_inputs: list[dict[str, Any]]) -> Callable[[], None]:
+    """What to time: forward, losses, backward, clipping, optimiser, on the same batch each time.
+
+    Args:
+        model: returns {name: loss}.
+        batched_inputs: detectron2's dicts.
+    """
+    trainer = build_trainer(model, batched_inputs)
+    return lambda: trainer.train(0, 1)
+
+
+def build_trainer(model: nn.Module, batched_inputs: list[dict[str, Any]]) -> Trainer:
+    """The trainer whose `train(0, 1)` is a step; arguments as of `training_step`."""
+    return Trainer(
+        model,
+        lambda start_iter: itertools.repeat(batched_inputs),
+        build_optimizer(optimizer, model),
+        max_norm=0.1,
+    )

@@ -1,0 +1,59 @@
+"""What passes for the same result, and what does not."""
+
+import math
+
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+
+from benchmarks.agreement import same_detections, same_detectors, same_figures, same_tensors
+from benchmarks.models import built, tree
+from benchmarks.pair import Disagreement
+from benchmarks.scale import QUICK
+from benchmarks.scenes import drawn_batch
+
+
+def found(count: int, shift: float = 0.0, moved: int = 0) -> Instances:
+    """Detections 10 pixels apart; the first `moved` of them are elsewhere."""
+    corners = torch.arange(count)[:, None] * 10.0 + torch.tensor([0.0, 0.0, 5.0, 5.0])
+    corners[:moved] += 1000.0
+    return Instances(
+        (500, 500),
+        pred_boxes=Boxes(corners + shift),
+        scores=torch.linspace(0.1, 0.9, count),
+        pred_classes=torch.arange(count) % 3,
+    )
+
+
+def test_tensors():
+    values = torch.tensor([1.0, -4.0])
+    # a difference of 0.03 and 0.04, of norm 0.05
+    theirs = torch.tensor([3.03, 4.04])
+    assert same_tensors("x", torch.tensor([3.0, 4.0]), theirs, 0.1) == pytest.approx(0.05 / 5.05)
+    for other in (values + 1, values[:1], torch.tensor([1.0, math.nan])):
+        with pytest.raises(Disagreement, match="x: "):
+            same_tensors("x", other, values, 0.1)
+
+
+def test_figures():
+    assert same_figures({"a": 1.0, "b": math.nan}, {"a": 1.5, "b": math.nan}, 1) == 0.5
+    for other in ({"a": 3.0}, {"a": math.nan}, {"b": 1.0}):
+        with pytest.raises(Disagreement):
+            same_figures({"a": 1.0}, other, 1)
+
+
+def test_a_few_detections_may_differ():
+    agreement = same_detections(found(40), found(40, shift=0.5, moved=1))
+    assert agreement == {"scores differ by": 0, "detections with a twin": pytest.approx(0.975)}
+    for other in (found(20, moved=3), found(20, shift=2.0), found(19)):
+        with pytest.raises(Disagreement):
+            same_detections(found(20), other)
+
+
+def test_detectors():
+    detector, other = (built(tree("dino", 18, QUICK)).eval() for _ in range(2))
+    image = drawn_batch(1, QUICK.height, QUICK.width, objects=0, num_classes=80)
+    with pytest.raises(Disagreement, match="encoder output"):  # built one after the other
+        same_detectors(detector, other, image)
+    other.load_state_dict(detector.state_dict())
+    assert same_detectors(detector, other, image)["detections with a twin"] == 1
