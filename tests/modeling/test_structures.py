@@ -17,27 +17,27 @@ def test_offsets_follow_the_order_of_the_groups():
     assert layout.total == 9
 
 
-def test_without_filler_there_is_no_key_padding_mask():
-    assert QueryLayout(2, (group(1),)).key_padding_mask(None, batch=2) is None
+def test_without_filler_nothing_is_hidden():
+    assert QueryLayout(2, (group(1),)).paddings(None) == (None, None)
 
 
 def test_filler_is_hidden_unless_a_group_has_nothing_else():
     valid = torch.tensor([[True, False], [False, False]])
-    mask = QueryLayout(1, (group(2, valid),)).key_padding_mask(None, batch=2)
-    assert mask.tolist() == [[False, False, True], [False, False, False]]
+    own, hidden = QueryLayout(1, (group(2, valid),)).paddings(None)
+    assert own is None
+    assert hidden.tolist() == [[False, True], [False, False]]
 
 
-def test_the_own_key_padding_mask_is_kept():
+def test_the_own_padding_is_kept():
     own = torch.tensor([[True], [False]])
-    mask = QueryLayout(1, (group(2),)).key_padding_mask(own, batch=2)
-    assert mask.tolist() == [[True, False, False], [False, False, False]]
+    assert QueryLayout(1, (group(2),)).paddings(own) == (own, None)
 
 
 def test_without_the_own_queries_their_masks_are_left_out():
     layout = QueryLayout(0, (group(2),))
     assert not layout.keeps_own
     assert layout.block_sizes == (2,)
-    assert layout.key_padding_mask(torch.ones(2, 5, dtype=torch.bool), batch=2) is None
+    assert layout.paddings(torch.ones(2, 5, dtype=torch.bool)) == (None,)
 
 
 def test_levels_know_their_padding():

@@ -175,28 +175,20 @@ class QueryLayout:
         parts = [self.own, *self.group_slices] if self.keeps_own else self.group_slices
         return tuple(part.stop - part.start for part in parts)
 
-    def key_padding_mask(self, own_mask: Tensor | None, batch: int) -> Tensor | None:
-        """Which queries nobody attends to.
+    def paddings(self, own_mask: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Which queries nobody attends to, for each of `block_sizes`.
 
         A group without any valid query in an image keeps its filler visible to itself, since a
         softmax over nothing is not finite; no loss counts what comes out of it.
 
         Args:
             own_mask: (B, own) bool mask of the own queries, True = never attended to, or None.
-            batch: B.
 
         Returns:
-            (B, Q) bool, or None if every query may be attended to.
+            Each (B, n) bool, or None if every query of that part may be attended to.
         """
-        valid = [group.valid for group in self.groups if group.valid is not None]
-        own_mask = own_mask if self.keeps_own else None
-        if not valid and own_mask is None:
-            return None
-        device = valid[0].device if valid else own_mask.device
-        mask = torch.zeros(batch, self.total, dtype=torch.bool, device=device)
-        if own_mask is not None:
-            mask[:, self.own] = own_mask
-        for group, part in zip(self.groups, self.group_slices, strict=True):
-            if group.valid is not None:
-                mask[:, part] = ~group.valid & group.valid.any(dim=1, keepdim=True)
-        return mask
+        of_groups = tuple(
+            None if group.valid is None else ~group.valid & group.valid.any(dim=1, keepdim=True)
+            for group in self.groups
+        )
+        return (own_mask, *of_groups) if self.keeps_own else of_groups

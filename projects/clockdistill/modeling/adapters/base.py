@@ -118,20 +118,16 @@ def joined(own: Tensor, groups: Sequence[Tensor], layout: QueryLayout, dim: int)
     return torch.cat([*parts, *(group.to(own) for group in groups)], dim=dim)
 
 
-def isolation(kwargs: dict[str, Any], layout: QueryLayout, batch: int) -> dict[str, Any]:
+def isolation(kwargs: dict[str, Any], layout: QueryLayout) -> dict[str, Any]:
     """The decoder's keyword arguments that keep own queries and groups apart.
 
     Args:
         kwargs: the decoder's own; their masks go on for the own queries.
         layout: where each group stands.
-        batch: B.
     """
     attn_masks = kwargs.get("attn_masks") or [None, None]
     masks = [attn_masks[0]] if layout.keeps_own else []
     masks += [None] * len(layout.groups)
-    return {
-        "attn_masks": [QueryBlocks(layout.block_sizes, tuple(masks)), *attn_masks[1:]],
-        "query_key_padding_mask": layout.key_padding_mask(
-            kwargs.get("query_key_padding_mask"), batch
-        ),
-    }
+    paddings = layout.paddings(kwargs.get("query_key_padding_mask"))
+    blocks = QueryBlocks(layout.block_sizes, tuple(masks), paddings)
+    return {"attn_masks": [blocks, *attn_masks[1:]], "query_key_padding_mask": None}

@@ -56,7 +56,7 @@ class DABDETRAdapter(FamilyAdapter):
         anchors = [torch.logit(group.reference_points.transpose(0, 1), eps=EPS) for group in groups]
         return {
             **kwargs,
-            **isolation(kwargs, layout, batch=query.shape[1]),
+            **isolation(kwargs, layout),
             "query": joined(query, contents, layout, dim=0),
             "anchor_box_embed": joined(kwargs["anchor_box_embed"], anchors, layout, dim=0),
         }

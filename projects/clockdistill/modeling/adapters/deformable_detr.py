@@ -33,7 +33,7 @@ class DeformableDETRAdapter(FamilyAdapter):
         positions = [_position(group) for group in groups]
         return {
             **kwargs,
-            **isolation(kwargs, layout, len(query)),
+            **isolation(kwargs, layout),
             "query": joined(query, [group.content for group in groups], layout, dim=1),
             "query_pos": joined(kwargs["query_pos"], positions, layout, dim=1),
             "reference_points": joined(kwargs["reference_points"], references, layout, dim=1),

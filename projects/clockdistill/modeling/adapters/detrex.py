@@ -56,10 +56,14 @@ class DetrexAdapter(FamilyAdapter):
         return nullcontext() if detector.training else _padding_masked(detector)
 
     def write_queries(self, kwargs: dict[str, Any], layout: QueryLayout) -> dict[str, Any]:
-        """See `FamilyAdapter.write_queries`; detrex's attention wants a mask over all queries."""
+        """See `FamilyAdapter.write_queries`; detrex's attention wants masks over all queries."""
         written = super().write_queries(kwargs, layout)
         blocks, *others = written["attn_masks"]
-        return {**written, "attn_masks": [blocks.dense(kwargs["query"].device), *others]}
+        return {
+            **written,
+            "attn_masks": [blocks.dense_mask(kwargs["query"].device), *others],
+            "query_key_padding_mask": blocks.dense_padding(),
+        }
 
 
 class DetrexDINOAdapter(DetrexAdapter, DINOAdapter):

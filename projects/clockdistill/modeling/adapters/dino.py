@@ -21,7 +21,7 @@ class DINOAdapter(FamilyAdapter):
         anchors = [group.reference_points for group in groups]
         return {
             **kwargs,
-            **isolation(kwargs, layout, len(query)),
+            **isolation(kwargs, layout),
             "query": joined(query, [group.content for group in groups], layout, dim=1),
             "reference_points": joined(kwargs["reference_points"], anchors, layout, dim=1),
         }

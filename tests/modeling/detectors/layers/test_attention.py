@@ -85,11 +85,16 @@ def test_values_may_be_narrower_than_keys(width, traced):
 
 def test_blocks_as_one_mask():
     own_mask = torch.tensor([[False, True], [False, False]])
-    mask = QueryBlocks((2, 1, 2), (own_mask, None, None)).dense(torch.device("cpu"))
+    padding = torch.tensor([[True], [False]])
+    blocks = QueryBlocks((2, 1, 2), (own_mask, None, None), (None, padding, None))
+    mask = blocks.dense_mask(torch.device("cpu"))
     expected = [".xxxx", "..xxx", "xx.xx", "xxx..", "xxx.."]  # x = blocked
     assert [["x" if cell else "." for cell in row] for row in mask.tolist()] == [
         list(row) for row in expected
     ]
+    expected = [[False, False, hidden, False, False] for hidden in (True, False)]
+    assert blocks.dense_padding().tolist() == expected
+    assert QueryBlocks((2,), (None,), (None,)).dense_padding() is None
 
 
 @given(
@@ -103,12 +108,14 @@ def test_blocks_give_what_their_mask_gives(sizes, masked, padded, seed):
     attention = SelfAttention(embed_dim=16, num_heads=4)
     total = sum(sizes)
     own_mask = torch.rand(sizes[0], sizes[0]) < 0.5 if masked else None
-    padding = torch.rand(2, total) < 0.3 if padded else None
-    blocks = QueryBlocks(tuple(sizes), (own_mask, *[None] * (len(sizes) - 1)))
+    paddings = [torch.rand(2, size) < 0.3 if padded and size % 2 else None for size in sizes]
+    blocks = QueryBlocks(tuple(sizes), (own_mask, *[None] * (len(sizes) - 1)), tuple(paddings))
     query = torch.randn(2, total, 16, requires_grad=True)
-    found, expected = (
-        attention(query, attn_mask=mask, key_padding_mask=padding)
-        for mask in (blocks, blocks.dense(query.device))
+    found = attention(query, attn_mask=blocks)
+    expected = attention(
+        query,
+        attn_mask=blocks.dense_mask(query.device),
+        key_padding_mask=blocks.dense_padding(),
     )
     torch.testing.assert_close(found, expected)
     direction = torch.randn_like(found)

@@ -82,7 +82,8 @@ def attend(
         (B, Q, heads * d).
     """
     if isinstance(attn_mask, QueryBlocks):
-        return _attend_by_blocks(query, key, value, attn_mask, key_padding_mask, dropout)
+        assert key_padding_mask is None, "blocks have paddings of their own"
+        return _attend_by_blocks(query, key, value, attn_mask, dropout)
     visible = _visible(attn_mask, key_padding_mask)
     if visible is not None:
         # A softmax over nothing is 0/0: such rows attend to everything and are zeroed after.
@@ -101,24 +102,16 @@ def attend(
 
 
 def _attend_by_blocks(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    blocks: QueryBlocks,
-    key_padding_mask: Tensor | None,
-    dropout: float,
+    query: Tensor, key: Tensor, value: Tensor, blocks: QueryBlocks, dropout: float
 ) -> Tensor:
     """`attend`, block by block."""
-    parts = zip(*(x.split(blocks.sizes, dim=2) for x in (query, key, value)), strict=True)
-    paddings = [None] * len(blocks.sizes)
-    if key_padding_mask is not None:
-        paddings = key_padding_mask.split(blocks.sizes, dim=1)
-    attended = [
-        attend(*part, mask, padding, dropout)
-        for part, mask, padding in zip(parts, blocks.masks, paddings, strict=True)
-        if part[0].shape[2]
-    ]
-    return torch.cat(attended, dim=1)
+    parts = zip(
+        *(x.split(blocks.sizes, dim=2) for x in (query, key, value)),
+        blocks.masks,
+        blocks.paddings,
+        strict=True,
+    )
+    return torch.cat([attend(*part, dropout) for part in parts if part[0].shape[2]], dim=1)
 
 
 def _visible(attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
