@@ -105,8 +105,9 @@ def _memory(points: int, scale: Scale) -> Sides:
     )
 
 
-def _mini(scale: Scale) -> Sides:
-    model = instantiate(load_config(MINI_CONFIG, []).model)
+def _mini(teacher_cache_gib: float, scale: Scale) -> Sides:
+    cfg = load_config(MINI_CONFIG, [f"model.teacher_cache_gib={teacher_cache_gib}"])
+    model = instantiate(cfg.model)
     student = copy.deepcopy(model.student)
     batch = drawn_batch(scale.mini_batch, *MINI_SIZE, scale.objects, student.num_classes)
     return Sides(
@@ -149,12 +150,18 @@ PAIRS = (
         partial(_memory, 900),
         "bytes",
     ),
-    Pair(
-        "mini_distillation",
-        "mini distillation step, batch 4, 320 x 96, the teacher asked afresh",
-        "self",
-        "mini student's own step",
-        Target(1.5, at_least=False),
-        _mini,
+    *(
+        Pair(
+            f"mini_distillation{suffix}",
+            f"mini distillation step, batch 4, 320 x 96, {teacher}",
+            "self",
+            "mini student's own step",
+            Target(factor, at_least=False),
+            partial(_mini, gib),
+        )
+        for suffix, teacher, factor, gib in (
+            ("", "the teacher asked afresh", 1.5, 0),
+            ("_cached", "the teacher knows the images", 1.25, 0.1),
+        )
     ),
 )
