@@ -61,12 +61,15 @@ def test_every_loss_has_a_row_and_a_json_entry(
         "loss_distill_giou",
     ]
     assert found[MEMORY]["weights"] == {
-        "model.token_weights.alpha": 0.03,
-        "model.token_weights.beta": 0.02,
+        "model.token_weights.alpha": 0.3,
+        "model.token_weights.beta": 0.2,
     }
     printed = capsys.readouterr().out
     assert all(f"| {name} " in printed for name in found)
-    assert "2 batches of 2 images of calibration_train; student: from scratch" in printed
+    assert (
+        "2 batches of 2 images of calibration_train; student: projects/clockdistill/weights/r18"
+        in printed
+    )
     assert "train.init_checkpoint=PATH" in printed  # the fresh box heads' gradient is 0
     assert not (tmp_path / "output").exists()  # it is no run
 

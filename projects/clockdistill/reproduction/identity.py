@@ -18,14 +18,18 @@ _READ = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
 # does, see `file_hash`.
 _PLACES = ("train.output_dir", "model.teacher_checkpoint")
 
+# Nor does what the teacher may keep in memory.
+_TEACHER_CACHE = "teacher_cache_gib"
+
 
 def config_hash(cfg: DictConfig) -> str:
-    """Digest of all that a run reads of its resolved config, but for the places in it."""
+    """Digest of all that a run reads of its resolved config and that changes what it learns."""
     cfg = cfg.copy()
     for key in _PLACES:
         if OmegaConf.select(cfg, key) is not None:
             OmegaConf.update(cfg, key, "")
     everything = OmegaConf.to_container(cfg, resolve=True)
+    everything["model"].pop(_TEACHER_CACHE, None)
     content = {key: everything[key] for key in _READ}
     return _digest(json.dumps(content, sort_keys=True, default=_plain).encode())
 

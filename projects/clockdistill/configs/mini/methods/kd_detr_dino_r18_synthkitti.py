@@ -11,4 +11,7 @@ from ..dino_r18_synthkitti import dataloader, lr_multiplier, model, optimizer, t
 
 model.memory_loss = None
 model.query_groups.target_aware = None
+model.logit_loss.cls_weight = 1.0
+model.logit_loss.l1_weight = 5.0
+model.logit_loss.giou_weight = 2.0
 train.output_dir = "output/mini/methods/kd_detr_dino_r18_synthkitti"
