@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from projects.clockdistill.engine.atomic import atomic_write
+
 
 def count(text: str) -> int:
     """A whole number of the command line, at least 1."""
@@ -45,4 +47,5 @@ def _use_threads(text: str) -> int:
 def write_json(path: Path, content: Any) -> None:
     """Writes a file, and the folders that it needs."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    with atomic_write(path, "w") as handle:
+        handle.write(json.dumps(content, indent=2) + "\n")

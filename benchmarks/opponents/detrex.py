@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from detectron2.config import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from benchmarks.models import scaled
@@ -36,12 +36,19 @@ def detector(family: str, depth: int, scale: Scale, weights_of: nn.Module) -> nn
         scale: how large.
         weights_of: our detector of the same size, whose weights it gets.
     """
-    tree = importlib.import_module(f"projects.{family}.configs.models.{family}_r50").model
-    tree = scaled(with_resnet(tied(tree), depth), scale)
-    # its trees look for their device where a config of ours has it
-    model = instantiate(OmegaConf.create({"model": tree, "train": {"device": "cpu"}}).model)
+    model = built(scaled(with_resnet(tied(own_tree(family)), depth), scale))
     model.load_state_dict(weights_of.state_dict())
     return model
+
+
+def own_tree(family: str) -> DictConfig:
+    """The tree that detrex's own config module holds."""
+    return importlib.import_module(f"projects.{family}.configs.models.{family}_r50").model
+
+
+def built(tree: DictConfig) -> nn.Module:
+    """A model whose tree looks for its device where a config of ours has it."""
+    return instantiate(OmegaConf.create({"model": tree, "train": {"device": "cpu"}}).model)
 
 
 def deformable_attention(embed_dim: int, num_heads: int, num_levels: int) -> nn.Module:

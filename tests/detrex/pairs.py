@@ -3,21 +3,16 @@
 import importlib
 
 import torch
-from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
+from benchmarks.opponents.detrex import own_tree
 from projects.clockdistill.configs.models.detrex import tied, with_resnet
 from projects.clockdistill.modeling.detectors.dab_detr import DABDETR
 
 FAMILIES = ("dino", "dab_detr", "deformable_detr")
 NUM_CLASSES = 3
-
-
-def detrex_model(family: str) -> DictConfig:
-    """The tree that detrex's own config module holds."""
-    return importlib.import_module(f"projects.{family}.configs.models.{family}_r50").model
 
 
 def small(tree: DictConfig) -> DictConfig:
@@ -36,17 +31,12 @@ def small(tree: DictConfig) -> DictConfig:
 
 
 def detrex_tree(family: str) -> DictConfig:
-    return small(with_resnet(tied(detrex_model(family)), depth=18))
+    return small(with_resnet(tied(own_tree(family)), depth=18))
 
 
 def our_tree(family: str) -> DictConfig:
     module = importlib.import_module(f"projects.clockdistill.configs.models.{family}")
     return small(getattr(module, family)(depth=18))
-
-
-def built(model: DictConfig) -> nn.Module:
-    """A model whose tree looks for its device where our configs have it."""
-    return instantiate(OmegaConf.create({"model": model, "train": {"device": "cpu"}}).model)
 
 
 def same_weights(theirs: nn.Module, ours: nn.Module, seed: int = 0) -> None:

@@ -4,10 +4,11 @@ import pytest
 import torch
 from detrex.checkpoint import DetectionCheckpointer
 
+from benchmarks.opponents.detrex import built
 from projects.clockdistill.configs.models.distill import distill
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.teacher import load_teacher
-from tests.detrex.pairs import FAMILIES, built, detrex_tree, our_tree, randomise
+from tests.detrex.pairs import FAMILIES, detrex_tree, our_tree, randomise
 
 pytestmark = pytest.mark.detrex
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.opponents.detrex import built
 from projects.clockdistill.configs.models.distill import distill
 from projects.clockdistill.engine.ema import ModelEma
 from tests.detrex.pairs import (
     FAMILIES,
     attend_to_padding,
     batch,
-    built,
     detrex_tree,
     our_tree,
     same_weights,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.opponents.detrex import built
 from projects.clockdistill.modeling.adapters import (
     DetrexDABDETRAdapter,
     DetrexDeformableDETRAdapter,
@@ -17,7 +18,6 @@ from tests.detrex.pairs import (
     FAMILIES,
     attend_to_padding,
     batch,
-    built,
     detrex_tree,
     our_tree,
     same_weights,

@@ -69,7 +69,10 @@ class CropClassifier(Detector):
         targets = self.prepare_targets(batched_inputs)
         if not self.training:
             side = sum(SIDE) / 2
-            crops = [_squares(boxes, boxes.new_tensor(side)) for boxes in _boxes(images, targets)]
+            crops = [
+                _squares(boxes[:, :2], _longer_sides(boxes) * side)
+                for boxes in _boxes(images, targets)
+            ]
             classes = self._logits(images, crops).argmax(dim=1)
             return list(classes.split([len(squares) for squares in crops]))
         crops, labels = [], []
@@ -93,11 +96,9 @@ class CropClassifier(Detector):
     def _near(self, boxes: Tensor) -> Tensor:
         """Crops around boxes (N, 4) cxcywh, all of them `crops_per_object` times."""
         boxes = boxes.repeat(self.crops_per_object, 1)
-        sides = _uniform(boxes[:, 0], *SIDE)
+        sides = _longer_sides(boxes) * _uniform(boxes[:, 0], *SIDE)
         shift = _uniform(boxes[:, :2], -SHIFT, SHIFT)
-        longest = boxes[:, 2:].amax(dim=1) * sides
-        moved = torch.cat([boxes[:, :2] + shift * longest[:, None], boxes[:, 2:]], dim=1)
-        return _squares(moved, sides)
+        return _squares(boxes[:, :2] + shift * sides[:, None], sides)
 
     def _elsewhere(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Crops of an image of size (H, W) whose centres lie in none of its boxes cxcywh."""
@@ -107,8 +108,7 @@ class CropClassifier(Detector):
         sides = _uniform(centres[:, 0], *BACKGROUND_SIDE) * min(size)
         distance = (centres[:, None] - boxes[:, :2]).abs()
         inside = (distance < boxes[:, 2:] / 2).all(dim=2).any(dim=1)
-        places = torch.cat([centres, sides[:, None].expand(-1, 2)], dim=1)[~inside]
-        return _squares(places, places.new_tensor(1.0))
+        return _squares(centres[~inside], sides[~inside])
 
 
 def _boxes(images: ImageList, targets: Sequence[Target]) -> list[Tensor]:
@@ -119,11 +119,14 @@ def _boxes(images: ImageList, targets: Sequence[Target]) -> list[Tensor]:
     ]
 
 
-def _squares(boxes: Tensor, factor: Tensor) -> Tensor:
-    """Squares xyxy around boxes (N, 4) cxcywh, `factor` times as wide as their longer sides."""
-    side = boxes[:, 2:].amax(dim=1) * factor
-    square = torch.stack([boxes[:, 0], boxes[:, 1], side, side], dim=1)
-    return box_convert(square, "cxcywh", "xyxy")
+def _longer_sides(boxes: Tensor) -> Tensor:
+    """(N,) of boxes (N, 4) cxcywh."""
+    return boxes[:, 2:].amax(dim=1)
+
+
+def _squares(centres: Tensor, sides: Tensor) -> Tensor:
+    """Squares (N, 4) xyxy around centres (N, 2) with sides (N,)."""
+    return box_convert(torch.cat([centres, sides[:, None].expand(-1, 2)], dim=1), "cxcywh", "xyxy")
 
 
 def _uniform(like: Tensor, low: float, high: float) -> Tensor:
