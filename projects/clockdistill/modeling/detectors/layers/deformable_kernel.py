@@ -6,6 +6,10 @@ The compiled loops run over (image, head), shared out among as many threads as t
 threads write to the same value, so results do not depend on their number. The threads are Python's
 (the loops let go of its lock): numba's own would set torch's number of threads as well, since both
 live in one OpenMP.
+
+Each (image, head) first copies its own values, which then lie side by side, and reads those: in
+`value` they are M * C apart and share few of the cache's sets. Behind them a row of zeros stands
+for all cells outside a level, so that no corner of a bilinear cell needs a test of its own.
 """
 
 import functools
@@ -19,6 +23,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+compiled = njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
 
 
 class CompiledSample(torch.autograd.Function):
@@ -44,7 +50,7 @@ class CompiledSample(torch.autograd.Function):
         value, locations, weights = ctx.saved_tensors
         batch, heads = len(value), value.shape[2]
         grad_output = grad_output.contiguous().unflatten(-1, (heads, -1))
-        grads = torch.zeros_like(value), torch.empty_like(locations), torch.empty_like(weights)
+        grads = [torch.empty_like(x) for x in (value, locations, weights)]
         arrays = _arrays(value, locations, weights, grad_output, *grads)
         _share_out(_backward, batch * heads, ctx.levels, *arrays)
         return grads[0], None, grads[1], grads[2]
@@ -74,37 +80,55 @@ def _arrays(*tensors: Tensor) -> list[NDArray]:
     return [tensor.detach().numpy() for tensor in tensors]
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
+@compiled
 def _forward(first, last, levels, value, locations, weights, output):
-    queries, heads = output.shape[1], output.shape[2]
-    channels, points, number = output.shape[3], locations.shape[4], value.dtype.type
+    tokens, channels, number = value.shape[1], value.shape[3], value.dtype.type
+    queries, heads, points = output.shape[1], output.shape[2], locations.shape[4]
+    own = np.empty((tokens + 1, channels), value.dtype)
+    samples = levels.shape[0] * points
+    cells = np.empty((samples + 1, 4), np.int64)
+    shares = np.empty((samples + 1, 4), value.dtype)
+    total = np.empty(channels, value.dtype)
     for task in range(first, last):
         b, m = task // heads, task % heads
+        _copy_own(value, b, m, own)
         for q in range(queries):
-            output[b, q, m] = 0
-            start = 0
+            found, start = 0, 0
             for level in range(levels.shape[0]):
                 height, width = levels[level, 0], levels[level, 1]
                 for p in range(points):
-                    x = locations[b, q, m, level, p, 0] * width - 0.5
-                    y = locations[b, q, m, level, p, 1] * height - 0.5
-                    weight = weights[b, q, m, level, p]
+                    x = locations[b, q, m, level, p, 0] * number(width) - number(0.5)
+                    y = locations[b, q, m, level, p, 1] * number(height) - number(0.5)
                     if x > -1 and y > -1 and x < width and y < height:
-                        column, row = int(np.floor(x)), int(np.floor(y))
-                        right, lower = x - column, y - row
-                        for corner in range(4):
-                            i, j = row + corner // 2, column + corner % 2
-                            if i >= 0 and j >= 0 and i < height and j < width:
-                                vertical = lower if corner // 2 else 1 - lower
-                                horizontal = right if corner % 2 else 1 - right
-                                share = number(weight * vertical * horizontal)
-                                index = start + i * width + j
-                                for c in range(channels):
-                                    output[b, q, m, c] += share * value[b, index, m, c]
+                        around, right, below = _cell(x, y, start, height, width, tokens)
+                        lower = weights[b, q, m, level, p] * below
+                        upper = weights[b, q, m, level, p] - lower
+                        cells[found, 0], cells[found, 1] = around[0], around[1]
+                        cells[found, 2], cells[found, 3] = around[2], around[3]
+                        shares[found, 0] = upper - upper * right
+                        shares[found, 1] = upper * right
+                        shares[found, 2] = lower - lower * right
+                        shares[found, 3] = lower * right
+                        found += 1
                 start += height * width
+            cells[found] = tokens  # so that they can be summed two by two
+            shares[found] = 0
+            total[:] = 0
+            for i in range(0, found, 2):
+                i0, i1, i2, i3 = cells[i, 0], cells[i, 1], cells[i, 2], cells[i, 3]
+                v0, v1, v2, v3 = shares[i, 0], shares[i, 1], shares[i, 2], shares[i, 3]
+                j = i + 1
+                j0, j1, j2, j3 = cells[j, 0], cells[j, 1], cells[j, 2], cells[j, 3]
+                w0, w1, w2, w3 = shares[j, 0], shares[j, 1], shares[j, 2], shares[j, 3]
+                for c in range(channels):
+                    total[c] += (
+                        v0 * own[i0, c] + v1 * own[i1, c] + v2 * own[i2, c] + v3 * own[i3, c]
+                    ) + (w0 * own[j0, c] + w1 * own[j1, c] + w2 * own[j2, c] + w3 * own[j3, c])
+            for c in range(channels):
+                output[b, q, m, c] = total[c]
 
 
-@njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
+@compiled
 def _backward(
     first,
     last,
@@ -117,39 +141,86 @@ def _backward(
     grad_locations,
     grad_weights,
 ):
-    queries, heads = grad_output.shape[1], grad_output.shape[2]
-    channels, points, number = grad_output.shape[3], locations.shape[4], value.dtype.type
+    tokens, channels, number = value.shape[1], value.shape[3], value.dtype.type
+    queries, heads, points = grad_output.shape[1], grad_output.shape[2], locations.shape[4]
+    own = np.empty((tokens + 1, channels), value.dtype)
+    grad_own = np.empty((tokens + 1, channels), value.dtype)
+    grad = np.empty(channels, value.dtype)
     for task in range(first, last):
         b, m = task // heads, task % heads
+        _copy_own(value, b, m, own)
+        grad_own[:] = 0
         for q in range(queries):
+            for c in range(channels):
+                grad[c] = grad_output[b, q, m, c]
             start = 0
             for level in range(levels.shape[0]):
                 height, width = levels[level, 0], levels[level, 1]
                 for p in range(points):
-                    x = locations[b, q, m, level, p, 0] * width - 0.5
-                    y = locations[b, q, m, level, p, 1] * height - 0.5
+                    x = locations[b, q, m, level, p, 0] * number(width) - number(0.5)
+                    y = locations[b, q, m, level, p, 1] * number(height) - number(0.5)
                     weight = weights[b, q, m, level, p]
-                    # gradients of the sampled value, and of it by x and by y, each dotted with grad
-                    sampled = by_x = by_y = 0.0
+                    # the sampled value, and its change with x and y, each dotted with grad
+                    sampled = by_x = by_y = number(0)
                     if x > -1 and y > -1 and x < width and y < height:
-                        column, row = int(np.floor(x)), int(np.floor(y))
-                        right, lower = x - column, y - row
-                        for corner in range(4):
-                            i, j = row + corner // 2, column + corner % 2
-                            if i >= 0 and j >= 0 and i < height and j < width:
-                                vertical = lower if corner // 2 else 1 - lower
-                                horizontal = right if corner % 2 else 1 - right
-                                share = number(weight * vertical * horizontal)
-                                index = start + i * width + j
-                                dot = number(0)
-                                for c in range(channels):
-                                    dot += grad_output[b, q, m, c] * value[b, index, m, c]
-                                for c in range(channels):
-                                    grad_value[b, index, m, c] += share * grad_output[b, q, m, c]
-                                sampled += vertical * horizontal * dot
-                                by_x += (vertical if corner % 2 else -vertical) * dot
-                                by_y += (horizontal if corner // 2 else -horizontal) * dot
+                        around, right, below = _cell(x, y, start, height, width, tokens)
+                        i0, i1, i2, i3 = around
+                        dot0 = dot1 = dot2 = dot3 = number(0)
+                        for c in range(channels):
+                            dot0 += grad[c] * own[i0, c]
+                            dot1 += grad[c] * own[i1, c]
+                            dot2 += grad[c] * own[i2, c]
+                            dot3 += grad[c] * own[i3, c]
+                        lower = weight * below
+                        upper = weight - lower
+                        # one loop each: the compiler cannot know that no two rows are one
+                        for c in range(channels):
+                            grad_own[i0, c] += (upper - upper * right) * grad[c]
+                        for c in range(channels):
+                            grad_own[i1, c] += upper * right * grad[c]
+                        for c in range(channels):
+                            grad_own[i2, c] += (lower - lower * right) * grad[c]
+                        for c in range(channels):
+                            grad_own[i3, c] += lower * right * grad[c]
+                        top, bottom = dot0 + right * (dot1 - dot0), dot2 + right * (dot3 - dot2)
+                        sampled = top + below * (bottom - top)
+                        by_x = dot1 - dot0 + below * (dot3 - dot2 - dot1 + dot0)
+                        by_y = bottom - top
                     grad_weights[b, q, m, level, p] = sampled
-                    grad_locations[b, q, m, level, p, 0] = weight * by_x * width
-                    grad_locations[b, q, m, level, p, 1] = weight * by_y * height
+                    grad_locations[b, q, m, level, p, 0] = weight * by_x * number(width)
+                    grad_locations[b, q, m, level, p, 1] = weight * by_y * number(height)
                 start += height * width
+        for s in range(tokens):
+            for c in range(channels):
+                grad_value[b, s, m, c] = grad_own[s, c]
+
+
+@compiled
+def _copy_own(value, b, m, own):
+    """The values of image b and head m, and zeros behind them."""
+    tokens, channels = value.shape[1], value.shape[3]
+    for s in range(tokens):
+        for c in range(channels):
+            own[s, c] = value[b, s, m, c]
+    own[tokens] = 0
+
+
+@compiled
+def _cell(x, y, start, height, width, outside):
+    """The tokens at the corners of the bilinear cell that (x, y) lies in, and where in it.
+
+    Returns:
+        ((upper left, upper right, lower left, lower right), right, below): tokens, `outside` for
+        those beyond the level's border; distances from the upper left, in [0, 1).
+    """
+    column, row = int(np.floor(x)), int(np.floor(y))
+    first = start + row * width + column
+    corners = first, first + 1, first + width, first + width + 1
+    if row < 0 or column < 0 or row + 1 >= height or column + 1 >= width:
+        corners = (
+            corners[0] if row >= 0 and column >= 0 else outside,
+            corners[1] if row >= 0 and column + 1 < width else outside,
+            corners[2] if row + 1 < height and column >= 0 else outside,
+            corners[3] if row + 1 < height and column + 1 < width else outside,
+        )
+    return corners, x - np.floor(x), y - np.floor(y)
