@@ -86,10 +86,11 @@ class DeformableAttention(nn.Module):
                 f"memory has {value.shape[1]} tokens and spatial shapes {shapes}; "
                 f"this layer was built for {self.num_levels} levels"
             )
-        value = self.value_proj(value)
+        batch = len(value)
+        value = self.value_proj(value.flatten(0, 1))  # flat: in place on a view, gradients copy
         if key_padding_mask is not None:
-            value = value.masked_fill(key_padding_mask[..., None], 0.0)
-        value = value.unflatten(-1, (self.num_heads, -1))
+            value = value.masked_fill_(key_padding_mask.flatten()[:, None], 0.0)
+        value = value.view(batch, tokens, self.num_heads, -1)
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
         weights = _softmax(weights).unflatten(-1, (self.num_levels, self.num_points))
         locations = self._locations(self.sampling_offsets(query), reference_points, shapes)
@@ -108,11 +109,11 @@ class DeformableAttention(nn.Module):
         """
         offsets = offsets.unflatten(-1, (self.num_heads, -1))
         if reference_points.shape[-1] == 2:
-            level_wh = reference_points.new_tensor([(w, h) for h, w in shapes])  # (L, 2)
-            offsets = offsets / self._per_point(level_wh)
+            unit = reference_points.new_tensor([(1 / w, 1 / h) for h, w in shapes])  # (L, 2)
         else:
-            offsets = offsets * self._per_point(reference_points[..., 2:] * (0.5 / self.num_points))
-        locations = self._per_point(reference_points[..., :2]) + offsets
+            unit = reference_points[..., 2:] * (0.5 / self.num_points)
+        centres = self._per_point(reference_points[..., :2])
+        locations = torch.addcmul(centres, offsets, self._per_point(unit))
         return locations.unflatten(-1, (self.num_levels, self.num_points, 2))
 
     def _per_point(self, per_level: Tensor) -> Tensor:

@@ -56,4 +56,6 @@ class FFN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., embed_dim) to the same shape."""
-        return self.layers(x)
+        # Flat: of more dimensions a linear layer returns a view, and an activation in place on a
+        # view makes autograd copy it, forward and backward.
+        return self.layers(x.flatten(0, -2)).unflatten(0, x.shape[:-1])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .attention import SelfAttention
 from .deformable_attention import DeformableAttention
 from .feed_forward import FFN
+from .pieces import piece_by_piece
 from .query_blocks import QueryBlocks
 
 
@@ -46,6 +47,10 @@ class DeformableEncoderLayer(nn.Module):
         attended = self.attentions[0](
             query + query_pos, query, reference_points, shapes, padding_mask
         )
+        return piece_by_piece(self._feed_forward, query, attended)
+
+    def _feed_forward(self, query: Tensor, attended: Tensor) -> Tensor:
+        """What follows the attention, token by token: (..., D) each."""
         query = self.norms[0](query + self.dropout(attended))
         return self.norms[1](query + self.ffns[0](query))
 

@@ -1,0 +1,31 @@
+"""Work on many tokens, piece by piece."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+TOKENS_PER_PIECE = 1024  # 8 MB of hidden activations 2,048 wide: about what a core's caches hold
+
+
+def piece_by_piece(function: Callable[..., Tensor], *tokens: Tensor) -> Tensor:
+    """`function(*tokens)`, in pieces where that is faster: on a CPU, where no gradient is wanted.
+
+    What a piece leaves behind on its way (a feed-forward part's hidden activations are eight times
+    its tokens) is then still in the caches when the next operator reads it, and its memory serves
+    the next piece. With gradients it must be kept anyway; GPUs want large operators. Not in a
+    trace, by which operators are counted.
+
+    Args:
+        function: treats every token by itself: tensors (N, D) to one (N, D).
+        tokens: each (B, S, D).
+
+    Returns:
+        (B, S, D).
+    """
+    first = tokens[0]
+    whole = torch.is_grad_enabled() or first.device.type != "cpu" or torch.jit.is_tracing()
+    if whole or first.shape[0] * first.shape[1] <= TOKENS_PER_PIECE:
+        return function(*tokens)
+    pieces = zip(*(x.flatten(0, 1).split(TOKENS_PER_PIECE) for x in tokens), strict=True)
+    return torch.cat([function(*piece) for piece in pieces]).unflatten(0, first.shape[:2])
