@@ -19,11 +19,12 @@ def training_step(model: nn.Module, batched_inputs: list[dict[str, Any]]) -> Cal
         batched_inputs: detectron2's dicts.
     """
     trainer = build_trainer(model, batched_inputs)
-    return lambda: trainer.train(0, 1)
+    trainer.train(0, 0)  # what is done once in a training: modes, storage, loader
+    return trainer.run_step
 
 
 def build_trainer(model: nn.Module, batched_inputs: list[dict[str, Any]]) -> Trainer:
-    """The trainer whose `train(0, 1)` is a step; arguments as of `training_step`."""
+    """The trainer that makes the steps; arguments as of `training_step`."""
     return Trainer(
         model,
         lambda start_iter: itertools.repeat(batched_inputs),

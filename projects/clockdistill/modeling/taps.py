@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.predictions import Predictions
@@ -201,20 +202,22 @@ class _Run:
         return self.adapter.cut(output, self.layout.own)
 
     def _result(self, output: Any, read_own: bool) -> TappedForward:
-        own = self._predict(self.layout.own, self.own_queries) if read_own else None
-        groups: tuple[Predictions, ...] = ()
-        if self.groups:
-            slices = self.layout.group_slices
-            groups = tuple(map(self._predict, slices, self.groups))
+        queries = (self.own_queries, *self.groups) if read_own else self.groups
+        read = self._predict(queries) if queries else ()
         return TappedForward(
             output=output,
             levels=self.levels,
             memory=self.memory,
             own_queries=self.own_queries if read_own else None,
-            own=own,
-            groups=groups,
+            own=read[0] if read_own else None,
+            groups=read[1:] if read_own else read,
         )
 
-    def _predict(self, part: slice, group: QueryGroup) -> Predictions:
-        decoded = self.adapter.cut(self.decoded, part)
-        return self.adapter.predict(self.detector, decoded, group.reference_points)
+    def _predict(self, queries: Sequence[QueryGroup]) -> tuple[Predictions, ...]:
+        """The predictions of the last decoded queries, whose heads run once for all of them."""
+        sizes = [len(group) for group in queries]
+        decoded = self.adapter.cut(self.decoded, slice(self.layout.total - sum(sizes), None))
+        anchors = [group.reference_points for group in queries]
+        known = min(anchor.shape[-1] for anchor in anchors)  # centres alone, if any knows no sizes
+        references = torch.cat([anchor[..., :known] for anchor in anchors], dim=1)
+        return self.adapter.predict(self.detector, decoded, references).split(sizes)

@@ -1,5 +1,6 @@
 """What detectors predict and what the criterion reads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -20,6 +21,11 @@ class Predictions:
     def queries(self, selection: slice) -> "Predictions":
         """The same stages for some of the queries."""
         return Predictions(self.logits[:, :, selection], self.boxes[:, :, selection])
+
+    def split(self, sizes: Sequence[int]) -> tuple["Predictions", ...]:
+        """The same stages for so many queries after so many, in order."""
+        parts = zip(self.logits.split(sizes, dim=2), self.boxes.split(sizes, dim=2), strict=True)
+        return tuple(Predictions(logits, boxes) for logits, boxes in parts)
 
     def stages(self, selection: slice) -> "Predictions":
         """Some of the stages for the same queries."""

@@ -28,6 +28,11 @@ class LogitPair:
     valid: Tensor | None = None
     copies: int = 1
 
+    @property
+    def predictions(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The student's logits and boxes, then the teacher's."""
+        return self.student_logits, self.student_boxes, self.teacher_logits, self.teacher_boxes
+
 
 class LogitDistillLoss(nn.Module):
     """KL, L1 and GIoU between the predictions for shared queries, weighted by the teacher.
@@ -101,30 +106,27 @@ class LogitDistillLoss(nn.Module):
         Returns:
             "class", "bbox", "giou": weighted scalars in float32, to be added up.
         """
-        terms = [self._group(pair) * pair.copies for pair in pairs]
+        student_logits, student_boxes, teacher_logits, teacher_boxes = (
+            torch.cat(parts, dim=2).float()
+            for parts in zip(*(pair.predictions for pair in pairs), strict=True)
+        )
+        teacher_logits, teacher_boxes = teacher_logits.detach(), teacher_boxes.detach()
+        errors = torch.stack(
+            [
+                self._kl(student_logits, teacher_logits),
+                *_box_errors(student_boxes, teacher_boxes),
+            ]
+        )  # (3, E, B, Q), of all groups at once
+        weights = self._confidence(teacher_logits)  # (E, B, Q)
+        sizes = [pair.student_logits.shape[2] for pair in pairs]
+        groups = zip(pairs, weights.split(sizes, dim=2), errors.split(sizes, dim=3), strict=True)
+        terms = [_weighted_mean(*group) for group in groups]
         cls, l1, giou = torch.stack(terms).sum(dim=0)
         return {
             "class": self.cls_weight * cls,
             "bbox": self.l1_weight * l1,
             "giou": self.giou_weight * giou,
         }
-
-    def _group(self, pair: LogitPair) -> Tensor:
-        """(3,) KL, L1 and GIoU terms of one group."""
-        teacher_logits = pair.teacher_logits.detach().float()
-        per_query = torch.stack(
-            [
-                self._kl(pair.student_logits.float(), teacher_logits),
-                *_box_errors(pair.student_boxes.float(), pair.teacher_boxes.detach().float()),
-            ]
-        )  # (3, E, B, Q)
-        weights = self._confidence(teacher_logits)  # (E, B, Q)
-        if pair.valid is not None:
-            weights = weights * pair.valid
-            per_query = per_query.where(pair.valid, 0)
-        total = (weights * per_query).sum(dim=(2, 3))  # (3, E)
-        norm = weights.sum(dim=(1, 2)).clamp(min=torch.finfo(weights.dtype).tiny)  # (E,)
-        return (total / norm).sum(dim=1)
 
     def _confidence(self, teacher_logits: Tensor) -> Tensor:
         """w of eq. (10), (E, B, Q)."""
@@ -144,6 +146,16 @@ class LogitDistillLoss(nn.Module):
             divergence = _divergence(student.log_softmax(-1), teacher.log_softmax(-1))
         reduced = divergence.sum(-1) if self.kl_reduction == "sum" else divergence.mean(-1)
         return self.temperature**2 * reduced
+
+
+def _weighted_mean(pair: LogitPair, weights: Tensor, errors: Tensor) -> Tensor:
+    """(3,) from a group's weights (E, B, Q) and errors (3, E, B, Q): stages added, with copies."""
+    if pair.valid is not None:
+        weights = weights * pair.valid
+        errors = errors.where(pair.valid, 0)
+    total = (weights * errors).sum(dim=(2, 3))  # (3, E)
+    norm = weights.sum(dim=(1, 2)).clamp(min=torch.finfo(weights.dtype).tiny)  # (E,)
+    return (total / norm).sum(dim=1) * pair.copies
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
