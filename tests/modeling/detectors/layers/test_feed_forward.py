@@ -1,5 +1,6 @@
 """Feed-forward parts: widths of the MLP, activations that are copied and named twice."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -34,3 +35,15 @@ def test_relu_is_the_default_and_has_no_key():
     }
     x = torch.randn(3, 4)
     torch.testing.assert_close(ffn(x), ffn.layers[1](ffn.layers[0][0](x).clamp(min=0)))
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), (2, 0, 4)])
+def test_any_number_of_dimensions_is_taken(shape):
+    ffn, x = FFN(4, 8, 0.0), torch.randn(shape)
+    torch.testing.assert_close(ffn(x), ffn.layers[1](ffn.layers[0][0](x).clamp(min=0)))
+
+
+def test_no_activation_in_place_on_a_view():
+    with torch.profiler.profile() as profile:
+        FFN(4, 8, 0.0)(torch.randn(2, 3, 4)).sum().backward()
+    assert not [event.key for event in profile.key_averages() if "CopySlices" in event.key]

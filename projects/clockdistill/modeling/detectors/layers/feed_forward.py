@@ -58,4 +58,4 @@ class FFN(nn.Module):
         """Maps (..., embed_dim) to the same shape."""
         # Flat: of more dimensions a linear layer returns a view, and an activation in place on a
         # view makes autograd copy it, forward and backward.
-        return self.layers(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+        return self.layers(x.reshape(-1, x.shape[-1])).view(x.shape)
