@@ -2,6 +2,7 @@
 
 import math
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,6 +50,7 @@ def arguments(shapes, batch=2, queries=3, heads=2, points=2, channels=3, low=-0.
 
 
 SHAPES = [(4, 5), (2, 3), (1, 1)]
+OPERATOR = "projects.clockdistill.modeling.detectors.layers.deformable_operator"
 WAYS = [sampling.sample_by_grid, sampling.sample_by_bags, sampling.sample_by_kernel]
 
 
@@ -165,6 +167,85 @@ def test_a_traced_call_consists_of_torch_operators(monkeypatch):
     )
     other = arguments(SHAPES)
     torch.testing.assert_close(traced(other[0], *other[2:]), literal(*other))
+
+
+class StandInOperator:
+    """detrex's `_C` as its signature and layouts are, computing by `grid_sample`, on any device."""
+
+    @staticmethod
+    def ms_deform_attn_forward(value, shapes, starts, locations, weights, step):
+        assert all(x.is_contiguous() for x in (value, shapes, starts, locations, weights))
+        sizes = [height * width for height, width in shapes.tolist()]
+        assert starts.tolist() == [sum(sizes[:level]) for level in range(len(sizes))]
+        assert len(value) % step == 0
+        return sampling.sample_by_grid(value, shapes.tolist(), locations, weights)
+
+    @classmethod
+    def ms_deform_attn_backward(cls, value, shapes, starts, locations, weights, grad, step):
+        assert grad.is_contiguous()
+        inputs = [x.detach().requires_grad_() for x in (value, locations, weights)]
+        with torch.enable_grad():
+            output = cls.ms_deform_attn_forward(inputs[0], shapes, starts, *inputs[1:], step)
+        return torch.autograd.grad(output, inputs, grad)
+
+
+@pytest.fixture
+def stand_in_operator(monkeypatch):
+    """As if detrex were installed with its compiled operator."""
+    monkeypatch.setitem(sys.modules, "detrex", SimpleNamespace(_C=StandInOperator))
+    sampling.cuda_operator.cache_clear()
+    yield
+    sampling.cuda_operator.cache_clear()
+    sys.modules.pop(OPERATOR, None)
+
+
+def test_the_operator_gets_what_its_signature_says(stand_in_operator):
+    value, shapes, locations, weights = arguments(SHAPES)
+    strided = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in (value, locations, weights)]
+    inputs = [x.requires_grad_() for x in strided]
+    output = sampling.sample_by_operator(inputs[0], shapes, *inputs[1:])
+    expected = literal(inputs[0], shapes, *inputs[1:])
+    torch.testing.assert_close(output, expected)
+    upstream = torch.randn_like(output.transpose(0, 1)).transpose(0, 1)
+    torch.testing.assert_close(
+        torch.autograd.grad(output, inputs, upstream),
+        torch.autograd.grad(expected, inputs, upstream),
+    )
+
+
+def on_cuda() -> list[SimpleNamespace]:
+    """What the choice reads of a CUDA tensor."""
+    return [SimpleNamespace(is_cuda=True, is_cpu=False, requires_grad=True)]
+
+
+def test_on_cuda_the_operator_is_taken_where_it_is_installed(stand_in_operator, caplog):
+    with caplog.at_level("INFO"):
+        assert sampling._choose(*on_cuda()) is sampling.sample_by_operator
+    assert "detrex's compiled operator" in caplog.text
+
+
+def test_on_cuda_without_it_the_log_says_so(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, OPERATOR, None)  # as if its import failed
+    sampling.cuda_operator.cache_clear()
+    with caplog.at_level("INFO"):
+        assert sampling._choose(*on_cuda()) is sampling.sample_by_grid
+    sampling.cuda_operator.cache_clear()
+    assert "grid_sample" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_cuda_numbers_and_gradients_are_the_same():
+    value, shapes, locations, weights = arguments(SHAPES)
+    inputs = [x.requires_grad_() for x in (value, locations, weights)]
+    expected = literal(inputs[0], shapes, *inputs[1:])
+    upstream = torch.randn_like(expected)
+    moved = [x.detach().cuda().requires_grad_() for x in inputs]
+    output = sampling.deformable_sample(moved[0], shapes, *moved[1:])
+    torch.testing.assert_close(output.cpu(), expected)
+    grads = torch.autograd.grad(output, moved, upstream.cuda())
+    torch.testing.assert_close(
+        [grad.cpu() for grad in grads], list(torch.autograd.grad(expected, inputs, upstream))
+    )
 
 
 def test_without_numba_the_log_says_so_and_nothing_fails(monkeypatch, caplog):

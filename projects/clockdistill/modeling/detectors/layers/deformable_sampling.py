@@ -1,4 +1,4 @@
-"""The weighted bilinear sampling inside deformable attention: three ways to the same numbers.
+"""The weighted bilinear sampling inside deformable attention: four ways to the same numbers.
 
 B images, S tokens over all levels, Q queries, M heads, L levels, P points, C channels a head.
 """
@@ -22,10 +22,10 @@ def deformable_sample(
     Source: Deformable DETR (arXiv:2010.04159), eq. (3), without its two projections.
 
     Rule on the CPU: `sample_by_kernel` where numba is installed; without it `sample_by_bags` when
-    no gradient is wanted, else `sample_by_grid`. On other devices, and where the call is traced
-    or compiled into a graph: `sample_by_grid`, which consists of torch's own operators. All run in
-    float32 at least, also under autocast: locations in half precision would be off by whole cells
-    on wide maps.
+    no gradient is wanted, else `sample_by_grid`. On CUDA: `sample_by_operator` where detrex is
+    installed with its compiled operator. Elsewhere, and where the call is traced or compiled into a
+    graph: `sample_by_grid`, which consists of torch's own operators. All run in float32 at least,
+    also under autocast: locations in half precision would be off by whole cells on wide maps.
 
     Args:
         value: (B, S, M, C).
@@ -46,8 +46,12 @@ def deformable_sample(
 
 def _choose(*tensors: Tensor) -> Sample:
     """The rule of `deformable_sample`."""
-    into_a_graph = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    if tensors[0].device.type != "cpu" or into_a_graph:
+    value = tensors[0]
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return sample_by_grid
+    if value.is_cuda and cuda_operator() is not None:
+        return sample_by_operator
+    if not value.is_cpu:
         return sample_by_grid
     if compiled_kernel() is not None:
         return sample_by_kernel
@@ -70,6 +74,31 @@ def compiled_kernel() -> Sample | None:
         return None
     logger.info("deformable attention on the CPU: kernel compiled by numba")
     return CompiledSample.apply
+
+
+@functools.cache
+def cuda_operator() -> Sample | None:
+    """detrex's compiled operator, None where that cannot be."""
+    logger = logging.getLogger(__name__)
+    try:
+        from .deformable_operator import OperatorSample
+    except ImportError as error:
+        logger.info(
+            "deformable attention on CUDA: torch's grid_sample; detrex's compiled operator would "
+            "be taken, but is not available (%s)",
+            error,
+        )
+        return None
+    logger.info("deformable attention on CUDA: detrex's compiled operator")
+    return OperatorSample.apply
+
+
+def sample_by_operator(
+    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """One CUDA kernel, also backward. Arguments and result as in `deformable_sample`."""
+    tensors = value.contiguous(), locations.contiguous(), weights.contiguous()
+    return cuda_operator()(tensors[0], shapes, *tensors[1:])
 
 
 def sample_by_kernel(
