@@ -18,16 +18,16 @@ def training_step(model: nn.Module, batched_inputs: list[dict[str, Any]]) -> Cal
         model: returns {name: loss}.
         batched_inputs: detectron2's dicts.
     """
-    trainer = build_trainer(model, batched_inputs)
-    trainer.train(0, 0)  # what is done once in a training: modes, storage, loader
-    return trainer.run_step
+    return build_trainer(model, batched_inputs).run_step
 
 
 def build_trainer(model: nn.Module, batched_inputs: list[dict[str, Any]]) -> Trainer:
-    """The trainer that makes the steps; arguments as of `training_step`."""
-    return Trainer(
+    """A trainer that is ready for `run_step`; arguments as of `training_step`."""
+    trainer = Trainer(
         model,
         lambda start_iter: itertools.repeat(batched_inputs),
         build_optimizer(optimizer, model),
         max_norm=0.1,
     )
+    trainer.train(0, 0)  # what is done once in a training: modes, storage, loader
+    return trainer
