@@ -44,6 +44,6 @@ def _draw(panel: Axes, growth: Growth) -> None:
         xlabel=growth.axis.name,
         title=f"step: exponent {growth.exponent(STEP):.2f}",
     )
-    panel.set_xticks(values, [f"{value:,}" for value in values], fontsize=8, minor=False)
+    panel.set_xticks(values, [f"{value:,}" for value in values], fontsize=8, rotation=30)
     panel.set_xticks([], minor=True)
     panel.grid(alpha=0.3)
