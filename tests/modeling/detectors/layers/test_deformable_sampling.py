@@ -49,6 +49,11 @@ def arguments(shapes, batch=2, queries=3, heads=2, points=2, channels=3, low=-0.
     return value, shapes, locations * (high - low) + low, weights
 
 
+def in_another_layout(*tensors: Tensor) -> list[Tensor]:
+    """The same numbers, not contiguous."""
+    return [x.transpose(0, 1).contiguous().transpose(0, 1) for x in tensors]
+
+
 SHAPES = [(4, 5), (2, 3), (1, 1)]
 OPERATOR = "projects.clockdistill.modeling.detectors.layers.deformable_operator"
 WAYS = [sampling.sample_by_grid, sampling.sample_by_bags, sampling.sample_by_kernel]
@@ -104,7 +109,7 @@ def test_gradients_equal_the_transcriptions(sample):
 
 def test_the_kernel_takes_any_memory_layout():
     value, shapes, locations, weights = arguments(SHAPES)
-    strided = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in (value, locations, weights)]
+    strided = in_another_layout(value, locations, weights)
     expected = sampling.sample_by_kernel(value, shapes, locations, weights)
     got = sampling.sample_by_kernel(strided[0], shapes, *strided[1:])
     torch.testing.assert_close(got, expected)
@@ -201,7 +206,7 @@ def stand_in_operator(monkeypatch):
 
 def test_the_operator_gets_what_its_signature_says(stand_in_operator):
     value, shapes, locations, weights = arguments(SHAPES)
-    strided = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in (value, locations, weights)]
+    strided = in_another_layout(value, locations, weights)
     inputs = [x.requires_grad_() for x in strided]
     output = sampling.sample_by_operator(inputs[0], shapes, *inputs[1:])
     expected = literal(inputs[0], shapes, *inputs[1:])

@@ -213,7 +213,8 @@ def _cell(x, y, start, height, width, outside):
         ((upper left, upper right, lower left, lower right), right, below): tokens, `outside` for
         those beyond the level's border; distances from the upper left, in [0, 1).
     """
-    column, row = int(np.floor(x)), int(np.floor(y))
+    left, top = np.floor(x), np.floor(y)
+    column, row = int(left), int(top)
     first = start + row * width + column
     corners = first, first + 1, first + width, first + width + 1
     if row < 0 or column < 0 or row + 1 >= height or column + 1 >= width:
@@ -223,4 +224,4 @@ def _cell(x, y, start, height, width, outside):
             corners[2] if row + 1 < height and column >= 0 else outside,
             corners[3] if row + 1 < height and column + 1 < width else outside,
         )
-    return corners, x - np.floor(x), y - np.floor(y)
+    return corners, x - left, y - top

@@ -97,16 +97,25 @@ def sample_by_operator(
     value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
 ) -> Tensor:
     """One CUDA kernel, also backward. Arguments and result as in `deformable_sample`."""
-    tensors = value.contiguous(), locations.contiguous(), weights.contiguous()
-    return cuda_operator()(tensors[0], shapes, *tensors[1:])
+    return _of_contiguous(cuda_operator(), value, shapes, locations, weights)
 
 
 def sample_by_kernel(
     value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
 ) -> Tensor:
     """Compiled loops, also backward. Arguments and result as in `deformable_sample`."""
-    tensors = value.contiguous(), locations.contiguous(), weights.contiguous()
-    return compiled_kernel()(tensors[0], shapes, *tensors[1:])
+    return _of_contiguous(compiled_kernel(), value, shapes, locations, weights)
+
+
+def _of_contiguous(
+    sample: Sample,
+    value: Tensor,
+    shapes: list[tuple[int, int]],
+    locations: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """For compiled code, which reads memory as if it had no strides."""
+    return sample(value.contiguous(), shapes, locations.contiguous(), weights.contiguous())
 
 
 def sample_by_grid(
