@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from benchmarks.outcome import Outcome, Spread
 from benchmarks.pair import Against
-from projects.clockdistill.reproduction.environment import commit, machine, versions
+from projects.clockdistill.engine.environment import commit, machine, versions
 
 _HEADERS = ("what", "against", "ours", "theirs", "ratio (quartiles)", "target", "met")
 

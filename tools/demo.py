@@ -23,8 +23,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
 import projects.clockdistill.data  # noqa: F401  (registers synthkitti)
-from projects.clockdistill.reproduction.commands import CONFIGS, ROOT, tool_command
-from projects.clockdistill.reproduction.processes import Job, exits_on_signals, run_together
+from projects.clockdistill.engine.commands import CONFIGS, ROOT, tool_command
+from projects.clockdistill.engine.jobs import Job, exits_on_signals, run_together
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
 

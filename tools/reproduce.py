@@ -28,19 +28,20 @@ import projects.clockdistill
 
 # isort: split
 import projects.clockdistill.data  # noqa: F401  registers the datasets
-from projects.clockdistill.reproduction import costs, environment
-from projects.clockdistill.reproduction.commands import shown
-from projects.clockdistill.reproduction.execution import execute, print_commands
-from projects.clockdistill.reproduction.lock import exclusive
-from projects.clockdistill.reproduction.measured import measured_rows, undecided_pairs
-from projects.clockdistill.reproduction.plan import Options, Plan, make_plan
-from projects.clockdistill.reproduction.processes import exits_on_signals
-from projects.clockdistill.reproduction.report import write_report
-from projects.clockdistill.reproduction.runs import has_failed
-from projects.clockdistill.reproduction.table import SCALES
-from projects.clockdistill.reproduction.tables import TABLES
+from projects.clockdistill.engine import environment
+from projects.clockdistill.engine.commands import shown
+from projects.clockdistill.engine.jobs import exits_on_signals
+from reproduction import costs
+from reproduction.execution import execute, print_commands
+from reproduction.lock import exclusive
+from reproduction.measured import measured_rows, undecided_pairs
+from reproduction.plan import Options, Plan, make_plan
+from reproduction.report import write_report
+from reproduction.runs import has_failed
+from reproduction.table import SCALES
+from reproduction.tables import TABLES
 
-OUTPUT, RESULTS = Path("output/reproduce"), Path("results")
+OUTPUT, RESULTS = Path("output/reproduce"), Path("reproduction/results")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.opponents.detrex import own_tree
 from projects.clockdistill.configs.models.detrex import tied, with_resnet
-from projects.clockdistill.modeling.detectors.dab_detr import DABDETR
+from projects.clockdistill.modeling.detectors.dab_detr.detector import DABDETR
 
 FAMILIES = ("dino", "dab_detr", "deformable_detr")
 NUM_CLASSES = 3

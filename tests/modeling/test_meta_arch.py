@@ -7,7 +7,7 @@ import torch
 from detectron2.config import instantiate
 from torch import nn
 
-from projects.clockdistill.modeling.detectors.dab_detr import DABDETR
+from projects.clockdistill.modeling.detectors.dab_detr.detector import DABDETR
 from projects.clockdistill.modeling.losses import (
     FeatureLosses,
     FGDLoss,

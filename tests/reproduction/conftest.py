@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from projects.clockdistill.data import ensure_tree
-from projects.clockdistill.reproduction import commands
-from projects.clockdistill.reproduction.plan import Options, Plan, make_plan
-from projects.clockdistill.reproduction.tables import TABLES
+from projects.clockdistill.engine import commands
+from reproduction.plan import Options, Plan, make_plan
+from reproduction.tables import TABLES
 from tests.reproduction.fake_tools import FakeTools
 
 

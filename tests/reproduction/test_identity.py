@@ -7,8 +7,8 @@ import pytest
 
 from projects.clockdistill.data import ensure_tree
 from projects.clockdistill.engine.config_file import load_config
-from projects.clockdistill.reproduction import identity
-from projects.clockdistill.reproduction.identity import config_hash, data_hash, file_hash
+from reproduction import identity
+from reproduction.identity import config_hash, data_hash, file_hash
 
 CONFIG = "mini/dino_r18_synthkitti.py"
 
@@ -27,7 +27,7 @@ def test_places_do_not_count_and_everything_else_does():
 def test_another_process_finds_the_same():
     code = (
         "from projects.clockdistill.engine.config_file import load_config\n"
-        "from projects.clockdistill.reproduction.identity import config_hash\n"
+        "from reproduction.identity import config_hash\n"
         f"print(config_hash(load_config('{CONFIG}', [])))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

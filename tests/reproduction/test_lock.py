@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from projects.clockdistill.reproduction.lock import exclusive
+from reproduction.lock import exclusive
 
 
 def test_a_second_one_is_refused_and_a_later_one_is_not(tmp_path):

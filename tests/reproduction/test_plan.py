@@ -2,9 +2,9 @@
 
 import pytest
 
-from projects.clockdistill.reproduction.plan import Options, make_plan
-from projects.clockdistill.reproduction.table import Row, Table
-from projects.clockdistill.reproduction.tables import EQUAL_TIME, LONG, TABLES
+from reproduction.plan import Options, make_plan
+from reproduction.table import Row, Table
+from reproduction.tables import EQUAL_TIME, LONG, TABLES
 
 
 def test_a_row_has_a_run_for_each_seed_and_a_teacher_one(plan_of):

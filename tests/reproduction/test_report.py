@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from projects.clockdistill.reproduction import costs
-from projects.clockdistill.reproduction.execution import execute
-from projects.clockdistill.reproduction.lock import exclusive
-from projects.clockdistill.reproduction.measured import measured_rows, undecided_pairs
-from projects.clockdistill.reproduction.report import write_report
+from reproduction import costs
+from reproduction.execution import execute
+from reproduction.lock import exclusive
+from reproduction.measured import measured_rows, undecided_pairs
+from reproduction.report import write_report
 
 ROW_KEYS = {
     "row", "status", "seeds", "ap", "ap_mean", "ap_std", "gain", "gain_ci95", "paper_ap",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from projects.clockdistill.evaluation.coco import box_average_precision
-from projects.clockdistill.reproduction import resampled_ap as module
-from projects.clockdistill.reproduction.resampled_ap import cached_resampled_ap, resampled_ap
+from reproduction import resampled_ap as module
+from reproduction.resampled_ap import cached_resampled_ap, resampled_ap
 
 IMAGES, CLASSES = 12, 3
 

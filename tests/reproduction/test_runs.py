@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from projects.clockdistill.reproduction import environment
-from projects.clockdistill.reproduction.execution import execute, print_commands
-from projects.clockdistill.reproduction.lock import exclusive
-from projects.clockdistill.reproduction.runs import (
+from projects.clockdistill.engine import environment
+from reproduction.execution import execute, print_commands
+from reproduction.lock import exclusive
+from reproduction.runs import (
     Action,
     begin,
     finish,

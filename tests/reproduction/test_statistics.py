@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from projects.clockdistill.reproduction import statistics
-from projects.clockdistill.reproduction.resampled_ap import DRAWS
-from projects.clockdistill.reproduction.statistics import Sample, gain, interval
+from reproduction import statistics
+from reproduction.resampled_ap import DRAWS
+from reproduction.statistics import Sample, gain, interval
 
 
 def test_mean_and_spread():

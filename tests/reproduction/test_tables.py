@@ -2,12 +2,12 @@
 
 import pytest
 
+from projects.clockdistill.engine.commands import CONFIGS
 from projects.clockdistill.engine.config_file import load_config
-from projects.clockdistill.reproduction.commands import CONFIGS
-from projects.clockdistill.reproduction.identity import config_hash
-from projects.clockdistill.reproduction.plan import missing_configs
-from projects.clockdistill.reproduction.table import METRICS, SCALES
-from projects.clockdistill.reproduction.tables import SHIPPED, TABLES
+from reproduction.identity import config_hash
+from reproduction.plan import missing_configs
+from reproduction.table import METRICS, SCALES
+from reproduction.tables import SHIPPED, TABLES
 
 # Gains in AP as the paper prints them, where it does, in the order of its tables.
 PRINTED_GAINS = {

@@ -13,8 +13,8 @@ import pytest
 import reproduce
 
 from projects.clockdistill.data import ensure_tree
-from projects.clockdistill.reproduction.commands import CONFIGS, ROOT
-from projects.clockdistill.reproduction.tables import TABLES
+from projects.clockdistill.engine.commands import CONFIGS, ROOT
+from reproduction.tables import TABLES
 from tests.reproduction.fake_tools import FakeTools
 
 SMALL_DATA = (
@@ -46,7 +46,7 @@ class Program:
             "import signal, sys; from pathlib import Path\n"
             # a shell ignores it for what it runs in the background
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "from projects.clockdistill.reproduction import commands\n"
+            "from projects.clockdistill.engine import commands\n"
             "commands.TOOLS = Path(sys.argv.pop(1))\n"
             "import reproduce; reproduce.main()"
         )

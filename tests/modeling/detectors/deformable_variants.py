@@ -5,7 +5,7 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from projects.clockdistill.modeling.detectors.deformable_detr import DeformableDETR
+from projects.clockdistill.modeling.detectors.deformable_detr.detector import DeformableDETR
 from tests.modeling.tiny_detectors import tiny_tree
 
 VARIANTS = {"plain": (False, False), "refine": (True, False), "two_stage": (True, True)}

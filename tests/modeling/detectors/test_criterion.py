@@ -8,7 +8,7 @@ import torch
 from torch import distributed
 
 from projects.clockdistill.modeling.detectors.criterion import DINOCriterion, SetCriterion
-from projects.clockdistill.modeling.detectors.denoising import denoising_queries
+from projects.clockdistill.modeling.detectors.dino.denoising import denoising_queries
 from projects.clockdistill.modeling.detectors.matcher import HungarianMatcher, Matches
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from projects.clockdistill.configs.models.dab_detr import mini_dab_detr
-from projects.clockdistill.modeling.detectors.dab_detr import DABDETR
+from projects.clockdistill.modeling.detectors.dab_detr.detector import DABDETR
 from projects.clockdistill.modeling.detectors.layers.boxes import inverse_sigmoid
 from tests.modeling.tiny_detectors import batch, tiny_detector
 

@@ -8,7 +8,7 @@ from detectron2.config import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from projects.clockdistill.modeling.detectors.deformable_detr import DeformableDETR
+from projects.clockdistill.modeling.detectors.deformable_detr.detector import DeformableDETR
 from tests.modeling.detectors.deformable_variants import (
     PROPOSAL_LOSSES,
     QUERIES,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.deformable_detr import DeformableDETR
+from projects.clockdistill.modeling.detectors.deformable_detr.detector import DeformableDETR
 from projects.clockdistill.modeling.detectors.levels import level_masks
 from tests.modeling.detectors.deformable_variants import (
     PROPOSAL_LOSSES,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from projects.clockdistill.modeling.detectors.denoising import denoising_queries
+from projects.clockdistill.modeling.detectors.dino.denoising import denoising_queries
 
 CLASSES, WIDTH, QUERIES = 5, 8, 4
 

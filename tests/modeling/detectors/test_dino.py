@@ -8,7 +8,7 @@ from detectron2.config import instantiate
 from omegaconf import OmegaConf
 
 from projects.clockdistill.configs.models.dino import mini_dino
-from projects.clockdistill.modeling.detectors.dino import DINO
+from projects.clockdistill.modeling.detectors.dino.detector import DINO
 from tests.modeling.tiny_detectors import batch, tiny_dino
 
 LOSSES = {

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from projects.clockdistill.modeling.detectors.levels import flatten_levels
-from projects.clockdistill.modeling.detectors.two_stage import choose_tokens, token_proposals
+from projects.clockdistill.modeling.detectors.multi_scale.two_stage import (
+    choose_tokens,
+    token_proposals,
+)
 
 
 def test_proposals_are_squares_that_double_by_level():

@@ -1,9 +1,9 @@
 """Small DINO teacher -> smaller student on synthkitti, in minutes on a CPU.
 
-A twin of dino_r18_kitti in everything but size: what it shows is that
-the method works here, not the paper's figures. The losses have weights of their own, chosen on
-synthkitti_tune (see results/README.md): with the paper's 5e-5 and 1e-7 the memory loss vanishes
-beside the detection loss at 64 channels, and with its 1, 5 and 2 the logit loss gets in its way.
+The small counterpart of dino_r18_kitti: it shows that the method works here, not the paper's
+figures. The loss weights were chosen on synthkitti_tune (reproduction/README.md): at 64 channels
+the paper's 5e-5 and 1e-7 make the memory loss negligible, and its 1, 5 and 2 make the logit loss
+too large.
 
 python tools/train_net.py --config-file <this file>
 """

@@ -5,10 +5,10 @@ from omegaconf import DictConfig
 from torch import nn
 
 from projects.clockdistill.configs.models import parts  # relative imports take names only
-from projects.clockdistill.modeling.detectors.dab_detr import DABDETR
-from projects.clockdistill.modeling.detectors.dab_detr_decoder import DABDETRTransformerDecoder
-from projects.clockdistill.modeling.detectors.dab_detr_encoder import DABDETRTransformerEncoder
-from projects.clockdistill.modeling.detectors.dab_detr_transformer import DABDETRTransformer
+from projects.clockdistill.modeling.detectors.dab_detr.decoder import DABDETRTransformerDecoder
+from projects.clockdistill.modeling.detectors.dab_detr.detector import DABDETR
+from projects.clockdistill.modeling.detectors.dab_detr.encoder import DABDETRTransformerEncoder
+from projects.clockdistill.modeling.detectors.dab_detr.transformer import DABDETRTransformer
 
 
 def dab_detr(depth: int = 50, num_classes: int = 80, num_queries: int = 300) -> DictConfig:

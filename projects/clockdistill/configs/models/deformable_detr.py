@@ -4,15 +4,15 @@ from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
 from projects.clockdistill.configs.models import parts  # relative imports take names only
-from projects.clockdistill.modeling.detectors.deformable_decoder import (
-    DeformableTransformerDecoder,
-)
-from projects.clockdistill.modeling.detectors.deformable_detr import DeformableDETR
-from projects.clockdistill.modeling.detectors.deformable_detr_criterion import DeformableCriterion
-from projects.clockdistill.modeling.detectors.deformable_detr_transformer import (
+from projects.clockdistill.modeling.detectors.deformable_detr.criterion import DeformableCriterion
+from projects.clockdistill.modeling.detectors.deformable_detr.detector import DeformableDETR
+from projects.clockdistill.modeling.detectors.deformable_detr.transformer import (
     DeformableDETRTransformer,
 )
-from projects.clockdistill.modeling.detectors.deformable_encoder import (
+from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
+    DeformableTransformerDecoder,
+)
+from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
     DeformableTransformerEncoder,
 )
 

@@ -5,12 +5,12 @@ from omegaconf import DictConfig
 
 from projects.clockdistill.configs.models import parts  # relative imports take names only
 from projects.clockdistill.modeling.detectors.criterion import DINOCriterion
-from projects.clockdistill.modeling.detectors.deformable_encoder import (
+from projects.clockdistill.modeling.detectors.dino.decoder import DINOTransformerDecoder
+from projects.clockdistill.modeling.detectors.dino.detector import DINO
+from projects.clockdistill.modeling.detectors.dino.transformer import DINOTransformer
+from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
     DeformableTransformerEncoder,
 )
-from projects.clockdistill.modeling.detectors.dino import DINO
-from projects.clockdistill.modeling.detectors.dino_decoder import DINOTransformerDecoder
-from projects.clockdistill.modeling.detectors.dino_transformer import DINOTransformer
 
 
 def dino(depth: int = 50, num_classes: int = 80, num_queries: int = 900) -> DictConfig:

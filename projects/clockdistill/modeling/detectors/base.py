@@ -9,8 +9,8 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from .postprocess import detections
-from .predictions import Predictions
+from projects.clockdistill.modeling.detectors.postprocess import detections
+from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 Target = dict[str, Tensor]  # labels (N,) int64; boxes (N, 4) cxcywh in [0, 1], unpadded image
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, distributed, nn
 from torchvision.ops import box_convert, sigmoid_focal_loss
 
-from .base import Target
-from .denoising import DenoisingQueries
-from .layers.boxes import generalized_iou
-from .matcher import HungarianMatcher, Matches
-from .predictions import Predictions
+from projects.clockdistill.modeling.detectors.base import Target
+from projects.clockdistill.modeling.detectors.dino.denoising import DenoisingQueries
+from projects.clockdistill.modeling.detectors.layers.boxes import generalized_iou
+from projects.clockdistill.modeling.detectors.matcher import HungarianMatcher, Matches
+from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 LOSSES = ("loss_class", "loss_bbox", "loss_giou")
 

@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from .layers.feed_forward import MLP
+from projects.clockdistill.modeling.detectors.layers.feed_forward import MLP
 
 PRIOR = 0.01  # class probability before training, RetinaNet (arXiv:1708.02002), section 4.1
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
-from .base import Target
-from .layers.boxes import generalized_iou
-from .predictions import Predictions
+from projects.clockdistill.modeling.detectors.base import Target
+from projects.clockdistill.modeling.detectors.layers.boxes import generalized_iou
+from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 
 @dataclass(frozen=True)

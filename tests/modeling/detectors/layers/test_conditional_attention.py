@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.layers.conditional_attention import (
+from projects.clockdistill.modeling.detectors.dab_detr.attention import (
     ConditionalCrossAttention,
     ConditionalSelfAttention,
 )

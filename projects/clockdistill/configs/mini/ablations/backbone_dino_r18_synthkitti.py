@@ -1,7 +1,7 @@
 """At the small scale: the neck's features alone, which is FitNet. The twin of
 ablations/backbone_dino_r18_kitti.
 
-The weight was chosen on synthkitti_tune, see results/README.md.
+The weight was chosen on synthkitti_tune, see reproduction/README.md.
 
 python tools/train_net.py --config-file <this file>
 """

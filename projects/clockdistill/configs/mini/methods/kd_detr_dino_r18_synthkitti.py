@@ -2,7 +2,7 @@
 
 Not as its public code has it (the mean over classes, all stages from the teacher's last), but with
 the sum over classes and stage by stage, as CLoCKDistill's own logit loss: better on
-synthkitti_tune, see results/README.md.
+synthkitti_tune, see reproduction/README.md.
 
 python tools/train_net.py --config-file <this file>
 """

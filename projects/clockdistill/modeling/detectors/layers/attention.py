@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .query_blocks import QueryBlocks
+from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
 
 
 class SelfAttention(nn.Module):

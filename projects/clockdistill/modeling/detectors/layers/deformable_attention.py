@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .deformable_sampling import deformable_sample
+from projects.clockdistill.modeling.detectors.layers.deformable_sampling import deformable_sample
 
 
 class DeformableAttention(nn.Module):

@@ -64,7 +64,7 @@ def compiled_kernel() -> Sample | None:
     """The kernel that numba compiles when it first runs, None where that cannot be."""
     logger = logging.getLogger(__name__)
     try:
-        from .deformable_kernel import CompiledSample
+        from projects.clockdistill.modeling.detectors.layers.deformable_kernel import CompiledSample
     except (ImportError, RuntimeError) as error:  # RuntimeError: nowhere to keep what it compiled
         logger.warning(
             "deformable attention on the CPU: torch operators, several times slower than numba's "
@@ -81,7 +81,9 @@ def cuda_operator() -> Sample | None:
     """detrex's compiled operator, None where that cannot be."""
     logger = logging.getLogger(__name__)
     try:
-        from .deformable_operator import OperatorSample
+        from projects.clockdistill.modeling.detectors.layers.deformable_operator import (
+            OperatorSample,
+        )
     except ImportError as error:
         logger.info(
             "deformable attention on CUDA: torch's grid_sample; detrex's compiled operator would "

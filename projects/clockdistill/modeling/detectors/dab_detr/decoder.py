@@ -1,0 +1,144 @@
+"""DAB-DETR's decoder: anchor boxes give the position queries, modulate attention, are refined."""
+
+import torch
+from torch import Tensor, nn
+
+from projects.clockdistill.modeling.detectors.dab_detr.layers import ConditionalDecoderLayer
+from projects.clockdistill.modeling.detectors.layers.boxes import boxes_around
+from projects.clockdistill.modeling.detectors.layers.feed_forward import MLP
+from projects.clockdistill.modeling.detectors.layers.position_encoding import reference_features
+from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
+
+# Smallest side of an anchor that attention is modulated by, in [0, 1] of the image: a tenth of a
+# pixel at the usual sizes. Its inverse is finite in half precision.
+MIN_SIDE = 1e-4
+
+
+class DABDETRTransformerDecoder(nn.Module):
+    """Decoder layers that refine anchor boxes by one shared head.
+
+    Source: DAB-DETR (arXiv:2201.12329), section 4: position queries from anchors, eq. (1), (2) and
+    (4); update of the anchors, section 4.3; width and height modulated attention, eq. (6). Differs
+    as detrex's does: anchors are encoded with temperature 10000 (the paper: 20), contents scale no
+    positions in the first layer, and a box loss also trains the layer before, as later in DINO
+    (arXiv:2203.03605), section 3.5.
+
+    The detector that owns the box head sets `bbox_embed`.
+
+    Args:
+        embed_dim: width of the queries, divisible by 4.
+        num_heads: attention heads.
+        feedforward_dim: hidden width of the feed-forward parts.
+        attn_dropout: on the attention weights.
+        ffn_dropout: inside and after the feed-forward parts.
+        num_layers: layers.
+        activation: of the feed-forward parts, copied for each; PReLU by default.
+        modulate_hw_attn: anchors' widths and heights shape the attention to the memory.
+        post_norm: one norm, shared by all layers, on what they give out.
+    """
+
+    bbox_embed: nn.Module
+
+    def __init__(
+        self,
+        embed_dim: int = 256,
+        num_heads: int = 8,
+        feedforward_dim: int = 2048,
+        attn_dropout: float = 0.0,
+        ffn_dropout: float = 0.0,
+        num_layers: int = 6,
+        activation: nn.Module | None = None,
+        modulate_hw_attn: bool = True,
+        post_norm: bool = True,
+    ):
+        super().__init__()
+        if embed_dim % 4:
+            raise ValueError(f"embed_dim must be divisible by 4, got {embed_dim}")
+        self.embed_dim = embed_dim
+        self.num_layers = num_layers
+        self.layers = nn.ModuleList(
+            ConditionalDecoderLayer(
+                embed_dim,
+                num_heads,
+                feedforward_dim,
+                attn_dropout,
+                ffn_dropout,
+                nn.PReLU() if activation is None else activation,
+                is_first=stage == 0,
+            )
+            for stage in range(num_layers)
+        )
+        self.query_scale = MLP(embed_dim, embed_dim, embed_dim, 2)
+        # embed_dim / 2 sine features for each of the four coordinates of an anchor
+        self.ref_point_head = MLP(2 * embed_dim, embed_dim, embed_dim, 2)
+        self.ref_anchor_head = MLP(embed_dim, embed_dim, 2, 2) if modulate_hw_attn else None
+        self.post_norm_layer = nn.LayerNorm(embed_dim) if post_norm else None
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        key_pos: Tensor,
+        key_padding_mask: Tensor | None,
+        anchor_box_embed: Tensor,
+        attn_masks: list[Tensor | QueryBlocks | None] | None = None,
+        query_key_padding_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Runs all layers. Names and layout are detrex's: pre-hooks may append queries by them.
+
+        Args:
+            query: (Q, B, D), the Q axis being [matching | appended].
+            key: (S, B, D) memory.
+            value: the same memory; `key` is read.
+            key_pos: (S, B, D).
+            key_padding_mask: (B, S) bool, True = padding.
+            anchor_box_embed: (Q, B, 4) cxcywh before sigmoid.
+            attn_masks: [(Q, Q) bool with True = blocked, or the queries' blocks, or None; None].
+            query_key_padding_mask: (B, Q) bool, True = seen by no query in self-attention.
+
+        Returns:
+            hidden_states: (E, B, Q, D), normed output of each layer.
+            reference_boxes: (E, B, Q, 4) in [0, 1]: what each stage's box offsets add to.
+        """
+        query, memory, memory_pos = (x.transpose(0, 1) for x in (query, key, key_pos))
+        reference = anchor_box_embed.transpose(0, 1).sigmoid()
+        states, references = [], [reference]
+        for stage, layer in enumerate(self.layers):
+            features = reference_features(reference, self.embed_dim // 2)
+            sine = features[..., : self.embed_dim]  # of y, then of x
+            if stage > 0:
+                sine = sine * self.query_scale(query)
+            if self.ref_anchor_head is not None:
+                sine = self.modulated(sine, query, reference)
+            query = layer(
+                query,
+                self.ref_point_head(features),
+                sine,
+                memory,
+                memory_pos,
+                key_padding_mask,
+                attn_masks,
+                query_key_padding_mask,
+            )
+            states.append(query if self.post_norm_layer is None else self.post_norm_layer(query))
+            if stage < self.num_layers - 1:
+                references.append(boxes_around(reference, self.bbox_embed(query)))
+                reference = references[-1].detach()
+        return torch.stack(states), torch.stack(references)
+
+    def modulated(self, sine: Tensor, query: Tensor, reference: Tensor) -> Tensor:
+        """Sharpens the attention along a side of the anchor that is shorter than expected.
+
+        Source: DAB-DETR (arXiv:2201.12329), eq. (6) and (7).
+
+        Args:
+            sine: (B, Q, D), the features of y in the first half, of x in the second.
+            query: (B, Q, D), which says the width and height to expect.
+            reference: (B, Q, 4) cxcywh in [0, 1].
+        """
+        expected = self.ref_anchor_head(query).sigmoid()  # width, height
+        width, height = (expected / reference[..., 2:].clamp(min=MIN_SIDE)).unbind(-1)
+        scale = torch.stack((height, width), dim=-1)[..., None]
+        return (sine.unflatten(-1, (2, -1)) * scale).flatten(-2)

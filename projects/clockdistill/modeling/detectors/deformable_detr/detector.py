@@ -1,0 +1,135 @@
+"""Deformable-DETR: a few sampled points per query instead of attention to every token."""
+
+import copy
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from projects.clockdistill.modeling.detectors.base import Target
+from projects.clockdistill.modeling.detectors.criterion import SetCriterion
+from projects.clockdistill.modeling.detectors.deformable_detr.transformer import (
+    DeformableDETRTransformer,
+)
+from projects.clockdistill.modeling.detectors.heads import box_head, class_head
+from projects.clockdistill.modeling.detectors.multi_scale.detector import MultiScaleDetector
+from projects.clockdistill.modeling.detectors.multi_scale.transformer import TransformerOutput
+
+# Before training a box is sigmoid(-2) = 12% of the image wide and high around its point.
+SIZE_BIAS = -2.0
+
+
+class DeformableDETR(MultiScaleDetector):
+    """The detector.
+
+    Source: Deformable DETR (arXiv:2010.04159); numbers and state-dict keys equal detrex's.
+
+    Padding never matters from the neck's output on, in train and eval mode. detrex's own first
+    stage differs there: it supervises padded tokens as background and may choose them as queries.
+
+    Args:
+        backbone: see `MultiScaleDetector`, as all further ones that are not explained here.
+        position_embedding: see there.
+        neck: see there.
+        transformer: see `DeformableDETRTransformer`.
+        embed_dim: see there.
+        num_classes: see there.
+        num_queries: see there.
+        criterion: see there; in two stages a `DeformableCriterion`.
+        pixel_mean: see there.
+        pixel_std: see there.
+        aux_loss: see there.
+        with_box_refine: each layer refines the boxes of the layer before, with heads of its own;
+            otherwise all layers look from the same points and share their heads.
+        as_two_stage: the encoder proposes the boxes that the decoder refines.
+        select_box_nums_for_evaluation: see there.
+        input_format: see there.
+
+    Raises:
+        ValueError: if sizes that must agree do not, or two stages are asked for without refinement.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        position_embedding: nn.Module,
+        neck: nn.Module,
+        transformer: DeformableDETRTransformer,
+        embed_dim: int,
+        num_classes: int,
+        num_queries: int,
+        criterion: SetCriterion,
+        pixel_mean: Sequence[float] = (123.675, 116.280, 103.530),
+        pixel_std: Sequence[float] = (58.395, 57.120, 57.375),
+        aux_loss: bool = True,
+        with_box_refine: bool = False,
+        as_two_stage: bool = False,
+        select_box_nums_for_evaluation: int = 100,
+        input_format: str = "RGB",
+    ):
+        super().__init__(
+            backbone,
+            position_embedding,
+            neck,
+            transformer,
+            embed_dim,
+            num_classes,
+            num_queries,
+            criterion,
+            pixel_mean,
+            pixel_std,
+            aux_loss,
+            select_box_nums_for_evaluation,
+            input_format,
+        )
+        if as_two_stage != transformer.as_two_stage:
+            raise ValueError(
+                f"as_two_stage={as_two_stage} but "
+                f"transformer.as_two_stage={transformer.as_two_stage}; they must be equal"
+            )
+        if as_two_stage and not with_box_refine:
+            raise ValueError(
+                "as_two_stage=True needs with_box_refine=True: the first stage's boxes are refined "
+                "by heads of their own"
+            )
+        self.with_box_refine = with_box_refine
+        self.as_two_stage = as_two_stage
+        if not as_two_stage:
+            # position and content of each query
+            self.query_embedding = nn.Embedding(num_queries, 2 * embed_dim)
+
+        # One head per decoder layer; in two stages a last one for the encoder's proposals.
+        stages = transformer.decoder.num_layers + int(as_two_stage)
+        classes, boxes = class_head(embed_dim, num_classes), box_head(embed_dim)
+        if with_box_refine:
+            self.class_embed = nn.ModuleList(copy.deepcopy(classes) for _ in range(stages))
+            self.bbox_embed = nn.ModuleList(copy.deepcopy(boxes) for _ in range(stages))
+            # The decoder refines with the same heads; the checkpoints name them twice.
+            transformer.decoder.bbox_embed = self.bbox_embed
+        else:
+            # One head in many places; the checkpoints name it once for every layer.
+            self.class_embed = nn.ModuleList([classes] * stages)
+            self.bbox_embed = nn.ModuleList([boxes] * stages)
+        if as_two_stage:
+            transformer.decoder.class_embed = self.class_embed
+        else:
+            # Later layers refine: only the first stage's sizes come from the head alone.
+            nn.init.constant_(self.bbox_embed[0].layers[-1].bias[2:], SIZE_BIAS)
+        self.init_neck()
+
+    def query(
+        self, features: list[Tensor], masks: list[Tensor], positions: list[Tensor]
+    ) -> TransformerOutput:
+        """See `MultiScaleDetector`."""
+        learnt = None if self.as_two_stage else self.query_embedding.weight
+        return self.transformer(features, masks, positions, learnt)
+
+    def losses(
+        self,
+        features: list[Tensor],
+        masks: list[Tensor],
+        positions: list[Tensor],
+        targets: list[Target],
+    ) -> dict[str, Tensor]:
+        """See `MultiScaleDetector`."""
+        output = self.query(features, masks, positions)
+        return self.criterion(self.predict(output), targets, output.proposals)
