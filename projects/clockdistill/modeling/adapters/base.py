@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from projects.clockdistill.modeling.detectors.layers.attention import QueryBlocks
 from projects.clockdistill.modeling.detectors.layers.boxes import boxes_around
-from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 from projects.clockdistill.modeling.structures import (
     EncodedImages,
