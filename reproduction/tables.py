@@ -4,6 +4,7 @@ Source: CLoCKDistill (arXiv:2502.10683v1), Tables 1-6, figures copied digit by d
 that the paper prints is not the difference of its own figures, the row says so.
 """
 
+from projects.clockdistill.configs.models.parts import MINI_TEACHER_CHECKPOINT
 from reproduction.blocks import (
     BASELINE,
     TEACHER,
@@ -18,11 +19,7 @@ from reproduction.blocks import (
 from reproduction.table import Table
 
 # Weights in this repository, by the teacher's config.
-SHIPPED = {
-    "mini/teachers/dino_r50_synthkitti.py": (
-        "projects/clockdistill/weights/dino_r50_synthkitti.safetensors"
-    )
-}
+SHIPPED = {"mini/teachers/dino_r50_synthkitti.py": MINI_TEACHER_CHECKPOINT}
 
 # Table 4's longer runs at mini scale, in parts of the other rows' steps. A step of CLoCKDistill
 # costs 1.45 to 1.6 times the CPU time of an undistilled one (100 steps each, one thread); the
@@ -52,7 +49,9 @@ TABLES = {
                     "the paper's figures are those of its FitNet row in Table 4, digit for digit",
                 ),
                 dino_row("memory", "ablations/memory_dino_r18", ap(59.9, 87.7, 67.5)),
-                dino_row("backbone_memory", "ablations/backbone_memory_dino_r18", ap(58.1, 85.5, 65.9)),
+                dino_row(
+                    "backbone_memory", "ablations/backbone_memory_dino_r18", ap(58.1, 85.5, 65.9)
+                ),
             ),
             KITTI_INPUTS,
             rivals=("memory",),
