@@ -268,7 +268,7 @@ teacher = L(FakeDetector)(
 model = {model}
 optimizer.lr = 1e-2
 optimizer.params.lr_factors.backbone = 1.0
-lr_multiplier.warmup_steps = 2
+lr_multiplier.warmup_length.steps = 2
 train.update(output_dir={output!r}, max_iter=8, device="cpu", eval_period=4, log_period=2)
 train["checkpointer"]["period"] = 4
 train["clip_grad"]["params"]["max_norm"] = 1.0

@@ -50,8 +50,8 @@ from projects.clockdistill.engine.hooks import (
     Evaluate,
     PeriodicCheckpoint,
 )
-from projects.clockdistill.engine.param_groups import build_optimizer
 from projects.clockdistill.engine.setup import setup_run
+from projects.clockdistill.engine.solver import build_optimizer
 from projects.clockdistill.engine.teacher import check_teacher, load_teacher
 from projects.clockdistill.engine.train_loader import build_train_loader
 from projects.clockdistill.engine.trainer import Trainer

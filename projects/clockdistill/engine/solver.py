@@ -1,4 +1,4 @@
-"""Parameter groups of the DETR family: some parts learn more slowly than the rest."""
+"""Optimizer of the DETR family, whose parts train at rates of their own, and warm-up's length."""
 
 import copy
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from torch.optim import Optimizer
 
 
 def build_optimizer(node: DictConfig, model: nn.Module) -> Optimizer:
-    """Build ``cfg.optimizer`` over a model's parameters.
+    """Builds `cfg.optimizer` over a model's parameters.
 
     Args:
-        node: a lazy call whose ``params`` is a lazy call that takes ``model``.
-        model: what is to be trained.
+        node: a lazy call whose `params` is a lazy call that takes `model`.
+        model: the model to train.
     """
     node = copy.deepcopy(node)
     node.params.model = model
@@ -31,22 +31,23 @@ def build_optimizer(node: DictConfig, model: nn.Module) -> Optimizer:
 def learning_parts(
     model: nn.Module, *, base_lr: float, lr_factors: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Return the optimiser's groups, of parameters that require a gradient only.
+    """Returns the optimizer's groups, which hold only parameters that require a gradient.
 
-    Frozen parts (a teacher, frozen stages) enter no group: the optimiser keeps no state of
-    them and weight decay does not touch them.
+    Frozen parts (a teacher, a frozen ResNet stage) are in no group: the optimizer keeps no state
+    for them and weight decay does not change them.
 
     Args:
-        model: a detector, or a module that holds one.
-        base_lr: learning rate of all that ``lr_factors`` does not name.
-        lr_factors: for parts of parameters' names (``backbone``, ``sampling_offsets``) their rate
-            as a part of ``base_lr``; the first one that a name contains holds.
+        model: a detector, or a module that contains one.
+        base_lr: learning rate of every parameter that `lr_factors` does not name.
+        lr_factors: part of a parameter's name (`backbone`, `sampling_offsets`) -> its rate as a
+            fraction of `base_lr`; the first key that a name contains applies.
 
     Returns:
-        The group of the rest, then one per part, in order; a part without parameters has none.
+        The group of the remaining parameters, then one group per part, in order; a part without
+        parameters has none.
 
     Raises:
-        ValueError: if nothing requires a gradient.
+        ValueError: if no parameter requires a gradient.
     """
     rates = {None: base_lr} | {part: base_lr * factor for part, factor in lr_factors.items()}
     members: dict[str | None, list[nn.Parameter]] = {part: [] for part in rates}
@@ -62,3 +63,16 @@ def learning_parts(
     if not groups:
         raise ValueError("no parameter of the model requires a gradient: there is nothing to train")
     return groups
+
+
+def warmup_length(*, steps: int, max_iter: int) -> float:
+    """Returns the length of a warm-up as a fraction of the run, which is what detectron2 takes.
+
+    At most half: a short trial run would otherwise never reach the full rate. A config cannot
+    compute this itself, since interpolation knows no arithmetic.
+
+    Args:
+        steps: steps of the warm-up.
+        max_iter: steps of the run.
+    """
+    return min(0.5, steps / max_iter)
