@@ -43,13 +43,9 @@ from projects.clockdistill.engine.distributed import (
     torchrun_group,
     under_torchrun,
 )
-from projects.clockdistill.engine.ema import ModelEma
+from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluation
-from projects.clockdistill.engine.hooks import (
-    EmaUpdate,
-    Evaluate,
-    PeriodicCheckpoint,
-)
+from projects.clockdistill.engine.hooks import Evaluate, PeriodicCheckpoint
 from projects.clockdistill.engine.setup import setup_run
 from projects.clockdistill.engine.solver import build_optimizer
 from projects.clockdistill.engine.teacher import check_teacher, load_teacher
@@ -80,9 +76,8 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     if hasattr(model, "teacher"):
         load_teacher(model.teacher, cfg.model.teacher_checkpoint, allow_pickle=options.allow_pickle)
     optimizer = build_optimizer(cfg.optimizer, model)
-    ema = None
-    if options.model_ema.enabled:
-        ema = ModelEma(plain_detector(model), options.model_ema.decay)
+    detector = plain_detector(model)
+    ema = ModelEma(detector, options.model_ema.decay) if options.model_ema.enabled else None
     evaluates_ema = ema is not None and options.model_ema.use_ema_weights_for_eval_only
     trainer = Trainer(
         distribute(model, options.device, options.ddp),
@@ -103,7 +98,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     if not resumed:
         checkpointer.load_initial(options.init_checkpoint)
         if ema is not None:
-            ema.restart()
+            ema.restart(detector)
     start_iter = trainer.iter + 1 if resumed else 0
     evaluation = Evaluation(cfg.dataloader, options.output_dir)
     if hasattr(model, "teacher") and not resumed and comm.is_main_process():
@@ -113,7 +108,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
             dataset_names(cfg, "test"),
             options.teacher_check_images,
         )
-    measure = functools.partial(evaluation, model, ema if evaluates_ema else None)
+    measure = functools.partial(evaluation, ema.module if evaluates_ema else model)
     if start_iter >= options.max_iter:
         logger.info("train.max_iter=%d is reached already: evaluating", options.max_iter)
         measure()
@@ -123,7 +118,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
         [
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-            EmaUpdate(ema) if ema is not None else None,
+            EmaUpdate(ema, detector) if ema is not None else None,
             PeriodicCheckpoint(checkpointer, **options.checkpointer),
             Evaluate(measure, checkpointer, options.eval_period, options.best_metric),
             *(

@@ -97,7 +97,7 @@ def test_evaluated_average_is_the_model_and_resume_takes_the_raw_weights(tmp_pat
     other = ModelEma(resumed, decay=0.9)
     DetectorCheckpointer(resumed, str(tmp_path), ema=other, evaluates_ema=True).resume()
     assert _equal(resumed.state_dict(), raw)
-    assert _equal(other.weights(), average)
+    assert _equal(other.module.state_dict(), average)
 
 
 def test_average_switched_on_at_resume_starts_from_the_weights(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_average_switched_on_at_resume_starts_from_the_weights(tmp_path: Path) -
     resumed = _detector()
     ema = ModelEma(resumed, decay=0.9)
     DetectorCheckpointer(resumed, str(tmp_path), ema=ema).resume()
-    assert _equal(ema.weights(), model.state_dict())
+    assert _equal(ema.module.state_dict(), model.state_dict())
 
 
 # ------------------------------------------------------------------ interruptions

@@ -8,8 +8,7 @@ import torch
 from detectron2.engine.train_loop import TrainerBase
 
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.ema import ModelEma
-from projects.clockdistill.engine.hooks import EmaUpdate, Evaluate, PeriodicCheckpoint
+from projects.clockdistill.engine.hooks import Evaluate, PeriodicCheckpoint
 from tests.fakes import FakeCriterion, FakeDetector
 
 
@@ -108,9 +107,3 @@ def test_metric_that_was_not_measured_keeps_no_best(
 ) -> None:
     _run([Evaluate(lambda: {"bbox": {"AP": 1.0}}, checkpointer, 0, "segm/AP")], 0, 1)
     assert not (tmp_path / "model_best.pth").exists()
-
-
-def test_every_step_enters_the_average() -> None:
-    ema = ModelEma(FakeDetector(num_classes=2, criterion=FakeCriterion(2)), decay=0.9)
-    _run([EmaUpdate(ema)], 0, 3)
-    assert ema.steps == 3

@@ -89,7 +89,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
             handle.write(last_filename_basename)
 
     def _evaluated_weights(self) -> dict[str, torch.Tensor]:
-        return self._ema.weights() if self._evaluates_ema else self.model.state_dict()
+        return self._ema.module.state_dict() if self._evaluates_ema else self.model.state_dict()
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         path = Path(self.save_dir) / f"{name}.pth"
@@ -178,7 +178,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
             raise CheckpointError(f"{error}. {self._other_checkpoint(path)}") from error
         self._require_exact(path)
         if self._ema is not None and "ema" in content["absent"]:
-            self._ema.restart()
+            self._ema.restart(self.model)
         return True
 
     def _load(self, address: str, key: str, *, resuming: bool = False) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Evaluate a model on the config's test data."""
 
 import logging
-from contextlib import nullcontext
 from pathlib import Path
 
 from detectron2.config import instantiate
@@ -11,7 +10,6 @@ from omegaconf import DictConfig
 from torch import nn
 
 from projects.clockdistill.engine.call_arguments import accepted_arguments
-from projects.clockdistill.engine.ema import ModelEma
 from projects.clockdistill.engine.rng import preserved_rng
 from projects.clockdistill.evaluation.report import format_table, write_results
 
@@ -35,17 +33,16 @@ class Evaluation:
             extra["output_dir"] = str(Path(output_dir) / "inference")
         self._evaluator = instantiate({**node, **extra})
 
-    def __call__(self, model: nn.Module, ema: ModelEma | None = None) -> dict:
+    def __call__(self, model: nn.Module) -> dict:
         """Measure, show the table and write it; training goes on as if nothing had been drawn.
 
         Args:
             model: returns detections in eval mode; without its wrapper for several processes.
-            ema: the average to measure instead of the model's own weights.
 
         Returns:
             {task: {metric: percent}} on the main process, nothing on the others.
         """
-        with preserved_rng(), ema.applied() if ema is not None else nullcontext():
+        with preserved_rng():
             results = inference_on_dataset(model, self.loader, self._evaluator)
         if comm.is_main_process():
             write_results(results, self._output_dir)

@@ -13,19 +13,8 @@ from detectron2.utils import comm
 
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.ema import ModelEma
 
 logger = logging.getLogger(__name__)
-
-
-class EmaUpdate(HookBase):
-    """Takes every step into the moving average."""
-
-    def __init__(self, ema: ModelEma) -> None:
-        self._ema = ema
-
-    def after_step(self) -> None:
-        self._ema.update()
 
 
 class PeriodicCheckpoint(HookBase):
