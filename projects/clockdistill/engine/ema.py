@@ -5,6 +5,8 @@ from detectron2.engine import HookBase
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from projects.clockdistill.engine.config_file import ConfigError
+
 
 class ModelEma(AveragedModel):
     """Average of a detector's parameters and buffers over the steps of a run.
@@ -18,12 +20,12 @@ class ModelEma(AveragedModel):
         decay: largest weight of the old average, in [0, 1).
 
     Raises:
-        ValueError: if `decay` lies outside [0, 1).
+        ConfigError: if `decay` lies outside [0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(f"train.model_ema.decay={decay} must lie in [0, 1)")
+            raise ConfigError(f"train.model_ema.decay={decay} must lie in [0, 1)")
         super().__init__(model, multi_avg_fn=self._average, use_buffers=True)
         self._decay = decay
         self.restart(model)

@@ -1,4 +1,4 @@
-"""Optimizer of the DETR family, whose parts train at rates of their own, and warm-up's length."""
+"""Optimizer with a learning rate per part of the model, and the length of the warm-up."""
 
 import copy
 from collections.abc import Mapping
@@ -8,6 +8,8 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig, ListConfig
 from torch import nn
 from torch.optim import Optimizer
+
+from projects.clockdistill.engine.config_file import ConfigError
 
 
 def build_optimizer(node: DictConfig, model: nn.Module) -> Optimizer:
@@ -47,7 +49,7 @@ def learning_parts(
         parameters has none.
 
     Raises:
-        ValueError: if no parameter requires a gradient.
+        ConfigError: if no parameter requires a gradient.
     """
     rates = {None: base_lr} | {part: base_lr * factor for part, factor in lr_factors.items()}
     members: dict[str | None, list[nn.Parameter]] = {part: [] for part in rates}
@@ -61,7 +63,7 @@ def learning_parts(
         if parameters
     ]
     if not groups:
-        raise ValueError("no parameter of the model requires a gradient: there is nothing to train")
+        raise ConfigError("model: no parameter requires a gradient, so there is nothing to train")
     return groups
 
 
