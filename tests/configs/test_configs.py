@@ -14,7 +14,7 @@ from projects.clockdistill import configs
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.config_checks import check_config
 from projects.clockdistill.engine.config_file import load_config
-from projects.clockdistill.engine.param_groups import build_optimizer
+from projects.clockdistill.engine.solver import build_optimizer
 from projects.clockdistill.engine.weights import local_path, read
 from tests.modeling.tiny_detectors import batch
 
