@@ -51,7 +51,7 @@ ROOMS = {
     "modeling.class_map": [],
     "modeling.pair_checks": ["modeling.adapters", "modeling.query_groups"],
     "modeling.meta_arch": ["modeling"],
-    "analysis": ["analysis"],
+    "analysis": ["analysis", "modeling.detectors.layers"],
     "calibration": ["calibration"],
     "evaluation": [],
     "visualization": [],

@@ -8,6 +8,8 @@ The teacher comes from configs/mini/teachers/deformable_detr_r50_synthkitti.py.
 python tools/train_net.py --config-file <this file>
 """
 
+from projects.clockdistill.modeling.adapters import DeformableDETRAdapter
+
 from ..common.mini import dataloader, lr_multiplier, optimizer, train
 from ..models.deformable_detr import mini_deformable_detr
 from ..models.distill import distill
@@ -16,6 +18,7 @@ from ..models.parts import MINI_BACKBONE, MINI_TEACHER
 model = distill(
     student=mini_deformable_detr(),
     teacher=mini_deformable_detr(**MINI_TEACHER),
+    adapter=DeformableDETRAdapter,
     teacher_checkpoint="output/mini/teachers/deformable_detr_r50_synthkitti/model_final.pth",
     num_points=60,
 )

@@ -8,6 +8,8 @@ too large.
 python tools/train_net.py --config-file <this file>
 """
 
+from projects.clockdistill.modeling.adapters import DINOAdapter
+
 from ..common.mini import dataloader, lr_multiplier, optimizer, train
 from ..models.dino import mini_dino
 from ..models.distill import distill
@@ -16,6 +18,7 @@ from ..models.parts import MINI_BACKBONE, MINI_TEACHER
 model = distill(
     student=mini_dino(),
     teacher=mini_dino(**MINI_TEACHER),
+    adapter=DINOAdapter,
     teacher_checkpoint="projects/clockdistill/weights/dino_r50_synthkitti.safetensors",
     num_points=60,
 )

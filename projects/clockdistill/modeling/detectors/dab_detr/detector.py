@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.base import Detector, require_equal
+from projects.clockdistill.modeling.detectors.base import Detector, Target, require_equal
 from projects.clockdistill.modeling.detectors.criterion import SetCriterion
 from projects.clockdistill.modeling.detectors.dab_detr.transformer import DABDETRTransformer
 from projects.clockdistill.modeling.detectors.heads import box_head, class_head
@@ -91,7 +91,7 @@ class DABDETR(Detector):
         transformer.decoder.bbox_embed = self.bbox_embed
 
     def forward(
-        self, batched_inputs: list[dict[str, Any]]
+        self, batched_inputs: list[dict[str, Any]], targets: list[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Any]]:
         """Losses in train mode, detections in eval mode.
 
@@ -99,19 +99,21 @@ class DABDETR(Detector):
             batched_inputs: detectron2's dicts: "image" (3, H, W) in 0 to 255, of its own size; in
                 train mode "instances" with gt_boxes (absolute xyxy of that image) and gt_classes;
                 in eval mode "height" and "width" of the original image, by default the image's.
+            targets: what `prepare_targets` returns, read in train mode; by default prepared here.
 
         Returns:
             Train: weighted losses, scalars. Eval: per image {"instances": Instances} in pixels of
             the original image.
         """
         images, mask = self.preprocess_images(batched_inputs)
-        targets = self.prepare_targets(batched_inputs) if self.training else None
+        if self.training and targets is None:
+            targets = self.prepare_targets(batched_inputs)
         features = self.input_proj(self.backbone(images.tensor)[self.in_features[-1]])
         mask = level_masks(mask, [features])[0]
         states, references = self.transformer(
             features, mask, self.anchor_box_embed.weight, self.position_embedding(mask)
         )
-        if targets is None:
+        if not self.training:
             last = self.predict(states[-1:], references[-1:])
             return self.detections(last, images.image_sizes, batched_inputs)
         first = 0 if self.aux_loss else len(states) - 1

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from projects.clockdistill.modeling.detectors.layers.plain import use_plain_operators
 from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
 
 
@@ -90,9 +91,8 @@ def attend(
         blind = ~visible.any(dim=-1, keepdim=True)
         visible = visible | blind
     width = value.shape[-1]
-    if not torch.jit.is_tracing() and width < key.shape[-1]:
+    if width < key.shape[-1] and not use_plain_operators():
         # Fused kernels want values as wide as keys; on a CPU others take three times as long.
-        # Not in a trace, by which multiply-adds are counted: those with zeros are not the model's.
         value = F.pad(value, (0, key.shape[-1] - width))
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
     mixed = mixed[..., :width]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.layers.deformable_sampling import deformable_sample
+from projects.clockdistill.modeling.detectors.layers.plain import use_plain_operators
 
 
 class DeformableAttention(nn.Module):
@@ -129,6 +130,6 @@ def _softmax(weights: Tensor) -> Tensor:
     ten times as long as 16. Along the first it fills them whatever the number, at the price of two
     copies.
     """
-    if weights.device.type == "cpu" and weights.shape[-1] % 16:
+    if weights.is_cpu and weights.shape[-1] % 16 and not use_plain_operators():
         return weights.movedim(-1, 0).softmax(0).movedim(0, -1)
     return weights.softmax(-1)

@@ -88,7 +88,7 @@ class MultiScaleDetector(Detector, ABC):
                 nn.init.zeros_(module.bias)
 
     def forward(
-        self, batched_inputs: list[dict[str, Any]]
+        self, batched_inputs: list[dict[str, Any]], targets: list[Target] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Any]]:
         """Losses in train mode, detections in eval mode.
 
@@ -96,17 +96,19 @@ class MultiScaleDetector(Detector, ABC):
             batched_inputs: detectron2's dicts: "image" (3, H, W) in 0 to 255, of its own size; in
                 train mode "instances" with gt_boxes (absolute xyxy of that image) and gt_classes;
                 in eval mode "height" and "width" of the original image, by default the image's.
+            targets: what `prepare_targets` returns, read in train mode; by default prepared here.
 
         Returns:
             Train: weighted losses, scalars. Eval: per image {"instances": Instances} in pixels of
             the original image.
         """
         images, mask = self.preprocess_images(batched_inputs)
-        targets = self.prepare_targets(batched_inputs) if self.training else None
+        if self.training and targets is None:
+            targets = self.prepare_targets(batched_inputs)
         features = self.neck(self.backbone(images.tensor))
         masks = level_masks(mask, features)
         positions = [self.position_embedding(level) for level in masks]
-        if targets is not None:
+        if self.training:
             return self.losses(features, masks, positions, targets)
         output = self.query(features, masks, positions)
         last = self.predict(output, first_stage=self.transformer.decoder.num_layers - 1)
