@@ -6,7 +6,7 @@ import pytest
 from projects.clockdistill.data.split import split_by_seed
 from projects.clockdistill.data.synthkitti import render
 from projects.clockdistill.data.synthkitti.layout import Item
-from projects.clockdistill.data.synthkitti.render import draw_frame, scene_camera
+from projects.clockdistill.data.synthkitti.render import draw_frame
 from projects.clockdistill.data.synthkitti.style import SceneStyle
 from projects.clockdistill.data.synthkitti.tree import DEFAULT_FRAMES, DEFAULT_SEED
 
@@ -173,10 +173,3 @@ def test_far_and_cut_off_objects_are_dont_care(draw_items):
     assert [label.type for label in draw_items(car(0.0, 60.0))] == ["DontCare"]
     assert [label.type for label in draw_items(car(10.6, 10.0))] == ["DontCare"]
     assert draw_items(car(30.0, 10.0)) == ()
-
-
-def test_the_camera_puts_the_road_where_the_boxes_end():
-    camera = scene_camera(STYLE)
-    # 1.5 m below the camera, 10 m ahead: 180 * 1.5 / 10 = 27 px below the horizon
-    assert camera.project(np.array([[0.0, 1.5, 10.0]])).tolist() == [[160.0, 63.0]]
-    assert camera.ground(np.array([[0.0, 10.0]])).tolist() == [[160.0, 63.0]]
