@@ -143,16 +143,18 @@ class ToyAdapter(FamilyAdapter):
         return args[:1], args[1:2]
 
     def append_queries(
-        self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_own: int
+        self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_kept: int
     ) -> dict[str, Any]:
-        blocks = isolating_masks(kwargs, groups, num_own)["attn_masks"][0]
+        blocks = isolating_masks(kwargs, groups, num_kept)["attn_masks"][0]
         mask, padding = blocks.dense_mask(kwargs["query"].device), blocks.dense_padding()
         if padding is not None:
             mask = mask | padding[:, None]
         return kwargs | {
-            "query": append(kwargs["query"], [group.content for group in groups], num_own),
+            "query": append(kwargs["query"], [group.content for group in groups], num_kept),
             "reference_points": append(
-                kwargs["reference_points"], [group.reference_points for group in groups], num_own
+                kwargs["reference_points"],
+                [group.reference_points for group in groups],
+                num_kept,
             ),
             "attn_masks": [mask],
         }

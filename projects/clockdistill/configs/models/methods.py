@@ -1,4 +1,4 @@
-"""Other methods' losses on the neck's features, for `model.feature_losses` of a `distill` config."""
+"""Other methods' losses on the neck's features, for `model.feature_losses`."""
 
 from typing import Any
 
