@@ -33,7 +33,7 @@ FAMILIES = ("dino", "dab_detr", "deformable_detr")
 
 
 def detectors(cfg: DictConfig) -> list[DictConfig]:
-    """The trees of the detectors that a config builds; a classifier is none."""
+    """The detectors that a config builds; a classifier is none."""
     models = [cfg.model.student, cfg.model.teacher] if "student" in cfg.model else [cfg.model]
     return [model for model in models if "transformer" in model]
 

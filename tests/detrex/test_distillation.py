@@ -11,9 +11,9 @@ from tests.detrex.pairs import (
     FAMILIES,
     attend_to_padding,
     batch,
-    detrex_tree,
+    detrex_config,
     distiller,
-    our_tree,
+    our_config,
     same_weights,
 )
 
@@ -25,7 +25,7 @@ STEPS = 3
 @pytest.fixture(scope="module", params=FAMILIES)
 def models(request) -> tuple[nn.Module, nn.Module]:
     """Distillation between detrex's detectors, and between ours of the same weights."""
-    theirs, ours = distiller(detrex_tree, request.param), distiller(our_tree, request.param)
+    theirs, ours = distiller(detrex_config, request.param), distiller(our_config, request.param)
     for role, seed in (("student", 1), ("teacher", 2)):
         same_weights(getattr(theirs, role), getattr(ours, role), seed)
         attend_to_padding(getattr(ours, role))
