@@ -7,7 +7,7 @@ from detectron2.structures import Boxes, Instances
 from omegaconf import DictConfig
 from torch import nn
 
-from benchmarks.opponents.detrex import own_tree
+from benchmarks.opponents.detrex import own_config
 from projects.clockdistill.configs.models.detrex import tied, with_resnet
 from projects.clockdistill.modeling.detectors.dab_detr.detector import DABDETR
 
@@ -31,7 +31,7 @@ def small(tree: DictConfig) -> DictConfig:
 
 
 def detrex_tree(family: str) -> DictConfig:
-    return small(with_resnet(tied(own_tree(family)), depth=18))
+    return small(with_resnet(tied(own_config(family)), depth=18))
 
 
 def our_tree(family: str) -> DictConfig:
