@@ -23,6 +23,7 @@ from benchmarks.pair import Pair, Sides, Target
 from benchmarks.scale import Scale
 from projects.clockdistill.configs.models.distill import distill
 from projects.clockdistill.engine.config_file import load_config
+from projects.clockdistill.modeling.adapters import DINOAdapter
 
 MINI_CONFIG = "mini/dino_r18_synthkitti.py"
 
@@ -33,7 +34,8 @@ LOSS_TOLERANCE = 1e-3
 def build_distiller(points: int, scale: Scale) -> tuple[nn.Module, list[dict[str, Any]]]:
     """Returns DINO R50 to R18, with so many general and as many specific queries, and a batch."""
     student, teacher = detector_config("dino", 18, scale), detector_config("dino", 50, scale)
-    model = build(distill(student, teacher, num_points=min(points, scale.most_points)))
+    num_points = min(points, scale.most_points)
+    model = build(distill(student, teacher, DINOAdapter, num_points=num_points))
     return model, drawn_batch(scale, scale.batch, model.student.num_classes)
 
 
