@@ -79,12 +79,9 @@ def test_resume_restores_weights_distill_modules_and_parts(tmp_path: Path) -> No
     assert _equal(model.teacher.state_dict(), teacher)
 
 
-def test_nothing_to_resume_is_not_an_error(tmp_path: Path) -> None:
-    assert not DetectorCheckpointer(_detector(), str(tmp_path)).resume()
-
-
 def test_resume_ignores_the_best_weights(tmp_path: Path) -> None:
     checkpointer = DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part())
+    assert not checkpointer.resume()  # there is nothing yet
     checkpointer.save("model_0000004")
     checkpointer.save_weights("model_best")
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
@@ -209,13 +206,13 @@ def test_usual_forms_of_a_weight_file_load(tmp_path: Path, wrap) -> None:
     assert _equal(model.state_dict(), weights)
 
 
-def test_file_without_weights_says_what_it_has(tmp_path: Path) -> None:
+def test_unusable_files_are_named(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "loss": 0.5}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="it has: epoch, loss"):
         DetectorCheckpointer(_detector()).load_initial(str(tmp_path / "w.pth"))
-
-
-def test_missing_file_names_key_and_path(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="none of its keys fits"):
+        DetectorCheckpointer(_detector()).load_initial(str(tmp_path / "w.pth"))
     with pytest.raises(CheckpointError, match=r"train\.init_checkpoint=.*nowhere\.pth"):
         DetectorCheckpointer(_detector()).load_initial(str(tmp_path / "nowhere.pth"))
 
@@ -223,19 +220,13 @@ def test_missing_file_names_key_and_path(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ weights that do not fit
 
 
-def _three_classes(tmp_path: Path) -> tuple[str, nn.Module]:
-    model = _detector(num_classes=3)
-    DetectorCheckpointer(model, str(tmp_path)).save("three")
-    return str(tmp_path / "three.pth"), model
-
-
 def test_start_from_another_class_count_lists_the_keys_that_keep_their_values(
     tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
-    path, other = _three_classes(tmp_path)
-    model = _detector()
+    other, model = _detector(num_classes=3), _detector()
+    DetectorCheckpointer(other, str(tmp_path)).save("three")
     fresh = model.class_embed.weight.clone()
-    DetectorCheckpointer(model).load_initial(path)
+    DetectorCheckpointer(model).load_initial(str(tmp_path / "three.pth"))
     assert "class_embed.weight: (3, 8) in the file, (2, 8) in the model" in log.text
     assert "class_embed.bias: (3,) in the file, (2,) in the model" in log.text
     assert torch.equal(model.class_embed.weight, fresh)
@@ -269,12 +260,6 @@ def test_exact_load_refuses_missing_and_unexpected_keys(tmp_path: Path) -> None:
     DetectorCheckpointer(_detector()).load_exact(path, "key")
     with pytest.raises(CheckpointError, match=r"extra\.weight"):
         DetectorCheckpointer(_detector()).load_exact(path, "key", allow_unexpected=False)
-
-
-def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
-    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="none of its keys fits"):
-        DetectorCheckpointer(_detector()).load_initial(str(tmp_path / "w.pth"))
 
 
 def test_resume_refuses_another_model(tmp_path: Path) -> None:

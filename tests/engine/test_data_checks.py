@@ -1,10 +1,11 @@
 """Tests the checks of datasets and classes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.data_checks import check_data
@@ -26,19 +27,24 @@ def test_agreeing_counts_pass(plain: DictConfig, distill: DictConfig) -> None:
     check_data(distill, eval_only=False)
 
 
-def test_model_of_other_class_count_names_key_and_value(plain: DictConfig) -> None:
-    plain.model.num_classes = 80
-    with pytest.raises(ConfigError) as caught:
-        check_data(plain, eval_only=False)
-    message = str(caught.value)
-    assert "model.num_classes=80" in message
-    assert "dataloader.train.dataset.names=drawings_train has 2 classes (red, green)" in message
-    assert "set model.num_classes=2" in message
-
-
-def test_criterion_that_disagrees_is_found(plain: DictConfig) -> None:
-    plain.model.criterion.num_classes = 3
-    with pytest.raises(ConfigError, match=r"model\.criterion\.num_classes=3"):
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "model.num_classes",
+            80,
+            r"^model\.num_classes=80, but dataloader\.train\.dataset\.names=drawings_train has 2 "
+            r"classes \(red, green\)\.\nFix: set model\.num_classes=2",
+        ),
+        ("model.criterion.num_classes", 3, r"model\.criterion\.num_classes=3"),
+        ("dataloader.train.dataset.names", "drawings_trian", r"did you mean drawings_train\?"),
+    ],
+)
+def test_bad_value_is_named_with_its_key(
+    plain: DictConfig, key: str, value: Any, message: str
+) -> None:
+    OmegaConf.update(plain, key, value)
+    with pytest.raises(ConfigError, match=message):
         check_data(plain, eval_only=False)
 
 
@@ -60,12 +66,6 @@ def test_a_backbones_own_classifier_is_ignored(plain: DictConfig) -> None:
     check_data(plain, eval_only=False)
 
 
-def test_unknown_dataset_suggests_a_registered_one(plain: DictConfig) -> None:
-    plain.dataloader.train.dataset.names = "drawings_trian"
-    with pytest.raises(ConfigError, match=r"names=drawings_trian .*did you mean drawings_train\?"):
-        check_data(plain, eval_only=False)
-
-
 def test_train_and_test_data_of_other_classes_are_refused(
     plain: DictConfig, tmp_path: Path
 ) -> None:
@@ -74,17 +74,15 @@ def test_train_and_test_data_of_other_classes_are_refused(
         check_data(plain, eval_only=False)
 
 
-def test_missing_files_of_a_coco_dataset_are_named(plain: DictConfig, tmp_path: Path) -> None:
-    MetadataCatalog.get("drawings_train").set(json_file=str(tmp_path / "no.json"))
-    with pytest.raises(ConfigError, match=r"no\.json does not exist.*\n.*datasets/README\.md"):
-        check_data(plain, eval_only=False)
-
-
-def test_message_of_missing_data_gets_the_key(plain: DictConfig) -> None:
+def test_missing_files_are_named(plain: DictConfig, tmp_path: Path) -> None:
     def missing() -> list[dict]:
         raise FileNotFoundError("no folder training/image_2")
 
-    DatasetCatalog.remove("drawings_train")
+    MetadataCatalog.get("drawings_train").set(json_file=str(tmp_path / "no.json"))
+    with pytest.raises(ConfigError, match=r"no\.json does not exist.*\n.*datasets/README\.md"):
+        check_data(plain, eval_only=False)
+    for catalog in (MetadataCatalog, DatasetCatalog):
+        catalog.remove("drawings_train")
     DatasetCatalog.register("drawings_train", missing)
     with pytest.raises(ConfigError, match=r"names=drawings_train: no folder training/image_2"):
         check_data(plain, eval_only=False)

@@ -54,13 +54,10 @@ def test_newest_are_kept_also_over_a_resume(
 def test_period_of_zero_saves_at_the_end_only(
     checkpointer: DetectorCheckpointer, tmp_path: Path
 ) -> None:
+    with pytest.raises(ConfigError, match=r"train\.checkpointer\.max_to_keep"):
+        PeriodicCheckpoint(checkpointer, period=0, max_to_keep=0)
     _run([PeriodicCheckpoint(checkpointer, period=0, max_to_keep=1)], 0, 3)
     assert _weights(tmp_path) == {"model_final.pth"}
-
-
-def test_keeping_none_is_refused(checkpointer: DetectorCheckpointer) -> None:
-    with pytest.raises(ConfigError, match=r"train\.checkpointer\.max_to_keep"):
-        PeriodicCheckpoint(checkpointer, period=1, max_to_keep=0)
 
 
 def _evaluate(checkpointer: DetectorCheckpointer, values: list[float]) -> Evaluate:

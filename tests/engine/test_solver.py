@@ -10,7 +10,7 @@ from detectron2.config import LazyConfig, instantiate
 from torch import nn
 
 import projects.clockdistill
-from projects.clockdistill.engine.solver import build_optimizer, learning_parts
+from projects.clockdistill.engine.solver import build_optimizer, parameter_groups
 
 COMMON = Path(projects.clockdistill.__file__).parent / "configs" / "common"
 
@@ -30,7 +30,7 @@ def test_every_named_part_has_its_own_rate_and_the_first_name_applies() -> None:
     model["head"] = nn.Linear(3, 3)
     model["teacher"] = nn.Linear(4, 4).requires_grad_(False)  # frozen: in no group
     factors = {"backbone": 0.5, "offsets": 0.1, "absent": 0.2}
-    groups = learning_parts(model, base_lr=1.0, lr_factors=factors)
+    groups = parameter_groups(model, base_lr=1.0, lr_factors=factors)
     assert {group["lr"]: names(model, group["params"]) for group in groups} == {
         1.0: {"head.weight", "head.bias"},
         0.5: {"backbone.offsets.weight", "backbone.offsets.bias"},
@@ -40,7 +40,7 @@ def test_every_named_part_has_its_own_rate_and_the_first_name_applies() -> None:
 
 def test_nothing_to_train_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing to train"):
-        learning_parts(two_parts().requires_grad_(False), base_lr=1e-3, lr_factors={})
+        parameter_groups(two_parts().requires_grad_(False), base_lr=1e-3, lr_factors={})
 
 
 def test_common_optimizer_gives_the_backbone_a_tenth() -> None:
@@ -54,7 +54,7 @@ def test_common_optimizer_gives_the_backbone_a_tenth() -> None:
 
 def test_optimizer_state_holds_no_lists_of_the_config(tmp_path: Path) -> None:
     node = L(torch.optim.AdamW)(
-        params=L(learning_parts)(base_lr=1e-3, lr_factors={"backbone": 1.0}), betas=[0.8, 0.9]
+        params=L(parameter_groups)(base_lr=1e-3, lr_factors={"backbone": 1.0}), betas=[0.8, 0.9]
     )
     optimizer = build_optimizer(node, two_parts())
     torch.save(optimizer.state_dict(), tmp_path / "optimizer.pth")

@@ -35,7 +35,7 @@ def _torchvision_resnet(depth: int) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("depth", [18, 50, 101])
+@pytest.mark.parametrize("depth", [18, 50])  # basic blocks and bottlenecks
 def test_converted_weights_give_torchvisions_features(depth: int, tmp_path: Path) -> None:
     theirs = _torchvision_resnet(depth)
     torch.save(theirs.state_dict(), tmp_path / "resnet.pth")

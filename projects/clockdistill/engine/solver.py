@@ -30,7 +30,7 @@ def build_optimizer(node: DictConfig, model: nn.Module) -> Optimizer:
     return optimizer
 
 
-def learning_parts(
+def parameter_groups(
     model: nn.Module, *, base_lr: float, lr_factors: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """Returns the optimizer's groups, which hold only parameters that require a gradient.
