@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from projects.clockdistill.configs.common.optim import optimizer
-from projects.clockdistill.engine.param_groups import build_optimizer
+from projects.clockdistill.engine.solver import build_optimizer
 from projects.clockdistill.engine.trainer import Trainer
 
 

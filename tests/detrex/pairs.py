@@ -1,18 +1,31 @@
 """Small detectors of each family, detrex's and ours, with the same weights."""
 
 import importlib
+from collections.abc import Callable
 
 import torch
 from detectron2.structures import Boxes, Instances
 from omegaconf import DictConfig
 from torch import nn
 
-from benchmarks.opponents.detrex import own_tree
+from benchmarks.opponents.detrex import built, own_tree
 from projects.clockdistill.configs.models.detrex import tied, with_resnet
+from projects.clockdistill.configs.models.distill import distill
+from projects.clockdistill.modeling.adapters import (
+    DetrexDABDETRAdapter,
+    DetrexDeformableDETRAdapter,
+    DetrexDINOAdapter,
+)
 from projects.clockdistill.modeling.detectors.dab_detr.detector import DABDETR
+from tests.modeling.tiny_detectors import ADAPTERS
 
 FAMILIES = ("dino", "dab_detr", "deformable_detr")
 NUM_CLASSES = 3
+DETREX_ADAPTERS = {
+    "dino": DetrexDINOAdapter,
+    "dab_detr": DetrexDABDETRAdapter,
+    "deformable_detr": DetrexDeformableDETRAdapter,
+}
 
 
 def small(tree: DictConfig) -> DictConfig:
@@ -37,6 +50,12 @@ def detrex_tree(family: str) -> DictConfig:
 def our_tree(family: str) -> DictConfig:
     module = importlib.import_module(f"projects.clockdistill.configs.models.{family}")
     return small(getattr(module, family)(depth=18))
+
+
+def distiller(make: Callable[[str], DictConfig], family: str) -> nn.Module:
+    """Distillation between two detectors of a family, both detrex's or both ours."""
+    adapters = DETREX_ADAPTERS if make is detrex_tree else ADAPTERS
+    return built(distill(make(family), make(family), adapters[family], num_points=9))
 
 
 def same_weights(theirs: nn.Module, ours: nn.Module, seed: int = 0) -> None:

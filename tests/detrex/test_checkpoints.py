@@ -5,10 +5,9 @@ import torch
 from detrex.checkpoint import DetectionCheckpointer
 
 from benchmarks.opponents.detrex import built
-from projects.clockdistill.configs.models.distill import distill
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.teacher import load_teacher
-from tests.detrex.pairs import FAMILIES, detrex_tree, our_tree, randomise
+from tests.detrex.pairs import FAMILIES, detrex_tree, distiller, our_tree, randomise
 
 pytestmark = pytest.mark.detrex
 
@@ -31,7 +30,7 @@ def test_a_file_that_detrex_wrote_loads_into_a_teacher_here(family, tmp_path):
 
 @pytest.mark.parametrize("tree", [our_tree, detrex_tree])
 def test_a_student_saved_here_loads_there(family, tree, tmp_path):
-    model = built(distill(tree(family), tree(family), num_points=9))
+    model = distiller(tree, family)
     randomise(model.student, seed=1)
     DetectorCheckpointer(model, str(tmp_path)).save("model_final")
     path = tmp_path / "model_final.pth"

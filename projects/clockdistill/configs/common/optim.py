@@ -6,7 +6,7 @@ Source: DINO (arXiv:2203.03605), appendix D; DAB-DETR (arXiv:2201.12329), sectio
 from detectron2.config import LazyCall as L
 from torch.optim import AdamW
 
-from projects.clockdistill.engine.param_groups import learning_parts
+from projects.clockdistill.engine.solver import learning_parts
 
 optimizer = L(AdamW)(
     params=L(learning_parts)(base_lr="${..lr}", lr_factors={"backbone": 0.1}),

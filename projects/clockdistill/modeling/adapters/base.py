@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from projects.clockdistill.modeling.detectors.layers.attention import QueryBlocks
 from projects.clockdistill.modeling.detectors.layers.boxes import boxes_around
 from projects.clockdistill.modeling.detectors.layers.position_encoding import reference_features
-from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 from projects.clockdistill.modeling.query_groups import QueryGroup
 

@@ -7,9 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projects.clockdistill.modeling.detectors.layers.attention import SelfAttention, attend
+from projects.clockdistill.modeling.detectors.layers.attention import (
+    QueryBlocks,
+    SelfAttention,
+    attend,
+)
 from projects.clockdistill.modeling.detectors.layers.plain import plain_operators
-from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
 
 
 @pytest.fixture
