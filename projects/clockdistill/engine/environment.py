@@ -1,4 +1,4 @@
-"""What a run ran on: commit, versions, machine."""
+"""Commit, versions and machine of a run."""
 
 import functools
 import platform
@@ -14,7 +14,7 @@ _PACKAGES = ("clockdistill", "torch", "torchvision", "detectron2", "numpy", "fas
 
 
 def commit() -> str:
-    """The repository's commit, with "+changes" if tracked files differ from it."""
+    """Returns the repository's commit, with "+changes" if tracked files differ from it."""
     try:
         name = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")
@@ -30,7 +30,7 @@ def _git(*arguments: str) -> str:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that figures depend on."""
+    """Returns the versions of Python and of the packages that figures depend on."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def machine() -> str:
-    """Processor, cores that may be used, and accelerators."""
+    """Returns the processor, the number of usable cores, and the accelerators."""
     parts = [f"{_processor()}, {cpu_count()} cores"]
     if torch.cuda.is_available():
         parts += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
