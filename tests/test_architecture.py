@@ -31,7 +31,7 @@ ROOMS = {
     "modeling.losses": ["modeling.losses.layers", "modeling.box_masks", "modeling.step_random"],
     "modeling.losses.feature": ["modeling.losses"],
     "modeling.detectors": ["modeling.detectors"],
-    "modeling.detectors.layers.deformable_operator": [],  # detrex's CUDA operator alone
+    "modeling.detectors.layers.deformable_detrex": [],  # detrex's CUDA operator alone
     "modeling.adapters": [
         "modeling.adapters",
         "modeling.structures",
@@ -68,7 +68,7 @@ ROOMS = {
 # room -> what it may import of other projects; they are not declared, since all works without them
 FOREIGN = {
     "configs.detrex": ["projects", "detrex"],
-    "modeling.detectors.layers.deformable_operator": ["detrex._C"],
+    "modeling.detectors.layers.deformable_detrex": ["detrex._C"],
 }
 
 
@@ -159,7 +159,7 @@ def test_every_import_uses_a_door_of_the_room_table():
         ("modeling.detectors.dino", "from detrex.layers import MLP"),
         ("modeling.detectors.dino", "from projects.dino.modeling import DINO"),
         ("modeling.adapters.detrex", "import detrex"),
-        ("modeling.detectors.layers.deformable_operator", "from detrex.layers import MLP"),
+        ("modeling.detectors.layers.deformable_detrex", "from detrex.layers import MLP"),
         ("configs.models.detrex", "from projects.dino.modeling import DINO"),
     ],
 )
@@ -179,7 +179,7 @@ def test_the_checker_finds_a_forbidden_import(module, source):
         ("configs.teachers.dino_r50_kitti", "from ..common.kitti import dataloader"),
         ("configs.models.distill", "from ...modeling.meta_arch import DistillMetaArch"),
         ("configs.detrex.dino_r18_coco", "from projects.dino.configs.models.dino_r50 import model"),
-        ("modeling.detectors.layers.deformable_operator", "from detrex import _C"),
+        ("modeling.detectors.layers.deformable_detrex", "from detrex import _C"),
     ],
 )
 def test_the_checker_lets_a_door_pass(module, source):
