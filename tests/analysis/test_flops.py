@@ -121,7 +121,7 @@ def run_deformable(part: nn.Module, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("kernel", [True, False], ids=["numba", "no numba"])
 def test_deformable_attention_counts_whatever_kernel_runs(kernel, monkeypatch):
     if not kernel:
-        monkeypatch.setattr(deformable_sampling, "compiled_kernel", lambda: None)
+        monkeypatch.setattr(deformable_sampling, "numba_kernel", lambda: None)
     attention = OnImage(DeformableAttention(8, 2, num_levels=3), run_deformable)
     flops = count_flops(attention, image(1, 12, 8))
     assert flops.total == DEFORMABLE
