@@ -1,1 +1,1 @@
-"""How fast the project is beside others' code, and beside the machine's own limit."""
+"""Speed and memory compared with others' code, and with the least that the machine needs."""

@@ -12,14 +12,14 @@ from benchmarks.pair import Disagreement
 
 MEMORY_TOLERANCE = 1e-4  # float32 through six layers, summed in another order; measured 1e-6
 SCORE_TOLERANCE = 3e-3  # measured 3e-4, where float32 changes the rank of DINO's proposals
-LEAST_TWINS = 0.95  # proposals of another rank start from other queries, 2 of 900 were seen
+LEAST_MATCHED = 0.95  # proposals of another rank start from other queries; 2 of 900 were seen
 
 
 def same_tensors(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> float:
-    """The norm of the difference of two tensors as a share of the norm.
+    """Returns the norm of the difference as a share of the norm.
 
-    Not the largest difference: at the edge of a cell rounding decides which of two slopes a
-    sampling location's gradient takes, which happens to a few of a million.
+    The largest difference would not do: at the edge of a cell rounding decides which of two slopes
+    the gradient of a sampling location takes, which happens to a few of a million.
 
     Raises:
         Disagreement: if it exceeds the tolerance or is not finite, or the shapes differ.
@@ -28,7 +28,7 @@ def same_tensors(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> f
         raise Disagreement(f"{name}: ours is {tuple(ours.shape)}, theirs {tuple(theirs.shape)}")
     scale = theirs.norm().clamp(min=torch.finfo(theirs.dtype).tiny)
     difference = ((ours - theirs).norm() / scale).item()
-    if not difference <= tolerance:  # NaN is no agreement
+    if not difference <= tolerance:  # also where it is NaN
         raise Disagreement(
             f"{name}: ours and theirs differ by {difference:.2g} of the norm, more than "
             f"{tolerance:.2g}"
@@ -37,7 +37,7 @@ def same_tensors(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> f
 
 
 def same_figures(ours: Mapping[str, float], theirs: Mapping[str, float], tolerance: float) -> float:
-    """The largest absolute difference of figures under the same names; NaN equals NaN.
+    """Returns the largest absolute difference of figures with equal names; NaN equals NaN.
 
     Raises:
         Disagreement: naming the figure that differs by more than the tolerance.
@@ -59,23 +59,23 @@ def same_detections(ours: Instances, theirs: Instances) -> dict[str, float]:
     """Compares scores by rank, and counts detections that the other side has as well.
 
     Returns:
-        The largest difference of scores, and the share of ours with a twin among theirs: of the
-        same class, the score alike and all edges within a pixel.
+        The difference of scores, and the share of our detections that match one of theirs: same
+        class, equal score, all edges within a pixel.
 
     Raises:
-        Disagreement: if they are not the same but for a few that rounding explains.
+        Disagreement: if more differ than rounding explains.
     """
     scores = same_tensors(
         "scores", ours.scores.sort().values, theirs.scores.sort().values, SCORE_TOLERANCE
     )
-    twin = ours.pred_classes[:, None] == theirs.pred_classes
-    twin &= (ours.scores[:, None] - theirs.scores).abs() <= SCORE_TOLERANCE
+    matches = ours.pred_classes[:, None] == theirs.pred_classes
+    matches &= (ours.scores[:, None] - theirs.scores).abs() <= SCORE_TOLERANCE
     edges = ours.pred_boxes.tensor[:, None] - theirs.pred_boxes.tensor
-    twin &= edges.abs().amax(-1) <= 1
-    share = twin.any(1).float().mean().item()
-    if share < LEAST_TWINS:
+    matches &= edges.abs().amax(-1) <= 1
+    share = matches.any(1).float().mean().item()
+    if share < LEAST_MATCHED:
         raise Disagreement(f"detections: only {share:.0%} of ours are among theirs")
-    return {"scores differ by": scores, "detections with a twin": share}
+    return {"scores differ by": scores, "share of matched detections": share}
 
 
 @torch.inference_mode()

@@ -1,14 +1,15 @@
-"""What a benchmark is: two sides that do the same work, and how far apart they should be."""
+"""A benchmark: two sides that do the same work, and how far apart they should be."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from benchmarks.measuring import Measure, take_turns
 from benchmarks.scale import Scale
+from projects.clockdistill.analysis.spread import Spread
 
-Against = Literal["self", "detrex", "transformers"]
-OPPONENTS: tuple[Against, ...] = ("self", "detrex", "transformers")
-Measure = Callable[[], float]  # does the work once; what it took, in the pair's unit
+# Peaks of memory hardly vary, and each needs a new process.
+MEMORY_ROUNDS = 3
 
 
 class Disagreement(ValueError):
@@ -17,7 +18,7 @@ class Disagreement(ValueError):
 
 @dataclass(frozen=True)
 class Target:
-    """Which ratio is wanted.
+    """The wanted ratio.
 
     Attributes:
         factor: the bound, itself included.
@@ -29,7 +30,6 @@ class Target:
     at_least: bool
 
     def ratio(self, ours: float, theirs: float) -> float:
-        """Theirs by ours where much is wanted, ours by theirs where little is."""
         return theirs / ours if self.at_least else ours / theirs
 
     def met(self, ratio: float) -> bool:
@@ -41,18 +41,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Sides:
-    """What a pair's builder returns.
+    """Both sides of a pair, ready to run.
 
     Attributes:
         ours: parts of our side by name; what they take is summed.
-        theirs: the same of the other side.
-        check: runs both sides once and compares what they return.
-
-            Returns:
-                What was found and what a reader should know, such as numbers of parameters.
-
-            Raises:
-                Disagreement: naming what differs.
+        theirs: parts of the other side.
+        check: runs both sides once, compares the results and returns what a reader should know.
+            Raises `Disagreement` if they differ.
     """
 
     ours: Mapping[str, Measure]
@@ -67,7 +62,7 @@ class Pair:
     Attributes:
         name: for the command line and the JSON file.
         what: our side, in words.
-        against: whose code the other side is.
+        against: whose code the other side is: a key of `opponents.OPPONENTS`.
         reference: the other side, in words.
         target: the wanted ratio.
         build: makes both sides.
@@ -76,8 +71,59 @@ class Pair:
 
     name: str
     what: str
-    against: Against
+    against: str
     reference: str
     target: Target
     build: Callable[[Scale], Sides]
     unit: Literal["s", "bytes"] = "s"
+
+    def measure(self, scale: Scale, rounds: int) -> dict[str, Any]:
+        """Builds both sides, compares what they compute, and only then takes turns.
+
+        Args:
+            scale: sizes.
+            rounds: their number; at most `MEMORY_ROUNDS` for memory.
+
+        Returns:
+            The pair's entry in the JSON file, which holds every round of every part.
+
+        Raises:
+            Disagreement: if the two sides do not compute the same.
+        """
+        sides = self.build(scale)
+        facts = dict(sides.check())
+        if self.unit == "bytes":
+            rounds = min(rounds, MEMORY_ROUNDS)
+        measures = {("ours", name): part for name, part in sides.ours.items()}
+        measures |= {("theirs", name): part for name, part in sides.theirs.items()}
+        taken = take_turns(measures, rounds)
+        ours = {name: taken["ours", name] for name in sides.ours}
+        theirs = {name: taken["theirs", name] for name in sides.theirs}
+        # of each round by itself, so that a slow spell of the machine cancels out
+        both = zip(_sums(ours), _sums(theirs), strict=True)
+        ratios = [self.target.ratio(*round_sums) for round_sums in both]
+        return {
+            "name": self.name,
+            "what": self.what,
+            "reference": self.reference,
+            "unit": self.unit,
+            "ours": _side(ours),
+            "theirs": _side(theirs),
+            "ratio": _spread(ratios),
+            "target": str(self.target),
+            "met": self.target.met(Spread.of(ratios).median),
+            "facts": facts,
+        }
+
+
+def _sums(parts: Mapping[str, Sequence[float]]) -> list[float]:
+    return [sum(values) for values in zip(*parts.values(), strict=True)]
+
+
+def _side(parts: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    by_name = {name: _spread(values) for name, values in parts.items()}
+    return {**asdict(Spread.of(_sums(parts))), "parts": by_name}
+
+
+def _spread(rounds: Sequence[float]) -> dict[str, Any]:
+    return {**asdict(Spread.of(rounds)), "rounds": list(rounds)}

@@ -1,6 +1,6 @@
 """All pairs, each a small declared object."""
 
-from benchmarks.pair import Against, Pair
+from benchmarks.pair import Pair
 from benchmarks.pairs import (
     attention,
     data_loading,
@@ -9,14 +9,12 @@ from benchmarks.pairs import (
     floor,
     inference,
     training,
-    transformers,
 )
 
 PAIRS: tuple[Pair, ...] = (
     *attention.PAIRS,
     *inference.PAIRS,
     *training.PAIRS,
-    *transformers.PAIRS,
     *floor.PAIRS,
     *distillation.PAIRS,
     *evaluation.PAIRS,
@@ -24,18 +22,21 @@ PAIRS: tuple[Pair, ...] = (
 )
 
 
-def pairs_against(against: Against, only: list[str]) -> list[Pair]:
-    """The pairs of one opponent.
+def pairs_against(against: str, only: list[str]) -> list[Pair]:
+    """Returns the pairs of one opponent.
 
     Args:
-        against: whose.
+        against: the opponent.
         only: names to pick; empty picks all.
 
     Raises:
-        ValueError: if a name belongs to none of them.
+        ValueError: if there is no pair of a name.
     """
     found = {pair.name: pair for pair in PAIRS if pair.against == against}
     unknown = [name for name in only if name not in found]
     if unknown:
-        raise ValueError(f"--only {', '.join(unknown)}: against {against} there are {list(found)}")
+        raise ValueError(
+            f"--only {', '.join(unknown)}: no such pair against {against}. "
+            f"Fix: name one of {', '.join(found)}"
+        )
     return [pair for name, pair in found.items() if not only or name in only]

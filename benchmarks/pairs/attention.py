@@ -1,26 +1,27 @@
-"""Deformable attention as a layer of the encoder calls it, beside detrex's on the CPU.
+"""Deformable attention, at the size of an encoder layer, compared with detrex's on the CPU.
 
 Twice: the whole module with its four projections, which take as long on both sides, and the
-weighted sampling within it alone.
+sampling within it alone. The sampling is also compared with our own in torch's `grid_sample`.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.agreement import same_tensors
-from benchmarks.memory import Build, peak_bytes
+from benchmarks.measuring import peak_bytes, seconds
 from benchmarks.opponents import detrex
 from benchmarks.pair import Pair, Sides, Target
 from benchmarks.scale import Scale
-from benchmarks.timing import seconds
 from projects.clockdistill.modeling.detectors.layers.deformable_attention import (
     DeformableAttention,
 )
 from projects.clockdistill.modeling.detectors.layers.deformable_sampling import deformable_sample
+from projects.clockdistill.modeling.detectors.layers.plain import plain_operators
 
 STRIDES = (8, 16, 32, 64)
 EMBED_DIM, NUM_HEADS, NUM_POINTS = 256, 8, 4
@@ -32,54 +33,44 @@ TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class Work:
-    """One way to do the work.
+    """The attention or sampling of one side.
 
     Attributes:
-        forward: returns (1, Q, 256).
-        wanted: what gradients are asked of, by name, the same names on both sides.
+        compute: returns (1, S, 256).
+        inputs: tensors that need gradients, with the same names on both sides.
     """
 
-    forward: Callable[[], Tensor]
-    wanted: Mapping[str, Tensor]
+    compute: Callable[[], Tensor]
+    inputs: Mapping[str, Tensor]
 
-    def inference(self) -> Tensor:
-        """The output, without gradients."""
-        with torch.inference_mode():
-            return self.forward()
+    @torch.inference_mode()
+    def forward(self) -> Tensor:
+        """Returns the output, without gradients."""
+        return self.compute()
 
     def training(self) -> tuple[Tensor, ...]:
-        """The output and all gradients."""
-        output = self.forward()
-        generator = torch.Generator().manual_seed(1)
-        gradient = torch.randn(output.shape, generator=generator)
-        return output.detach(), *torch.autograd.grad(output, list(self.wanted.values()), gradient)
-
-
-@dataclass(frozen=True)
-class Ways:
-    """Ours and detrex's way to the same work."""
-
-    ours: Callable[[Scale], Work]
-    theirs: Callable[[Scale], Work]
+        """Returns the output and all gradients."""
+        output = self.compute()
+        gradient = torch.randn(output.shape, generator=torch.Generator().manual_seed(1))
+        return output.detach(), *torch.autograd.grad(output, list(self.inputs.values()), gradient)
 
 
 def level_shapes(scale: Scale) -> list[tuple[int, int]]:
-    """(H, W) of each level: at 402 x 1333 together 11,394 tokens."""
+    """Returns (H, W) of each level: at 402 x 1333 together 11,394 tokens."""
     return [(-(-scale.height // stride), -(-scale.width // stride)) for stride in STRIDES]
 
 
 def _reference_points(shapes: list[tuple[int, int]]) -> Tensor:
-    """(1, S, L, 2) as (x, y) in [0, 1]: every token asks at its own place."""
-    centres = []
-    for height, width in shapes:
-        y, x = (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width
-        y, x = torch.meshgrid(y, x, indexing="ij")
-        centres.append(torch.stack((x, y), dim=-1).flatten(0, 1))
-    return torch.cat(centres)[None, :, None].expand(-1, -1, len(shapes), -1).contiguous()
+    """Returns (1, S, L, 2): the (x, y) of each token in [0, 1], for every level."""
+    centres = [
+        torch.cartesian_prod((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w).flip(-1)
+        for h, w in shapes
+    ]
+    return torch.cat(centres)[None, :, None].repeat(1, 1, len(shapes), 1)
 
 
 def _module_inputs(shapes: list[tuple[int, int]]) -> tuple[nn.Module, Tensor]:
-    """Our module, whose offsets and weights depend on the query, and (1, S, 256) tokens."""
+    """Returns our module, with offsets and weights that depend on the query, and (1, S, 256)."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = DeformableAttention(EMBED_DIM, NUM_HEADS, len(shapes), NUM_POINTS)
@@ -90,7 +81,7 @@ def _module_inputs(shapes: list[tuple[int, int]]) -> tuple[nn.Module, Tensor]:
 
 
 def our_module(scale: Scale) -> Work:
-    """With the addition of the query, which detrex's module does itself."""
+    """Our module, and the addition of the query, which detrex's module contains."""
     shapes = level_shapes(scale)
     module, tokens = _module_inputs(shapes)
     points = _reference_points(shapes)
@@ -101,7 +92,7 @@ def our_module(scale: Scale) -> Work:
 
 
 def detrex_module(scale: Scale) -> Work:
-    """The same by detrex's module with our weights."""
+    """detrex's module with our weights."""
     shapes = level_shapes(scale)
     ours, tokens = _module_inputs(shapes)
     module = detrex.deformable_attention(EMBED_DIM, NUM_HEADS, len(shapes))
@@ -120,118 +111,101 @@ def detrex_module(scale: Scale) -> Work:
 
 
 def _sampling_inputs(shapes: list[tuple[int, int]]) -> dict[str, Tensor]:
-    """Values, locations around the tokens' own places, weights: as `deformable_sample`'s."""
+    """Returns arguments of `deformable_sample`, with locations some cells around each token."""
     generator = torch.Generator().manual_seed(0)
     points = _reference_points(shapes)[:, :, None, :, None]  # (1, S, 1, L, 1, 2)
     size = (1, points.shape[1], NUM_HEADS, len(shapes), NUM_POINTS)
     cells = 2 * torch.randn(*size, 2, generator=generator)
     level_wh = torch.tensor([(w, h) for h, w in shapes])[:, None]
     channels = EMBED_DIM // NUM_HEADS
-    weights = torch.randn(size, generator=generator).flatten(3).softmax(-1).view(size)
     inputs = {
         "value": torch.randn(1, size[1], NUM_HEADS, channels, generator=generator),
         "locations": points + cells / level_wh,
-        "weights": weights,
+        "weights": torch.randn(size, generator=generator).flatten(3).softmax(-1).view(size),
     }
     return {name: tensor.requires_grad_() for name, tensor in inputs.items()}
 
 
 def our_sampling(scale: Scale) -> Work:
-    """What our module calls, by whichever way it chooses."""
+    """The operator within our module."""
     shapes = level_shapes(scale)
     inputs = _sampling_inputs(shapes)
     return Work(lambda: deformable_sample(shapes=shapes, **inputs), inputs)
 
 
+def plain_sampling(scale: Scale) -> Work:
+    """Our sampling in torch's own operators."""
+    work = our_sampling(scale)
+    return Work(plain_operators()(work.compute), work.inputs)
+
+
 def detrex_sampling(scale: Scale) -> Work:
-    """What detrex's module calls on a CPU."""
+    """The function within detrex's module on a CPU."""
     shapes = level_shapes(scale)
     inputs, sizes, sample = _sampling_inputs(shapes), torch.tensor(shapes), detrex.sampling()
     value, locations, weights = inputs.values()
     return Work(lambda: sample(value, sizes, locations, weights), inputs)
 
 
-def same_results(ways: Ways, scale: Scale) -> Mapping[str, float]:
-    """Compares outputs and gradients.
-
-    Raises:
-        Disagreement: naming what differs.
-    """
-    ours, theirs = ways.ours(scale), ways.theirs(scale)
-    names = ["output", *(f"gradient of {name}" for name in ours.wanted)]
-    both = zip(names, ours.training(), theirs.training(), strict=True)
-    found = [same_tensors(name, *values, TOLERANCE) for name, *values in both]
-    return {
-        "queries": sum(h * w for h, w in level_shapes(scale)),
-        "outputs differ by": found[0],
-        "gradients differ by": max(found[1:]),
-    }
+Side = Callable[[Scale], Work]
 
 
-def _forward(ways: Ways, scale: Scale) -> Sides:
-    ours, theirs = ways.ours(scale).inference, ways.theirs(scale).inference
-    check = partial(same_results, ways, scale)
-    return Sides({"forward": seconds(ours)}, {"forward": seconds(theirs)}, check)
+def training_of(side: Side, scale: Scale) -> Callable[[], tuple[Tensor, ...]]:
+    """Returns the work whose memory is measured."""
+    return side(scale).training
 
 
-def _training(ways: Ways, scale: Scale) -> Sides:
-    ours, theirs = ways.ours(scale).training, ways.theirs(scale).training
-    check = partial(same_results, ways, scale)
-    name = "forward and backward"
-    return Sides({name: seconds(ours)}, {name: seconds(theirs)}, check)
+def _sides(kind: str, ours: Side, theirs: Side, scale: Scale) -> Sides:
+    def check() -> dict[str, Any]:
+        our_work, their_work = ours(scale), theirs(scale)
+        names = ["output", *(f"gradient of {name}" for name in our_work.inputs)]
+        both = zip(names, our_work.training(), their_work.training(), strict=True)
+        output, *gradients = [same_tensors(name, *values, TOLERANCE) for name, *values in both]
+        return {
+            "queries": sum(h * w for h, w in level_shapes(scale)),
+            "outputs differ by": output,
+            "gradients differ by": max(gradients),
+        }
+
+    def measured(side: Side) -> dict[str, Callable[[], float]]:
+        if kind == "forward":
+            return {"forward": seconds(side(scale).forward)}
+        if kind == "training":
+            return {"forward and backward": seconds(side(scale).training)}
+        work = partial(training_of, side)
+        return {"forward and backward": peak_bytes(work, scale, with_building=False)}
+
+    return Sides(measured(ours), measured(theirs), check)
 
 
-def training_of(way: Callable[[Scale], Work], scale: Scale) -> Callable[[], tuple[Tensor, ...]]:
-    """What a process of its own builds and runs."""
-    return way(scale).training
+# what is measured, in words, and how far apart the sides should be
+KINDS = {
+    "forward": ("forward, encoder size", Target(12, at_least=True)),
+    "training": ("forward + backward", Target(4, at_least=True)),
+    "memory": ("peak extra memory in training", Target(1 / 3, at_least=False)),
+}
 
 
-def _memory(ways: Ways, scale: Scale) -> Sides:
-    def peak(way: Build) -> dict[str, Callable[[], float]]:
-        build = partial(training_of, way)
-        return {"forward and backward": peak_bytes(build, scale, with_building=False)}
-
-    return Sides(peak(ways.ours), peak(ways.theirs), partial(same_results, ways, scale))
-
-
-def _pairs(name: str, what: str, reference: str, ways: Ways) -> tuple[Pair, ...]:
-    """Forward, forward and backward, and peak memory of the latter."""
-    rows = (
-        ("forward", "forward, encoder size", Target(12, at_least=True), _forward, "s"),
-        ("training", "forward + backward", Target(4, at_least=True), _training, "s"),
-        (
-            "memory",
-            "peak extra memory in training",
-            Target(1 / 3, at_least=False),
-            _memory,
-            "bytes",
-        ),
-    )
+def _pairs(
+    name: str, what: str, against: str, reference: str, ours: Side, theirs: Side
+) -> tuple[Pair, ...]:
     return tuple(
         Pair(
             f"{name}_{kind}",
             f"{what}: {title}",
-            "detrex",
+            against,
             reference,
             target,
-            partial(build, ways),
-            unit,
+            partial(_sides, kind, ours, theirs),
+            "bytes" if kind == "memory" else "s",
         )
-        for kind, title, target, build, unit in rows
+        for kind, (title, target) in KINDS.items()
     )
 
 
+SAMPLING, MODULE = "deformable attention", "deformable attention with its projections"
 PAIRS = (
-    *_pairs(
-        "sampling",
-        "deformable attention",
-        "detrex's CPU path",
-        Ways(our_sampling, detrex_sampling),
-    ),
-    *_pairs(
-        "attention",
-        "deformable attention with its projections",
-        "detrex's module on the CPU",
-        Ways(our_module, detrex_module),
-    ),
+    *_pairs("sampling", SAMPLING, "detrex", "detrex's CPU path", our_sampling, detrex_sampling),
+    *_pairs("attention", MODULE, "detrex", "detrex's module on the CPU", our_module, detrex_module),
+    *_pairs("sampling", SAMPLING, "self", "torch's grid_sample", our_sampling, plain_sampling),
 )

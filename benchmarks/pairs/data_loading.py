@@ -1,96 +1,74 @@
-"""Loading KITTI-size images for training beside the step that consumes them."""
+"""Loading KITTI-size images for training, compared with the step that consumes them."""
 
 import copy
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from detectron2.config import LazyCall as L
+from detectron2.structures import BoxMode
 from PIL import Image
 
-from benchmarks.models import built, tree
+from benchmarks.measuring import seconds
+from benchmarks.models import build, build_trainer, detector_config, drawn_batch
 from benchmarks.pair import Disagreement, Pair, Sides, Target
 from benchmarks.scale import Scale
-from benchmarks.scenes import drawn_batch
-from benchmarks.timing import seconds
-from benchmarks.training import training_step
 from projects.clockdistill.configs.common.kitti import dataloader
-from projects.clockdistill.data.kitti import load_kitti
-from projects.clockdistill.data.kitti_presets import PRESETS
 from projects.clockdistill.engine.train_loader import build_train_loader
 
+WIDTH, HEIGHT = 1242, 375  # of KITTI's images
 WORKERS = 2
 READ_AHEAD = 4  # more batches than the workers keep ready: two images each
 BATCHES = 8  # over which the time of one is averaged
 
 
-def draw_kitti(folder: Path, scale: Scale) -> None:
-    """Writes frames in KITTI's format; at full size a file is about as large as KITTI's PNGs."""
+def drawn_frames(folder: str, count: int, objects: int) -> list[dict[str, Any]]:
+    """Writes PNG files of about the bytes of KITTI's and returns their dataset dicts."""
     rng = np.random.default_rng(0)
-    images, labels = folder / "training/image_2", folder / "training/label_2"
-    images.mkdir(parents=True)
-    labels.mkdir(parents=True)
-    size = (scale.frame_width, scale.frame_height)
-    for number in range(scale.frames):
-        coarse = rng.integers(256, size=(size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
-        smooth = np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC))
-        noisy = smooth + rng.normal(0, 3, smooth.shape)
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(images / f"{number:06d}.png")
-        lines = [_label(*rng.uniform(0, 0.5, 2), size) for _ in range(scale.objects)]
-        (labels / f"{number:06d}.txt").write_text("\n".join(lines) + "\n")
-
-
-def _label(left: float, top: float, size: tuple[int, int]) -> str:
-    """One line of KITTI's format: a car of half the image's size."""
-    x, y = left * size[0], top * size[1]
-    box = f"{x:.2f} {y:.2f} {x + size[0] / 2:.2f} {y + size[1] / 2:.2f}"
-    return f"Car 0.00 0 0.00 {box} 1.50 1.60 3.90 0.00 1.50 20.00 0.00"
-
-
-def drawn_frames(folder: str) -> list[dict[str, Any]]:
-    """The training split of a folder that `draw_kitti` filled, as dataset dicts."""
-    return load_kitti(PRESETS["kitti7"], "train", Path(folder))
-
-
-def _batches(folder: Path, scale: Scale) -> Iterator[list[dict[str, Any]]]:
-    """KITTI's own training loader, on other files."""
-    node = copy.deepcopy(dataloader.train)
-    node.dataset = L(drawn_frames)(folder=str(folder))
-    node.total_batch_size = scale.batch
-    node.num_workers = WORKERS
-    return iter(build_train_loader(node, seed=0, start_iter=0))
+    frames = []
+    for number in range(count):
+        coarse = rng.integers(256, size=(HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8)
+        smooth = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        noisy = np.asarray(smooth) + rng.normal(0, 3, (HEIGHT, WIDTH, 3))
+        file = f"{folder}/{number:06d}.png"
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file)
+        corners = rng.uniform(0, (WIDTH / 2, HEIGHT / 2), (objects, 2)).tolist()
+        annotations = [
+            {"bbox": [x, y, WIDTH / 2, HEIGHT / 2], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+            for x, y in corners
+        ]
+        frame = {"file_name": file, "image_id": number, "height": HEIGHT, "width": WIDTH}
+        frames.append({**frame, "annotations": annotations})
+    return frames
 
 
 def _sides(scale: Scale) -> Sides:
-    folder = tempfile.TemporaryDirectory()  # lives as long as the function below
-    draw_kitti(Path(folder.name), scale)
-    batches = _batches(Path(folder.name), scale)
-    model = built(tree("dino", 18, scale))
-    batch = drawn_batch(scale.batch, scale.height, scale.width, scale.objects, model.num_classes)
+    folder = tempfile.TemporaryDirectory()
+    node = copy.deepcopy(dataloader.train)  # KITTI's own training loader, on other files
+    node.dataset = L(drawn_frames)(folder=folder.name, count=scale.frames, objects=scale.objects)
+    node.total_batch_size = scale.batch
+    node.num_workers = WORKERS
+    batches = iter(build_train_loader(node, seed=0, start_iter=0))
+    model = build(detector_config("dino", 18, scale))
+    step = build_trainer(model, drawn_batch(scale, scale.batch, model.num_classes)).run_step
 
-    def load() -> list[dict[str, Any]]:
-        return next(batches)
-
-    def forget_what_is_ready() -> None:
-        assert Path(folder.name).is_dir()
-        for _ in range(READ_AHEAD):
-            load()
+    def load(count: int) -> list[dict[str, Any]]:
+        assert Path(folder.name).is_dir()  # the folder lives as long as this function
+        for _ in range(count):
+            batch = next(batches)
+        return batch
 
     def check() -> dict[str, Any]:
-        loaded = load()
-        if len(loaded) != scale.batch or not all(len(entry["instances"]) for entry in loaded):
+        batch = load(1)
+        if len(batch) != scale.batch or not all(len(entry["instances"]) for entry in batch):
             raise Disagreement("the loader's batches are not what a step takes")
-        files = list(Path(folder.name).rglob("*.png"))
-        size = sum(file.stat().st_size for file in files) / len(files)
-        return {"workers": WORKERS, "bytes of a file": round(size)}
+        sizes = [file.stat().st_size for file in Path(folder.name).iterdir()]
+        return {"workers": WORKERS, "bytes of a file": round(sum(sizes) / len(sizes))}
 
-    return Sides(
-        {"batch loaded": seconds(load, before=forget_what_is_ready, calls=BATCHES)},
-        {"training step": seconds(training_step(model, batch))},
-        check,
-    )
+    # what the workers have ready does not count
+    loading = seconds(lambda: load(BATCHES), setup=lambda: load(READ_AHEAD), items=BATCHES)
+    return Sides({"batch loaded": loading}, {"training step": seconds(step)}, check)
 
 
 PAIRS = (

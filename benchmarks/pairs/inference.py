@@ -1,20 +1,36 @@
-"""Inference, image to detections, beside detrex's detectors with the same weights."""
+"""Inference, image to detections, compared with detrex and Hugging Face transformers.
 
+detrex's detectors have the same weights as ours. Those of transformers have other random weights,
+so only the number of parameters and the shape of the output are compared; normalizing the image
+counts on both sides, choosing detections on ours alone.
+"""
+
+import importlib
 from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
 
 from benchmarks.agreement import same_detectors
-from benchmarks.models import TITLES, built, count_parameters, inference, tree
+from benchmarks.measuring import seconds
+from benchmarks.models import (
+    TITLES,
+    build,
+    count_parameters,
+    detector_config,
+    drawn_batch,
+    inference,
+)
 from benchmarks.opponents import detrex
-from benchmarks.pair import Pair, Sides, Target
+from benchmarks.pair import Disagreement, Pair, Sides, Target
 from benchmarks.scale import Scale
-from benchmarks.scenes import drawn_batch
-from benchmarks.timing import seconds
 
 
-def _sides(family: str, depth: int, scale: Scale) -> Sides:
-    ours = built(tree(family, depth, scale))
+def _against_detrex(family: str, depth: int, scale: Scale) -> Sides:
+    ours = build(detector_config(family, depth, scale))
     theirs = detrex.detector(family, depth, scale, weights_of=ours)
-    image = drawn_batch(1, scale.height, scale.width, scale.objects, ours.num_classes)
+    image = drawn_batch(scale, 1, ours.num_classes)
     run_ours, run_theirs = inference(ours, image), inference(theirs, image)
 
     def check() -> dict[str, float]:
@@ -23,20 +39,75 @@ def _sides(family: str, depth: int, scale: Scale) -> Sides:
     return Sides({"inference": seconds(run_ours)}, {"inference": seconds(run_theirs)}, check)
 
 
-def _pair(family: str, depth: int, factor: float) -> Pair:
+def _against_transformers(family: str, depth: int, scale: Scale) -> Sides:
+    ours = build(detector_config(family, depth, scale))
+    theirs = transformers_detector(family, scale)
+    batch = drawn_batch(scale, 1, ours.num_classes)
+    image = batch[0]["image"]
+    mask = torch.ones(1, *image.shape[1:], dtype=torch.long)
+
+    @torch.inference_mode()
+    def run_theirs() -> Any:
+        return theirs(((image - ours.pixel_mean) / ours.pixel_std)[None], pixel_mask=mask)
+
+    def check() -> dict[str, int]:
+        count, their_count = count_parameters(ours), count_parameters(theirs)
+        if count != their_count:
+            raise Disagreement(f"{count:,} parameters of ours, {their_count:,} of theirs")
+        shape = tuple(run_theirs().logits.shape)
+        if shape != (1, ours.num_queries, ours.num_classes):
+            raise Disagreement(f"theirs predicts logits of shape {shape}")
+        return {"parameters, ours": count, "parameters, theirs": their_count}
+
+    run_ours = inference(ours, batch)
+    return Sides({"inference": seconds(run_ours)}, {"inference": seconds(run_theirs)}, check)
+
+
+def transformers_detector(family: str, scale: Scale) -> nn.Module:
+    """Returns a detector with a ResNet-50, in eval mode, built from its config without a download.
+
+    Its defaults are the papers', as ours: no two-stage, no refinement, 300 queries, six layers.
+    """
+    transformers = importlib.import_module("transformers")
+    name, stages, hidden = {
+        "deformable_detr": ("DeformableDetr", ["stage2", "stage3", "stage4"], 1024),
+        "dab_detr": ("DabDetr", ["stage4"], 2048),
+    }[family]
+    sizes = {}
+    if scale.small_models:
+        hidden = 32
+        sizes = dict(num_queries=scale.queries, encoder_layers=2, decoder_layers=2)
+    config = getattr(transformers, f"{name}Config")(
+        backbone_config=transformers.ResNetConfig(out_features=stages),
+        num_labels=80,
+        auxiliary_loss=False,
+        encoder_ffn_dim=hidden,
+        decoder_ffn_dim=hidden,
+        **sizes,
+    )
+    return getattr(transformers, f"{name}ForObjectDetection")(config).eval()
+
+
+def _pair(against: str, family: str, depth: int, factor: float) -> Pair:
+    reference, sides = {
+        "detrex": ("detrex, same weights", _against_detrex),
+        "transformers": ("Hugging Face transformers, same sizes", _against_transformers),
+    }[against]
     return Pair(
         f"{family}_r{depth}_inference",
         f"{TITLES[family]} R{depth} inference, 402 x 1333, batch 1",
-        "detrex",
-        "detrex, same weights",
+        against,
+        reference,
         Target(factor, at_least=True),
-        partial(_sides, family, depth),
+        partial(sides, family, depth),
     )
 
 
 PAIRS = (
-    _pair("dino", 50, 2.2),
-    _pair("dino", 18, 2.2),
-    _pair("deformable_detr", 50, 2.2),
-    _pair("dab_detr", 50, 1.15),
+    _pair("detrex", "dino", 50, 2.2),
+    _pair("detrex", "dino", 18, 2.2),
+    _pair("detrex", "deformable_detr", 50, 2.2),
+    _pair("detrex", "dab_detr", 50, 1.15),
+    _pair("transformers", "deformable_detr", 50, 2.2),
+    _pair("transformers", "dab_detr", 50, 1.15),
 )

@@ -1,30 +1,28 @@
-"""A training step beside detrex's model and criterion in the same loop."""
+"""A training step compared with detrex's model and criterion in the same loop."""
 
 from benchmarks.agreement import same_figures
-from benchmarks.models import built, losses, tree
+from benchmarks.measuring import seconds
+from benchmarks.models import build, build_trainer, detector_config, drawn_batch, losses
 from benchmarks.opponents import detrex
 from benchmarks.pair import Pair, Sides, Target
 from benchmarks.scale import Scale
-from benchmarks.scenes import drawn_batch
-from benchmarks.timing import seconds
-from benchmarks.training import training_step
 
 # Measured 4e-5; a proposal of another rank would change single losses more.
 LOSS_TOLERANCE = 5e-3
 
 
 def _sides(scale: Scale) -> Sides:
-    ours = built(tree("dino", 18, scale))
+    ours = build(detector_config("dino", 18, scale))
     theirs = detrex.OnOwnDevice(detrex.detector("dino", 18, scale, weights_of=ours))
-    batch = drawn_batch(scale.batch, scale.height, scale.width, scale.objects, ours.num_classes)
+    batch = drawn_batch(scale, scale.batch, ours.num_classes)
 
     def check() -> dict[str, float]:
         found = same_figures(losses(ours, batch), losses(theirs, batch), LOSS_TOLERANCE)
         return {"losses differ by": found}
 
     return Sides(
-        {"step": seconds(training_step(ours, batch))},
-        {"step": seconds(training_step(theirs, batch))},
+        {"step": seconds(build_trainer(ours, batch).run_step)},
+        {"step": seconds(build_trainer(theirs, batch).run_step)},
         check,
     )
 

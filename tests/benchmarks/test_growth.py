@@ -1,4 +1,4 @@
-"""Parts of a step by a fake clock, exponents, and the tool on tiny sizes."""
+"""Parts of a step by a fake clock, exponents, and benchmarks/growth.py at tiny sizes."""
 
 import json
 
@@ -6,12 +6,12 @@ import pytest
 from torch import nn
 
 from benchmarks import growth, part_clock
-from benchmarks.growth_axes import Axis, Growth, axes, exponent
+from benchmarks.growth import axes, exponent, summarize, tokens
 from benchmarks.part_clock import PARTS, STEP, PartClock
 
 
 class Clock:
-    """Stands still but for what the modules add."""
+    """A clock that only the modules advance."""
 
     now = 0.0
 
@@ -20,7 +20,7 @@ class Clock:
 
 
 class Slow(nn.Module):
-    """Takes so many seconds, then calls what it holds."""
+    """Takes so many seconds, then calls the modules that it holds."""
 
     def __init__(self, clock: Clock, taken: float, *inner: nn.Module):
         super().__init__()
@@ -32,7 +32,7 @@ class Slow(nn.Module):
             module()
 
 
-def test_parts_do_not_count_what_is_within_them(monkeypatch):
+def test_parts_do_not_count_inner_parts(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(part_clock, "time", clock)
     matcher, encoder = Slow(clock, 3), Slow(clock, 10)
@@ -45,60 +45,46 @@ def test_parts_do_not_count_what_is_within_them(monkeypatch):
     assert parts.seconds == {"m": 6, "e": 10, "c": 2, "d": 1}
 
 
-def test_exponent():
-    assert exponent([2, 4, 8], [3 * 2**1.5, 3 * 4**1.5, 3 * 8**1.5]) == pytest.approx(1.5)
+def test_exponents_are_fitted_to_the_upper_half():
+    assert exponent([1, 2, 4, 8], [9, 9, 3 * 4**1.5, 3 * 8**1.5]) == pytest.approx(1.5)
 
 
-def along(values: list[int], matching: list[float]) -> Growth:
-    """A step of one second in which matching takes this much."""
-    medians = {STEP: [1.0] * len(values), "matching": matching}
-    return Growth(Axis("objects per image", values, []), medians)
-
-
-def test_the_lower_half_does_not_count():
-    grown = along([1, 2, 4, 8], [0.5, 0.5, 0.01, 0.02])  # 4 to 8: proportional
-    assert grown.exponent("matching") == pytest.approx(1)
-
-
-def test_where_matching_bites():
-    assert along([8, 64, 512], [0.01, 0.1, 0.4]).matching() == (
-        "matching bites from 64 objects per image on: 40% at most"
-    )
-    assert along([8, 64, 512], [0.01, 0.02, 0.05]).matching() == (
-        "matching bites nowhere up to 512 objects per image: at most 5.0% of the step"
-    )
+@pytest.mark.parametrize(
+    ("matching", "sentence"),
+    [
+        ([0.01, 0.1, 0.4], "matching takes 10% of the step from 64 objects on: at most 40.0%"),
+        ([0.01, 0.02, 0.05], "matching takes hardly any time: at most 5.0%"),
+    ],
+)
+def test_where_matching_becomes_noticeable(matching, sentence):
+    medians = {STEP: [1.0] * 3, "matching": matching}
+    assert summarize("objects", [8, 64, 512], medians)["matching"] == sentence
 
 
 def test_the_tool(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(growth, "axes", lambda quick: axes(quick)[:1])
+    monkeypatch.setattr(growth, "axes", lambda quick: {"tokens": axes(quick)["tokens"]})
     figures, picture = tmp_path / "a/growth.json", tmp_path / "b/growth.png"
     options = ["--quick", "--rounds", "1", "--json", str(figures), "--plot", str(picture)]
     growth.main(options)
-    (tokens,) = json.loads(figures.read_text())["growth"]
-    assert tokens["axis"] == "tokens" and tokens["values"][0] < tokens["values"][1]
-    assert tokens["parts"].keys() == {*PARTS, STEP}
-    for part in tokens["parts"].values():
-        assert all(seconds > 0 for seconds in part["seconds"])
-    whole = sum(tokens["parts"][part]["seconds"][0] for part in PARTS)
-    assert whole == pytest.approx(tokens["parts"][STEP]["seconds"][0])
+    (found,) = json.loads(figures.read_text())["growth"]
+    assert found["axis"] == "tokens" and found["values"][0] < found["values"][1]
+    assert found["parts"].keys() == {*PARTS, STEP}
+    seconds = {name: part["seconds"] for name, part in found["parts"].items()}
+    assert all(value > 0 for values in seconds.values() for value in values)
+    assert sum(seconds[part][0] for part in PARTS) == pytest.approx(seconds[STEP][0])
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "| optimiser" in capsys.readouterr().out
 
 
 def test_axes_change_one_quantity_each():
-    for axis in axes(quick=False):
-        assert list(axis.values) == sorted(set(axis.values))
-        assert len({setting.queries for setting in axis.settings}) in (1, len(axis.values))
-        changed = [
-            name
-            for name, sizes in {
-                "tokens": {setting.tokens for setting in axis.settings},
-                "queries": {setting.queries for setting in axis.settings},
-                "objects per image": {setting.scale.objects for setting in axis.settings},
-                "images": {setting.scale.batch for setting in axis.settings},
-            }.items()
-            if len(sizes) > 1
-        ]
-        assert changed == [axis.name]
+    for axis, scales in axes(quick=False).items():
+        assert list(scales) == sorted(set(scales))
+        sizes = {
+            "tokens": {tokens(scale) for scale in scales.values()},
+            "queries": {scale.queries for scale in scales.values()},
+            "objects per image": {scale.objects for scale in scales.values()},
+            "images": {scale.batch for scale in scales.values()},
+        }
+        assert [name for name, values in sizes.items() if len(values) > 1] == [axis]
         # DINO's queries are chosen among the tokens
-        assert all(setting.queries <= setting.tokens for setting in axis.settings)
+        assert all(scale.queries <= tokens(scale) for scale in scales.values())

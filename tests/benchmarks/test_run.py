@@ -1,19 +1,20 @@
-"""benchmarks/run.py from end to end, on the pairs that need nothing else, at tiny sizes."""
+"""benchmarks/run.py and benchmarks/profile_step.py from end to end, at tiny sizes."""
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 
-from benchmarks import run
-from benchmarks.models import built, tree
-from benchmarks.pair import OPPONENTS, Disagreement
-from benchmarks.pairs import PAIRS, distillation, evaluation, pairs_against
+from benchmarks import profile_step, run
+from benchmarks.models import build, detector_config
+from benchmarks.opponents import OPPONENTS
+from benchmarks.pair import Disagreement
+from benchmarks.pairs import PAIRS, attention, distillation, evaluation, pairs_against
 from benchmarks.scale import QUICK, Scale
 
-OURS = [pair.name for pair in pairs_against("self", [])]
+SHORT = ["--against", "self", "--quick", "--rounds", "1"]
 
 
 def test_names_are_unique_within_an_opponent():
@@ -23,36 +24,34 @@ def test_names_are_unique_within_an_opponent():
 
 
 def test_pairs_are_chosen_by_name():
-    assert [pair.name for pair in pairs_against("detrex", ["dino_r18_training"])] == [
-        "dino_r18_training"
-    ]
-    with pytest.raises(ValueError, match="--only floor: against self there are .*dino_r50_floor"):
+    (pair,) = pairs_against("detrex", ["dino_r18_training"])
+    assert pair.name == "dino_r18_training"
+    with pytest.raises(ValueError, match="--only floor: .* against self.*dino_r50_floor"):
         pairs_against("self", ["floor"])
 
 
-def peak_bytes_here(build: Callable, scale: Scale, *, with_building: bool) -> partial:
-    """Runs in this process, which is faster; test_memory.py measures processes."""
+def peak_bytes_here(build: Callable, scale: Scale, *, with_building: bool) -> Callable[[], float]:
+    """Runs in this process, which is faster; test_measuring.py measures processes."""
+    pickled = pickle.dumps(build)
 
-    def run(pickled: bytes) -> float:
+    def measure() -> float:
         pickle.loads(pickled)(scale)()
         return 1.0
 
-    return partial(run, pickle.dumps(build))
+    return measure
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [pair.name for pair in pairs_against("self", [])])
 def test_each_pair_runs(name, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(distillation, "peak_bytes", peak_bytes_here)
+    monkeypatch.setattr(attention, "peak_bytes", peak_bytes_here)
     file = tmp_path / "new folder/figures.json"
-    arguments = ["--against", "self", "--only", name, "--quick", "--rounds", "1", "--warmup", "1"]
-    run.main([*arguments, "--json", str(file)])
+    run.main([*SHORT, "--only", name, "--json", str(file)])
     content = json.loads(file.read_text())
-    assert content["settings"] == {"rounds": 1, "warmup": 1, "quick": True}
+    assert list(content) == ["against", "settings", "environment", "pairs", "refused"]
+    assert content["settings"] == {"rounds": 1, "quick": True}
     (row,) = content["pairs"]
     assert row["name"] == name and row["ratio"]["median"] > 0 and content["refused"] == {}
-    for side in ("ours", "theirs"):
-        for part in row[side]["parts"].values():
-            assert len(part["rounds"]) == 1 and part["median"] > 0
     printed = capsys.readouterr().out
     assert f"measuring: {name}" in printed and row["target"] in printed
 
@@ -64,17 +63,46 @@ def test_a_refused_pair_is_named_and_others_are_measured(monkeypatch, tmp_path, 
     monkeypatch.setattr(evaluation, "same_figures", refuse)
     file = tmp_path / "figures.json"
     names = ["coco_evaluation", "mini_distillation"]
-    arguments = ["--against", "self", "--only", *names, "--quick", "--rounds", "1", "--warmup", "1"]
     with pytest.raises(SystemExit, match="1 of 2 pairs were refused"):
-        run.main([*arguments, "--json", str(file)])
+        run.main([*SHORT, "--only", *names, "--json", str(file)])
     content = json.loads(file.read_text())
     assert content["refused"] == {"coco_evaluation": "AP: ours 1, theirs 2"}
     assert [row["name"] for row in content["pairs"]] == ["mini_distillation"]
     assert "refused: AP: ours 1, theirs 2" in capsys.readouterr().out
 
 
-def test_a_student_that_learns_something_else_is_refused():
-    model = distillation._distiller(300, QUICK)
-    batch = distillation._batch(model.student, QUICK)
+def test_other_student_losses_in_the_distillation_step_are_refused():
+    model, batch = distillation.build_distiller(300, QUICK)
     with pytest.raises(Disagreement, match="loss_"):
-        distillation.same_student(model, batch, built(tree("dino", 18, QUICK)))
+        distillation.same_student(model, batch, build(detector_config("dino", 18, QUICK)))
+
+
+@pytest.mark.parametrize(
+    ("against", "module", "fix"),
+    [
+        ("detrex", "detrex", "PYTHONPATH=<a checkout of github.com/IDEA-Research/detrex>"),
+        ("transformers", "transformers", r"pip install -e '.\[bench\]'"),
+        ("self", "pycocotools", r"pip install -e '.\[bench\]'"),
+    ],
+)
+def test_a_missing_opponent(monkeypatch, against, module, fix):
+    for name in [name for name in sys.modules if name.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(SystemExit, match=f"run: .*{module}.*{fix}"):
+        run.main(["--against", against])
+
+
+@pytest.mark.parametrize("step", ["train", "inference"])
+def test_a_profile_names_operators(step, capsys):
+    size = ["--height", "64", "--width", "96", "--rounds", "1", "--rows", "300"]
+    config = ["--config-file", "mini/dino_r18_synthkitti.py", "--step", step]
+    profile_step.main([*config, *size])
+    printed = capsys.readouterr().out
+    assert "aten::addmm" in printed and "commit" in printed
+    assert ("Backward" in printed) == (step == "train")
+
+
+def test_a_profile_of_a_config_that_does_not_exist():
+    with pytest.raises(SystemExit, match=r"profile_step: .*nowhere\.py: there is no such file"):
+        profile_step.main(["--config-file", "nowhere.py"])

@@ -45,9 +45,9 @@ class FakeDistiller(nn.Module):
         adapter = SimpleNamespace(
             transformer=lambda student: self.transformer,
             encoder=lambda student: student.encoder,
-            read_levels=lambda args: SimpleNamespace(features=args[0]),
+            read_features=lambda args: (args[0], ()),
         )
-        self.student_tap = SimpleNamespace(adapter=adapter)
+        self.student_hooks = SimpleNamespace(adapter=adapter)
         self.token_weights = nn.Identity()
         self.memory_loss = None
 
@@ -84,11 +84,9 @@ def test_what_is_not_finite_is_refused_with_the_images():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_memory_loss_and_its_gradient_are_those_of_the_equation(family):
     model, inputs = tiny_distiller(family), batch()
-    student = model.student_tap.run(model.student, inputs)
-    teacher = model.teacher_tap.read(model.teacher, inputs, own_queries=False)
-    levels = student.levels
-    targets = model.student.prepare_targets(inputs)
-    weights = model.token_weights(targets, levels.shapes, levels.valid_ratios, levels.padding_mask)
+    student = model.student_hooks.run(inputs)
+    teacher = model.teacher_hooks.run(inputs)
+    weights = model.token_weights(model.student.prepare_targets(inputs), student.masks)
     # eq. (5) over B = 2 images: sum w |s - t|^2 / 2, whose gradient is w (s - t)
     error = student.memory - teacher.memory
     value = (weights * error.square().sum(-1)).sum() / 2

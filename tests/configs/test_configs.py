@@ -210,7 +210,7 @@ def test_layer_ablations_shorten_the_student_alone(encoder, decoder):
 )
 def test_each_row_switches_on_what_it_is_named_after(scale, row, expected):
     model = load_config(scale.format(row), []).model
-    on = {name for name in ("fitnet", "fgd", "mgd") if model.feature_losses[name] is not None}
+    on = {name for name in ("fitnet", "fgd", "mgd") if model.feature_losses.get(name) is not None}
     if model.memory_loss is not None:
         on.add(model.token_weights.masks)
     if model.logit_loss is not None:

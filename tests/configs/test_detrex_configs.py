@@ -1,4 +1,4 @@
-"""Tests configs on models of real detrex; nothing here needs detrex."""
+"""Configs of real detrex as ours take them; nothing here needs detrex."""
 
 import sys
 
@@ -7,10 +7,11 @@ from detectron2.config import LazyCall as L
 from detectron2.modeling.backbone import ResNet
 from omegaconf import OmegaConf
 
-from projects.clockdistill.configs.models.detrex import HOW_TO_INSTALL, is_detrex, with_resnet
+from projects.clockdistill.configs.models.detrex import HOW_TO_INSTALL, tied, with_resnet
 from projects.clockdistill.configs.models.dino import dino
 from projects.clockdistill.configs.models.distill import distill
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.modeling.adapters import DetrexDINOAdapter, DINOAdapter
 
 
 class DINO:
@@ -18,7 +19,7 @@ class DINO:
 
 
 def detrex_like(**changes):
-    """Returns those parts of a detrex config that are changed or read."""
+    """As much of a detrex config as is changed or read."""
     stages = L(ResNet.make_default_stages)(depth=50, stride_in_1x1=False, norm="FrozenBN")
     parts = {
         "backbone": {"stages": stages},
@@ -31,34 +32,29 @@ def detrex_like(**changes):
     return L(DINO)(**(parts | changes))
 
 
-def test_a_config_of_another_project_is_distinguished_from_ours():
-    assert is_detrex(detrex_like())
-    assert is_detrex(OmegaConf.create({"_target_": "projects.dino.modeling.dino.DINO"}))
-    assert not is_detrex(dino())
-
-
-def test_distil_ties_device_and_classes_and_takes_detrexs_adapters():
+def test_tied_detectors_follow_device_and_classes_of_the_config():
     detector = detrex_like()
+    model = distill(student=tied(detector), teacher=tied(detector), adapter=DetrexDINOAdapter)
     cfg = OmegaConf.create(
-        {"model": distill(student=detector, teacher=detector), "train": {"device": "cpu"}},
-        flags={"allow_objects": True},
+        {"model": model, "train": {"device": "cpu"}}, flags={"allow_objects": True}
     )
     cfg.model.student.num_classes = 7
     for role in ("student", "teacher"):
-        built = cfg.model[role]
-        assert (built.device, built.num_classes, built.criterion.num_classes) == (
-            "cpu",
-            7,
-            7,
-        )
-        assert cfg.model[f"{role}_adapter"]._target_.__name__ == "DetrexDINOAdapter"
-    assert (detector.device, detector.num_classes) == ("cuda", 80)  # detrex's own stays as it is
+        node = cfg.model[role]
+        assert node.device == "cpu"
+        assert node.num_classes == node.criterion.num_classes == 7
+    assert (detector.device, detector.num_classes) == ("cuda", 80)  # detrex's own is unchanged
 
 
-def test_a_detrex_teacher_may_teach_our_student():
-    model = distill(student=dino(depth=18), teacher=detrex_like())
-    assert model.student_adapter._target_.__name__ == "DINOAdapter"
-    assert model.teacher_adapter._target_.__name__ == "DetrexDINOAdapter"
+def test_a_teacher_may_be_of_another_family():
+    model = distill(
+        student=dino(depth=18),
+        teacher=tied(detrex_like()),
+        adapter=DINOAdapter,
+        teacher_adapter=DetrexDINOAdapter,
+    )
+    assert model.student_adapter._target_ is DINOAdapter
+    assert model.teacher_adapter._target_ is DetrexDINOAdapter
 
 
 def test_another_depth_changes_blocks_and_channels():

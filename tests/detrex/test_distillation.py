@@ -6,15 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.opponents.detrex import built
-from projects.clockdistill.configs.models.distill import distill
 from projects.clockdistill.engine.ema import ModelEma
 from tests.detrex.pairs import (
     FAMILIES,
     attend_to_padding,
     batch,
-    detrex_tree,
-    our_tree,
+    detrex_config,
+    distiller,
+    our_config,
     same_weights,
 )
 
@@ -26,10 +25,7 @@ STEPS = 3
 @pytest.fixture(scope="module", params=FAMILIES)
 def models(request) -> tuple[nn.Module, nn.Module]:
     """Distillation between detrex's detectors, and between ours of the same weights."""
-    trees = (detrex_tree, our_tree)
-    theirs, ours = (
-        built(distill(tree(request.param), tree(request.param), num_points=9)) for tree in trees
-    )
+    theirs, ours = distiller(detrex_config, request.param), distiller(our_config, request.param)
     for role, seed in (("student", 1), ("teacher", 2)):
         same_weights(getattr(theirs, role), getattr(ours, role), seed)
         attend_to_padding(getattr(ours, role))
@@ -78,7 +74,7 @@ def test_the_students_own_losses_are_undisturbed(models):
     torch.manual_seed(0)
     distilled = model(batch())
     torch.manual_seed(0)
-    plain = model.student_tap.run(model.student, batch()).output
+    plain = model.student_hooks.run(batch()).losses
     torch.testing.assert_close({name: distilled[name] for name in plain}, plain)
 
 
@@ -87,7 +83,7 @@ def test_one_side_may_be_detrexs_and_the_other_ours(models):
     torch.manual_seed(0)
     expected = copy.deepcopy(ours).train()(batch())
     mixed = copy.deepcopy(ours).train()
-    mixed.teacher, mixed.teacher_tap = theirs.teacher, theirs.teacher_tap
+    mixed.teacher, mixed.teacher_hooks = theirs.teacher, theirs.teacher_hooks
     torch.manual_seed(0)
     torch.testing.assert_close(mixed(batch()), expected, rtol=1e-4, atol=1e-5)
 

@@ -7,49 +7,49 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.opponents.detrex import built
-from projects.clockdistill.modeling.adapters import (
-    DetrexDABDETRAdapter,
-    DetrexDeformableDETRAdapter,
-    DetrexDINOAdapter,
-)
-from projects.clockdistill.modeling.structures import TappedForward
-from projects.clockdistill.modeling.taps import DetectorTap
+from projects.clockdistill.modeling.hooks import DetectorHooks, DetectorRun
+from projects.clockdistill.modeling.query_groups import SpecificQueries
 from tests.detrex.pairs import (
+    DETREX_ADAPTERS,
     FAMILIES,
     attend_to_padding,
     batch,
-    detrex_tree,
-    our_tree,
+    detrex_config,
+    our_config,
     same_weights,
 )
 from tests.modeling.tiny_detectors import ADAPTERS
 
 pytestmark = pytest.mark.detrex
 
-DETREX_ADAPTERS = {
-    "dino": DetrexDINOAdapter,
-    "dab_detr": DetrexDABDETRAdapter,
-    "deformable_detr": DetrexDeformableDETRAdapter,
-}
-
 
 class Pair:
-    """detrex's detector and ours, each with its tap."""
+    """detrex's detector and ours, each with its hooks."""
 
     def __init__(self, family: str):
-        self.theirs, self.ours = built(detrex_tree(family)), built(our_tree(family))
+        self.theirs, self.ours = built(detrex_config(family)), built(our_config(family))
         same_weights(self.theirs, self.ours)
         attend_to_padding(self.ours)
-        self.their_tap = DetectorTap(DETREX_ADAPTERS[family]())
-        self.our_tap = DetectorTap(ADAPTERS[family]())
+        self.sides = (
+            (self.theirs, DETREX_ADAPTERS[family]()),
+            (self.ours, ADAPTERS[family]()),
+        )
 
-    def run(self, inputs: list[dict[str, Any]]) -> tuple[TappedForward, TappedForward]:
+    def run(self, inputs: list[dict[str, Any]]) -> list[DetectorRun]:
         """Whole passes in train mode, with the same denoising noise."""
-        outputs = []
-        for tap, detector in ((self.their_tap, self.theirs), (self.our_tap, self.ours)):
+        runs = []
+        for detector, adapter in self.sides:
             torch.manual_seed(0)
-            outputs.append(tap.run(detector.train(), inputs))
-        return outputs[0], outputs[1]
+            runs.append(DetectorHooks(detector.train(), adapter).run(inputs))
+        return runs
+
+    def teach(self, inputs: list[dict[str, Any]]) -> list[DetectorRun]:
+        """Passes of frozen teachers: up to the decoder, with their own queries."""
+        with torch.no_grad():
+            return [
+                DetectorHooks(detector.eval(), adapter, "decoder", SpecificQueries(100)).run(inputs)
+                for detector, adapter in self.sides
+            ]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -63,22 +63,22 @@ def test_state_dicts_have_the_same_keys(pair):
 
 def test_training_losses_and_memory(pair):
     theirs, ours = pair.run(batch())
-    torch.testing.assert_close(ours.output, theirs.output, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours.losses, theirs.losses, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(ours.memory, theirs.memory, rtol=1e-4, atol=1e-5)
-    assert torch.equal(ours.levels.padding_mask, theirs.levels.padding_mask)
-    assert ours.levels.padding_mask.any()
+    assert all(map(torch.equal, ours.masks, theirs.masks))
+    assert any(mask.any() for mask in ours.masks)
 
 
 def test_images_without_objects(pair):
     for counts in ((0, 2), (0, 0)):
         theirs, ours = pair.run(batch(counts=counts))
-        torch.testing.assert_close(ours.output, theirs.output, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(ours.losses, theirs.losses, rtol=1e-5, atol=1e-6)
 
 
 def test_gradients(pair):
     theirs, ours = pair.run(batch())
     pair.theirs.zero_grad(), pair.ours.zero_grad()
-    sum(theirs.output.values()).backward(), sum(ours.output.values()).backward()
+    sum(theirs.losses.values()).backward(), sum(ours.losses.values()).backward()
     expected, got = _gradients(pair.theirs), _gradients(pair.ours)
     assert got.keys() == expected.keys()
     largest = max(gradient.norm() for gradient in expected.values())
@@ -98,13 +98,11 @@ def test_detections_of_one_image(pair):
 
 
 def test_a_frozen_teacher_masks_padding_as_ours_does(pair):
-    pair.theirs.eval(), pair.ours.eval()
-    with torch.no_grad():
-        theirs = pair.their_tap.read(pair.theirs, batch(), own_queries=True)
-        ours = pair.our_tap.read(pair.ours, batch(), own_queries=True)
+    theirs, ours = pair.teach(batch())
     torch.testing.assert_close(ours.memory, theirs.memory, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ours.own.logits, theirs.own.logits, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(ours.own.boxes, theirs.own.boxes, rtol=0, atol=1e-4)
+    expected, got = theirs.predictions, ours.predictions
+    torch.testing.assert_close(got.logits, expected.logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got.boxes, expected.boxes, rtol=0, atol=1e-4)
     assert not any(module.training for module in pair.theirs.modules())
 
 

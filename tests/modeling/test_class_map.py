@@ -1,20 +1,23 @@
-"""The teacher's classes seen as the student's."""
+"""The teacher's classes mapped to the student's."""
 
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
 from projects.clockdistill.modeling.class_map import ClassMap
+from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 
 def test_the_same_classes_pass_untouched():
-    logits = torch.randn(2, 3)
-    assert ClassMap(3, 3, None).logits(logits) is logits
+    predictions = Predictions(torch.randn(1, 1, 2, 3), torch.rand(1, 1, 2, 4))
+    assert ClassMap(3, 3, None).predictions(predictions) is predictions
 
 
 def test_logits_are_picked_for_each_of_the_students_classes():
-    logits = torch.tensor([[0.0, 1.0, 2.0, 3.0]])
-    assert ClassMap(3, 4, [3, 1, 1]).logits(logits).tolist() == [[3.0, 1.0, 1.0]]
+    predictions = Predictions(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), torch.rand(1, 4))
+    mapped = ClassMap(3, 4, [3, 1, 1]).predictions(predictions)
+    assert mapped.logits.tolist() == [[3.0, 1.0, 1.0]]
+    assert mapped.boxes is predictions.boxes
 
 
 def test_a_detection_counts_for_each_class_that_its_own_stands_for_and_else_for_none():
@@ -37,5 +40,5 @@ def test_a_map_that_does_not_fit_is_refused(teacher_class):
 
 
 def test_other_classes_need_a_map():
-    with pytest.raises(ValueError, match="class_map must give"):
+    with pytest.raises(ValueError, match="Fix: give both the same classes, or set model.class_map"):
         ClassMap(3, 4, None)

@@ -1,4 +1,4 @@
-"""Token weights: eq. (2)-(5)'s masks, against a literal walk over the cells."""
+"""Token weights: the masks of eq. (2)-(5), against a literal walk over the cells."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from projects.clockdistill.modeling.token_weights import TokenWeights
+from projects.clockdistill.modeling.token_weights import TokenWeights, box_masks
 
 
 def literal(boxes, shapes, valid_sizes, alpha, beta, masks="location_scale"):
@@ -45,15 +45,14 @@ def literal(boxes, shapes, valid_sizes, alpha, beta, masks="location_scale"):
     return weights
 
 
-def inputs(shapes, valid_sizes):
-    """Tensors for one image whose levels are valid up to `valid_sizes` (H, W)."""
-    masks, ratios = [], []
-    for (height, width), (valid_h, valid_w) in zip(shapes, valid_sizes, strict=True):
-        mask = torch.ones(height, width, dtype=torch.bool)
-        mask[:valid_h, :valid_w] = False
-        masks.append(mask.flatten())
-        ratios.append([valid_w / width, valid_h / height])
-    return shapes, torch.tensor([ratios]), torch.cat(masks)[None]
+def padding(shapes, valid_sizes):
+    """Masks of one image whose levels are valid up to `valid_sizes` (H, W)."""
+    masks = []
+    for shape, (valid_h, valid_w) in zip(shapes, valid_sizes, strict=True):
+        mask = torch.ones(1, *shape, dtype=torch.bool)
+        mask[:, :valid_h, :valid_w] = False
+        masks.append(mask)
+    return masks
 
 
 def one_image(boxes):
@@ -79,8 +78,7 @@ def test_equals_the_literal_walk(boxes, masks, data):
         (data.draw(st.integers(1, height)), data.draw(st.integers(1, width)))
         for height, width in shapes
     ]
-    _, ratios, padding = inputs(shapes, valid)
-    value = TokenWeights(2.0, 0.5, masks)(one_image(boxes), shapes, ratios, padding)
+    value = TokenWeights(2.0, 0.5, masks)(one_image(boxes), padding(shapes, valid))
     expected = torch.tensor([literal(boxes, shapes, valid, 2.0, 0.5, masks)])
     torch.testing.assert_close(value, expected)
 
@@ -89,8 +87,7 @@ def test_every_object_counts_alike_at_every_level():
     # a large box left, a small one right, apart from each other at both levels
     boxes = [(0.25, 0.5, 0.5, 1.0), (0.9, 0.5, 0.05, 0.1)]
     shapes = [(8, 16), (4, 8)]
-    _, ratios, padding = inputs(shapes, shapes)
-    value = TokenWeights(alpha=1.0, beta=0.0)(one_image(boxes), shapes, ratios, padding)
+    value = TokenWeights(alpha=1.0, beta=0.0)(one_image(boxes), padding(shapes, shapes))
     for level, (height, width) in zip(value[0].split([128, 32]), shapes, strict=True):
         grid = level.view(height, width)
         assert grid[:, : width // 2].sum().item() == pytest.approx(1)
@@ -98,28 +95,28 @@ def test_every_object_counts_alike_at_every_level():
 
 
 def test_without_objects_the_valid_background_shares_beta():
-    shapes, ratios, padding = inputs([(4, 4), (2, 2)], [(2, 4), (1, 2)])
-    value = TokenWeights(alpha=1.0, beta=3.0)(one_image([]), shapes, ratios, padding)
+    masks = padding([(4, 4), (2, 2)], [(2, 4), (1, 2)])
+    value = TokenWeights(alpha=1.0, beta=3.0)(one_image([]), masks)
     # per level beta over the valid cells, 8 and 2; nothing on padding
     torch.testing.assert_close(value[0, :8], torch.full((8,), 3 / 8))
     torch.testing.assert_close(value[0, 16:18], torch.full((2,), 3 / 2))
-    assert value[padding].eq(0).all()
+    assert value[0, 8:16].eq(0).all() and value[0, 18:].eq(0).all()
 
 
 def test_without_masks_weighs_like_one_box_over_the_whole_image():
-    shapes, ratios, padding = inputs([(4, 4), (2, 2)], [(2, 4), (1, 2)])
+    levels = padding([(4, 4), (2, 2)], [(2, 4), (1, 2)])
     whole = one_image([(0.5, 0.5, 1.0, 1.0)])
     some = one_image([(0.2, 0.3, 0.1, 0.2)])
-    expected = TokenWeights(3.0, 0.5)(whole, shapes, ratios, padding)
+    expected = TokenWeights(3.0, 0.5)(whole, levels)
     for targets in (some, one_image([])):
-        value = TokenWeights(3.0, 0.5, masks="none")(targets, shapes, ratios, padding)
+        value = TokenWeights(3.0, 0.5, masks="none")(targets, levels)
         torch.testing.assert_close(value, expected)
 
 
 def test_the_location_mask_alone_does_not_divide_by_area():
     # 4 x 4 cells, the box covers the upper left quarter, a smaller one within it changes nothing
     boxes = [(0.25, 0.25, 0.5, 0.5), (0.125, 0.125, 0.25, 0.25)]
-    value = TokenWeights(2.0, 0.5, masks="location")(one_image(boxes), *inputs([(4, 4)], [(4, 4)]))
+    value = TokenWeights(2.0, 0.5, masks="location")(one_image(boxes), padding([(4, 4)], [(4, 4)]))
     expected = torch.full((4, 4), 0.5)
     expected[:2, :2] = 2
     torch.testing.assert_close(value.view(4, 4), expected)
@@ -129,27 +126,50 @@ def test_the_location_mask_alone_does_not_divide_by_area():
 def test_beta_0_switches_the_background_off(masks):
     boxes = [(0.25, 0.25, 0.5, 0.5)]
     weights = TokenWeights(1.0, 0.0, masks)
-    value = weights(one_image(boxes), *inputs([(4, 4)], [(4, 4)]))
+    value = weights(one_image(boxes), padding([(4, 4)], [(4, 4)]))
     assert value.view(4, 4)[:2, :2].all() and value.count_nonzero() == 4
-    assert not weights(one_image([]), *inputs([(4, 4)], [(4, 4)])).any()
+    assert not weights(one_image([]), padding([(4, 4)], [(4, 4)])).any()
 
 
 @pytest.mark.parametrize("masks", ["none", "location", "location_scale"])
 def test_an_image_weighs_the_same_alone_and_in_a_batch_of_other_counts(masks):
-    shapes = [(4, 6)]
-    _, ratios, padding = inputs(shapes, shapes)
+    (level,) = padding([(4, 6)], [(4, 6)])
     many = one_image([(0.2, 0.2, 0.3, 0.3), (0.7, 0.6, 0.2, 0.5)])
     few = one_image([(0.5, 0.5, 0.2, 0.2)])
     weights = TokenWeights(alpha=1.0, beta=0.5, masks=masks)
-    batch = weights(
-        many + few + one_image([]),
-        shapes,
-        ratios.repeat(3, 1, 1),
-        padding.repeat(3, 1),
-    )
+    batch = weights(many + few + one_image([]), [level.repeat(3, 1, 1)])
     for image, targets in zip(batch, (many, few, one_image([])), strict=True):
-        alone = weights(targets, shapes, ratios, padding)
-        torch.testing.assert_close(image, alone[0])
+        torch.testing.assert_close(image, weights(targets, [level])[0])
+
+
+def masks_of(boxes, size, valid=None):
+    """Both masks of one level and image of (H, W) cells, valid up to (H, W) `valid`."""
+    (level,) = padding([size], [valid or size])
+    return [mask[0] for mask in box_masks(one_image(boxes), level)]
+
+
+def test_a_box_shares_1_among_its_cells_and_the_background_shares_1():
+    # 2 x 4 cells; the box covers the right half
+    foreground, background = masks_of([(0.75, 0.5, 0.5, 1.0)], (2, 4))
+    assert foreground.tolist() == [[0, 0, 0.25, 0.25]] * 2
+    assert background.tolist() == [[0.25, 0.25, 0, 0]] * 2
+
+
+def test_a_box_thinner_than_a_cell_keeps_one():
+    foreground, _ = masks_of([(0.3, 0.8, 1e-4, 1e-4)], (2, 2))
+    assert foreground.tolist() == [[0, 0], [1, 0]]  # left column, lower row
+
+
+def test_boxes_are_measured_in_the_unpadded_image():
+    # 4 x 8 cells, of which 2 x 4 are image: the box over its right half, padding has neither
+    foreground, background = masks_of([(0.75, 0.5, 0.5, 1.0)], (4, 8), valid=(2, 4))
+    assert foreground.nonzero().tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]]
+    assert background.nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def test_padding_alone_has_neither():
+    foreground, background = masks_of([], (2, 2), valid=(0, 0))
+    assert not foreground.any() and not background.any()
 
 
 def test_negative_weights_are_refused():

@@ -24,6 +24,8 @@ from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import elementwise_flop_counter, get_shape
 from torch import nn
 
+from projects.clockdistill.modeling.detectors.layers.plain import plain_operators
+
 # Where the parts of a detector are. Heads are called from several places, the decoder included;
 # each call counts as the heads'.
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -73,7 +75,7 @@ def count_flops(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> Fl
     )
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.tracer_warnings("none")
-    with torch.no_grad():
+    with torch.no_grad(), plain_operators():
         counts = analysis.by_module()
     return Flops(
         by_part=_by_part(analysis, counts),

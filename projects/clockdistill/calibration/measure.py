@@ -112,10 +112,10 @@ def _watched(model: nn.Module) -> Iterator[_Seen]:
     would be no part of the detection loss's graph.
     """
     seen = _Seen()
-    adapter, student = model.student_tap.adapter, model.student
+    adapter, student = model.student_hooks.adapter, model.student
 
     def enter_transformer(module: nn.Module, args: tuple[Any, ...]) -> None:
-        seen.features = adapter.read_levels(args).features
+        seen.features = adapter.read_features(args)[0]
 
     def leave_encoder(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         seen.memory = output

@@ -6,6 +6,8 @@ configs/teachers/dab_detr_r50_kitti.py, or from any checkpoint of it with the sa
 python tools/train_net.py --config-file <this file> --num-gpus 8 model.teacher_checkpoint=<path>
 """
 
+from projects.clockdistill.modeling.adapters import DABDETRAdapter
+
 from .common.kitti_50ep import dataloader, lr_multiplier, optimizer, train
 from .models.dab_detr import dab_detr
 from .models.distill import distill
@@ -13,6 +15,7 @@ from .models.distill import distill
 model = distill(
     student=dab_detr(depth=18, num_classes=7),
     teacher=dab_detr(depth=50),
+    adapter=DABDETRAdapter,
     teacher_checkpoint="output/teachers/dab_detr_r50_kitti/model_final.pth",
 )
 train.init_checkpoint = "torchvision://resnet18"

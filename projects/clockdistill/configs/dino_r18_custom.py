@@ -6,6 +6,8 @@ python tools/train_net.py --config-file <this file> model.student.num_classes=4 
   dataloader.test.dataset.json_file=val.json dataloader.test.dataset.image_root=images/val
 """
 
+from projects.clockdistill.modeling.adapters import DINOAdapter
+
 from .common.custom import dataloader
 from .common.optim import optimizer
 from .common.schedule import coco_12ep as lr_multiplier
@@ -16,6 +18,7 @@ from .models.distill import distill
 model = distill(
     student=dino(depth=18),
     teacher=dino(depth=50),
+    adapter=DINOAdapter,
     teacher_checkpoint="output/teachers/dino_r50_custom/model_final.pth",
 )
 train.init_checkpoint = "torchvision://resnet18"

@@ -6,6 +6,8 @@ configs/teachers/dino_r50_kitti.py, or from any checkpoint of it with the same c
 python tools/train_net.py --config-file <this file> --num-gpus 8 model.teacher_checkpoint=<path>
 """
 
+from projects.clockdistill.modeling.adapters import DINOAdapter
+
 from .common.kitti_12ep import dataloader, lr_multiplier, optimizer, train
 from .models.dino import dino
 from .models.distill import distill
@@ -13,6 +15,7 @@ from .models.distill import distill
 model = distill(
     student=dino(depth=18, num_classes=7),
     teacher=dino(depth=50),
+    adapter=DINOAdapter,
     teacher_checkpoint="output/teachers/dino_r50_kitti/model_final.pth",
 )
 train.init_checkpoint = "torchvision://resnet18"

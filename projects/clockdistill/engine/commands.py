@@ -1,5 +1,6 @@
-"""Commands that call the project's tools, to be run and to be shown."""
+"""Commands that call the project's tools, and a type of their options."""
 
+import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -27,3 +28,10 @@ def shown(command: Sequence[str]) -> str:
     here = f"{Path.cwd()}/"
     words = ["python" if word == sys.executable else word.replace(here, "") for word in command]
     return shlex.join(words)
+
+
+def positive_int(text: str) -> int:
+    """Returns a whole number of the command line that is at least 1."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
+    return int(text)

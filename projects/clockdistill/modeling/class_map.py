@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import torch
 from detectron2.structures import Instances
-from torch import Tensor, nn
+from torch import nn
+
+from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 
 class ClassMap(nn.Module):
-    """Takes the teacher's logits and detections to the student's classes.
+    """Maps the teacher's predictions and detections to the student's classes.
 
     Args:
         student_classes: K of the student.
@@ -28,8 +30,8 @@ class ClassMap(nn.Module):
             if student_classes != teacher_classes:
                 raise ValueError(
                     f"student.num_classes={student_classes} but teacher.num_classes="
-                    f"{teacher_classes}: both must know the same classes, or class_map must give "
-                    "the teacher's class for each of the student's"
+                    f"{teacher_classes}. Fix: give both the same classes, or set model.class_map "
+                    "to the teacher's class for each of the student's"
                 )
             teacher_class = range(student_classes)
             self.same = True
@@ -46,12 +48,14 @@ class ClassMap(nn.Module):
             )
         self.register_buffer("teacher_class", index, persistent=False)
 
-    def logits(self, teacher_logits: Tensor) -> Tensor:
-        """(..., K of the teacher) -> (..., K of the student)."""
-        return teacher_logits if self.same else teacher_logits[..., self.teacher_class]
+    def predictions(self, teacher: Predictions) -> Predictions:
+        """Returns the logits (..., K of the student) with the teacher's boxes."""
+        if self.same:
+            return teacher
+        return Predictions(teacher.logits[..., self.teacher_class], teacher.boxes)
 
     def detections(self, teacher_detections: Instances) -> Instances:
-        """A detection once for each of the student's classes that its class stands for."""
+        """Returns a detection once for each of the student's classes that its class stands for."""
         if self.same:
             return teacher_detections
         hits = teacher_detections.pred_classes[:, None] == self.teacher_class

@@ -26,13 +26,13 @@ def check_pair(
         query_groups: the queries that both decode; None = no logit distillation.
 
     Raises:
-        ValueError: naming what disagrees and the mend.
+        ValueError: naming what disagrees and the fix.
     """
     levels = student_adapter.num_levels(student), teacher_adapter.num_levels(teacher)
     if features and levels[0] != levels[1]:
         raise ValueError(
             f"the student has {levels[0]} feature levels, the teacher {levels[1]}: memory and "
-            "feature distillation need the same; set model.memory_loss=null (and every "
+            "feature distillation need the same. Fix: set model.memory_loss=null (and every "
             "model.feature_losses.*=null) to distil logits alone"
         )
     if query_groups is None:
@@ -40,7 +40,7 @@ def check_pair(
     if not query_groups.kinds:
         raise ValueError(
             "logit distillation needs at least one of model.query_groups.target_aware, general and "
-            "specific; set model.logit_loss=null to distil the memory alone"
+            "specific. Fix: set model.logit_loss=null to distil the memory alone"
         )
     dims = student_adapter.embed_dim(student), teacher_adapter.embed_dim(teacher)
     given = query_groups.student_dim, query_groups.teacher_dim
@@ -55,6 +55,6 @@ def check_pair(
         and not teacher_adapter.has_sizes(teacher)
     ):
         raise ValueError(
-            "the teacher's own queries are centres without sizes, which the student's decoder "
-            "cannot start from; set model.query_groups.specific=null"
+            "the teacher's detector queries are centres without sizes, which the student's decoder "
+            "cannot start from. Fix: set model.query_groups.specific=null"
         )

@@ -1,4 +1,4 @@
-"""Random numbers of their own, that a resumed run draws again."""
+"""Random numbers that a resumed run repeats."""
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,11 @@ class StepRandom(nn.Module):
         self._steps = 0  # the same number where it can be read without waiting for a device
 
     def normal(self, shape: tuple[int, ...]) -> Tensor:
-        """Standard normal draws of the given shape, on the CPU; the step count moves on."""
+        """Returns standard normal draws of the shape, on the CPU, and counts the step."""
         return torch.randn(shape, generator=self._generator())
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
-        """Draws from [0, 1) of the given shape, on the CPU; the step count moves on."""
+        """Returns draws from [0, 1) of the shape, on the CPU, and counts the step."""
         return torch.rand(shape, generator=self._generator())
 
     def _generator(self) -> torch.Generator:

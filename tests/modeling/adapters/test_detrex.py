@@ -1,7 +1,4 @@
-"""What real detrex's detectors do otherwise, on stand-ins: nothing here needs detrex."""
-
-from contextlib import nullcontext
-from types import SimpleNamespace
+"""Adapters of real detrex's detectors, on stand-ins: nothing here needs detrex."""
 
 import pytest
 import torch
@@ -18,14 +15,19 @@ from projects.clockdistill.modeling.adapters import (
 class StandIn(nn.Module):
     """What the adapter reads or changes of a detrex detector."""
 
-    def __init__(self):
+    def __init__(self, forward=lambda: None):
         super().__init__()
         self.layer = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
         self.device = "cpu"
         self.dn_number = 100
+        self.during = forward
 
     def prepare_targets(self, instances):
         return [{"labels": entry.gt_classes, "boxes": entry.gt_boxes.tensor} for entry in instances]
+
+    def forward(self, batched_inputs):
+        self.seen = modes(self), self.dn_number
+        return self.during()
 
 
 @pytest.fixture(params=[DetrexDINOAdapter, DetrexDABDETRAdapter, DetrexDeformableDETRAdapter])
@@ -37,62 +39,57 @@ def modes(detector):
     return [module.training for module in detector.modules()]
 
 
-def test_in_eval_mode_the_detector_alone_takes_itself_to_train(adapter):
+def test_in_eval_mode_the_detector_itself_runs_in_train_mode(adapter):
     detector = StandIn().eval()
-    with adapter.running(detector):
-        assert modes(detector) == [True, False, False, False]
-        assert detector.dn_number == 0
+    adapter.run(detector, [], None)
+    assert detector.seen == ([True, False, False, False], 0)
     assert modes(detector) == [False] * 4
     assert detector.dn_number == 100
 
 
-def test_an_early_end_of_the_pass_restores_it(adapter):
-    detector = StandIn().eval()
-    with pytest.raises(KeyError), adapter.running(detector):
+def test_a_pass_that_stops_early_restores_it(adapter):
+    def stop():
         raise KeyError
+
+    detector = StandIn(stop).eval()
+    with pytest.raises(KeyError):
+        adapter.run(detector, [], None)
     assert modes(detector) == [False] * 4
     assert detector.dn_number == 100
 
 
 def test_in_train_mode_the_detector_stays_as_it_is(adapter):
     detector = StandIn().train()
-    with adapter.running(detector):
-        assert all(modes(detector))
-        assert detector.dn_number == 100
+    adapter.run(detector, [], None)
+    assert detector.seen == ([True] * 4, 100)
 
 
-def test_while_dino_trains_what_goes_to_cuda_comes_to_the_detector():
-    adapter = DetrexDINOAdapter()
+def test_a_training_dino_keeps_moves_to_cuda_on_its_device():
     tensor = torch.ones(2, dtype=torch.int64)
-    with adapter.running(StandIn().train()):
-        moved = [
+
+    def moves():
+        return [
             tensor.cuda(),
             tensor.to("cuda"),
             tensor.to("cuda:0"),
             tensor.to(device="cuda"),
             tensor.to(torch.device("cuda"), torch.int64),
+            tensor.to("cuda", torch.float64),
+            tensor.to(torch.float64),
+            tensor.to("meta"),
         ]
-        assert all(torch.equal(value, tensor) for value in moved)
-        assert tensor.to("cuda", torch.float64).dtype == torch.float64
-        assert tensor.to(torch.float64).dtype == torch.float64
-        assert tensor.to("meta").device.type == "meta"
-        detector = StandIn().train().to("meta")
-        with adapter.running(detector):
-            assert tensor.cuda().device.type == "meta"
 
-
-def test_on_cuda_nothing_is_changed():
-    detector = StandIn().train()
-    detector.parameters = lambda: iter([SimpleNamespace(device=torch.device("cuda:1"))])
-    assert isinstance(DetrexDINOAdapter().running(detector), nullcontext)
+    *same, double, cast, meta = DetrexDINOAdapter().run(StandIn(moves).train(), [], None)
+    assert all(torch.equal(value, tensor) for value in same)
+    assert double.dtype == cast.dtype == torch.float64
+    assert meta.device.type == "meta"
+    on_meta = DetrexDINOAdapter().run(StandIn(moves).train().to("meta"), [], None)
+    assert on_meta[0].device.type == "meta"
 
 
 def test_gradients_pass_through_a_move():
-    adapter = DetrexDINOAdapter()
-    detector = StandIn().train()
-    with adapter.running(detector):
-        loss = detector.layer(torch.ones(1, 2)).cuda().sum()
-    loss.backward()
+    detector = StandIn(lambda: detector.layer(torch.ones(1, 2)).cuda().sum()).train()
+    DetrexDINOAdapter().run(detector, [], None).backward()
     assert detector.layer[0].weight.grad is not None
 
 
@@ -103,5 +100,5 @@ def test_targets_are_the_annotations_alone(adapter):
 
 
 def test_an_image_without_annotations_is_named(adapter):
-    with pytest.raises(ValueError, match=r"a\.png: training needs \"instances\""):
+    with pytest.raises(ValueError, match=r"a\.png: no \"instances\" found"):
         adapter.targets(StandIn(), [{"file_name": "a.png"}])

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import distributed
 
-from projects.clockdistill.modeling.detectors.criterion import DINOCriterion, SetCriterion
-from projects.clockdistill.modeling.detectors.dino.denoising import denoising_queries
+from projects.clockdistill.modeling.detectors.criterion import SetCriterion
+from projects.clockdistill.modeling.detectors.dino.denoising import DINOCriterion, denoising_queries
 from projects.clockdistill.modeling.detectors.matcher import HungarianMatcher, Matches
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 
@@ -39,7 +39,7 @@ def test_losses_of_one_stage_by_hand():
     )
     wanted = [{"labels": torch.tensor([2]), "boxes": torch.tensor([[0.7, 0.5, 0.4, 0.4]])}]
     matches = Matches(*(torch.tensor([[i]]) for i in (0, 1, 0)))
-    losses = criterion().stage_losses(found, matches, wanted, torch.tensor(2.0))
+    losses = criterion().layer_losses(found, matches, wanted, torch.tensor(2.0))
     expected = {
         "loss_class": (0.25 + 5 * 0.75) * 0.25 * math.log(2) / 2,
         "loss_bbox": 0.2 / 2,

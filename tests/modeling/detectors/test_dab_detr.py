@@ -6,7 +6,6 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from omegaconf import OmegaConf
-from torch import nn
 
 from projects.clockdistill.configs.models.dab_detr import mini_dab_detr
 from projects.clockdistill.modeling.detectors.dab_detr.detector import DABDETR
@@ -151,18 +150,6 @@ def test_options_that_leave_a_part_out(option, part):
     assert detector(batch()).keys() == LOSSES
 
 
-def test_a_norm_behind_the_encoder_is_an_option():
-    detector = tiny_with(encoder__post_norm=True).eval()
-    seen = []
-    detector.transformer.encoder.register_forward_hook(lambda _, __, memory: seen.append(memory))
-    detector(batch())
-    torch.testing.assert_close(seen[0].mean(-1), torch.zeros(seen[0].shape[:2]), atol=1e-5, rtol=0)
-    layer = detector.transformer.encoder.post_norm_layer
-    nn.init.zeros_(layer.weight), nn.init.constant_(layer.bias, 3.0)
-    detector(batch())
-    assert (seen[1] == 3).all()
-
-
 def test_attention_is_modulated_by_the_anchors_sides(detector):
     """Eq. (6): features of x times expected width / width, of y times expected height / height."""
     decoder = detector.transformer.decoder
@@ -225,11 +212,11 @@ def test_calls_have_the_agreed_names_and_layouts(detector):
     assert features.shape == (2, 16, 4, 6) and mask.shape == (2, 4, 6) and mask.dtype == torch.bool
     assert seen["encoder"][0] == seen["decoder"][0] == ()
     encoder, decoder = seen["encoder"][1], seen["decoder"][1]
-    assert encoder.keys() == {"query", "key", "value", "query_pos", "query_key_padding_mask"}
-    names = {"query", "key", "value", "key_pos", "key_padding_mask", "anchor_box_embed"}
+    assert encoder.keys() == {"query", "query_pos", "query_key_padding_mask"}
+    names = {"query", "value", "key_pos", "key_padding_mask", "anchor_box_embed"}
     assert decoder.keys() == names
     assert encoder["query"].shape == encoder["query_pos"].shape == (24, 2, 16)
-    assert decoder["key"].shape == decoder["key_pos"].shape == (24, 2, 16)
+    assert decoder["value"].shape == decoder["key_pos"].shape == (24, 2, 16)
     assert decoder["query"].shape == (7, 2, 16) and decoder["anchor_box_embed"].shape == (7, 2, 4)
     for padding in (encoder["query_key_padding_mask"], decoder["key_padding_mask"]):
         assert torch.equal(padding, mask.flatten(1))
@@ -265,9 +252,10 @@ def test_training_reduces_the_loss(detector):
         ("transformer.encoder.embed_dim", 32, "embed_dim=64 but transformer.encoder.embed_dim=32"),
         ("transformer.decoder.embed_dim", 32, "embed_dim=64 but transformer.decoder.embed_dim=32"),
         ("embed_dim", 66, "embed_dim must be divisible by 4, got 66"),
+        ("transformer.encoder.post_norm", True, "post_norm=True is not supported"),
     ],
 )
-def test_sizes_that_disagree_are_refused(key, value, words):
+def test_values_that_disagree_or_are_not_supported_are_refused(key, value, words):
     tree = mini_dab_detr(3)
     if key == "embed_dim":
         tree.transformer.encoder.num_heads = tree.transformer.decoder.num_heads = 2
@@ -279,5 +267,5 @@ def test_sizes_that_disagree_are_refused(key, value, words):
 def test_position_encodings_of_another_width_are_refused():
     tree = mini_dab_detr(3)
     tree.position_embedding.num_pos_feats = 16
-    with pytest.raises(ValueError, match="gives 32 channels, input_proj 64; .*num_pos_feats"):
+    with pytest.raises(ValueError, match="gives 32 channels, input_proj 64. .*num_pos_feats"):
         instantiate(tree)(batch())

@@ -76,7 +76,7 @@ def test_training_starts_from_boxes_of_one_size_at_the_reference_points(variant,
     detector.transformer.register_forward_hook(lambda _, __, result: output.append(result))
     detector(batch())
     start = calls[0][0]["reference_points"]
-    boxes = detector.predict(output[0]).boxes[0]
+    boxes = detector.apply_heads(output[0], last_only=False).boxes[0]
     if variant == "two_stage":
         expected = start  # squares around the tokens
     else:  # sigmoid(-2) = 0.1192
@@ -126,7 +126,7 @@ def test_queries_of_two_stages_are_the_tokens_with_the_highest_first_logit():
     calls, output = decoder_calls(detector), []
     detector.transformer.register_forward_hook(lambda _, __, result: output.append(result))
     detector(batch())
-    logits, boxes = output[0].proposal_logits, output[0].proposal_boxes
+    logits, boxes = output[0].proposals.logits[0], output[0].proposals.boxes[0]
     chosen = logits[..., 0].topk(QUERIES, dim=1).indices
     expected = torch.stack([b[c] for b, c in zip(boxes, chosen, strict=True)])
     torch.testing.assert_close(calls[0][0]["reference_points"], expected)
@@ -153,11 +153,15 @@ def test_calls_have_the_agreed_arguments(detector):
         )
     detector.transformer.register_forward_pre_hook(lambda _, args: seen.update(transformer=args))
     detector(batch())
-    common = {"query", "key", "value", "query_pos", "spatial_shapes", "reference_points"}
-    common |= {"level_start_index", "valid_ratios"}
+    common = {"query", "query_pos", "spatial_shapes", "reference_points"}
     assert seen["encoder"][0] == seen["decoder"][0] == ()
     assert seen["encoder"][1].keys() == common | {"query_key_padding_mask"}
-    assert seen["decoder"][1].keys() == common | {"key_padding_mask", "attn_masks"}
+    assert seen["decoder"][1].keys() == common | {
+        "value",
+        "valid_ratios",
+        "key_padding_mask",
+        "attn_masks",
+    }
     assert seen["decoder"][1]["query_pos"].shape == seen["decoder"][1]["query"].shape
     features, masks, *_ = seen["transformer"]
     assert [f.shape[-2:] for f in features] == [m.shape[-2:] for m in masks]

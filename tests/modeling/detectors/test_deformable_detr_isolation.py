@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from projects.clockdistill.modeling.detectors.base import level_masks
 from projects.clockdistill.modeling.detectors.deformable_detr.detector import DeformableDETR
-from projects.clockdistill.modeling.detectors.levels import level_masks
 from tests.modeling.detectors.deformable_variants import (
     PROPOSAL_LOSSES,
     QUERIES,
@@ -129,7 +129,9 @@ def test_padded_proposals_cost_nothing_and_are_not_chosen():
             masks.append(nn.functional.pad(torch.zeros_like(x[:, 0]), size, value=1.0).bool())
         positions = [detector.position_embedding(m) for m in masks]
         with torch.no_grad():
-            losses.append(detector.losses(padded, masks, positions, [target]))
+            output = detector.transform(padded, masks, positions)
+            predictions = detector.apply_heads(output, last_only=False)
+            losses.append(detector.criterion(predictions, [target], output.proposals))
     alone, surrounded = (kwargs["reference_points"] for kwargs, _ in calls)
     torch.testing.assert_close(surrounded, alone, atol=1e-5, rtol=1e-5)
     for name in PROPOSAL_LOSSES:

@@ -8,6 +8,7 @@ from detectron2.config import instantiate
 from omegaconf import OmegaConf
 
 from projects.clockdistill.configs.models.dino import mini_dino
+from projects.clockdistill.modeling.detectors.dino.denoising import DenoisingQueries
 from projects.clockdistill.modeling.detectors.dino.detector import DINO
 from tests.modeling.tiny_detectors import batch, tiny_dino
 
@@ -79,10 +80,11 @@ def test_a_denoising_group_depends_on_no_other_group():
     blocked = (group[:, None] != group) & (group != groups)
     content = torch.randn(1, groups * size, detector.embed_dim)
     anchors = torch.rand(1, groups * size, 4) * 0.5 + 0.25
+    denoising = DenoisingQueries(content, anchors, blocked, matches=None, num_groups=groups)
     with torch.no_grad():
-        first = detector.transformer(features, masks, positions, content, anchors, blocked)
+        first = detector.transformer(features, masks, positions, denoising)
         content[:, size:], anchors[:, size:] = 5.0, 0.9
-        second = detector.transformer(features, masks, positions, content, anchors, blocked)
+        second = detector.transformer(features, masks, positions, denoising)
     changed = (first.states - second.states).abs().amax((0, 1, 3)) > 1e-5
     assert changed.tolist() == (group == 1).tolist()
 
@@ -124,12 +126,11 @@ def test_calls_of_encoder_and_decoder_are_by_keyword_with_the_agreed_names():
             lambda _, args, kwargs, name=name: seen.update({name: (args, kwargs)}), with_kwargs=True
         )
     detector(batch((2, 1)))
-    common = {"query", "key", "value", "query_pos", "spatial_shapes", "reference_points"}
-    common |= {"level_start_index", "valid_ratios"}
+    common = {"query", "query_pos", "spatial_shapes", "reference_points"}
     assert seen["encoder"][0] == seen["decoder"][0] == ()
     encoder, decoder = seen["encoder"][1], seen["decoder"][1]
     assert encoder.keys() == common | {"query_key_padding_mask"}
-    assert decoder.keys() == common | {"key_padding_mask", "attn_masks"}
+    assert decoder.keys() == common | {"value", "valid_ratios", "key_padding_mask", "attn_masks"}
     queries = decoder["query"].shape[1]
     assert decoder["attn_masks"][0].shape == (queries, queries)
     assert decoder["attn_masks"][0].dtype == torch.bool and decoder["attn_masks"][1] is None
@@ -182,7 +183,7 @@ def test_half_precision_trains_a_step_with_finite_losses(dtype):
 def test_predictions_that_are_not_finite_end_the_step_with_their_place():
     detector = tiny_dino().train()
     torch.nn.init.constant_(detector.bbox_embed[1].layers[-1].bias, float("nan"))
-    with pytest.raises(FloatingPointError, match="stage 1, image 0"):
+    with pytest.raises(FloatingPointError, match="layer 1, image 0"):
         detector(batch())
 
 
@@ -231,9 +232,10 @@ def test_contents_may_come_from_the_chosen_tokens():
         ("criterion.num_classes", 4, "num_classes=3 but criterion.num_classes=4"),
         ("transformer.two_stage_num_proposals", 5, "num_queries=60 but .*=5"),
         ("transformer.encoder.embed_dim", 32, "embed_dim=64 but .*=32"),
+        ("transformer.encoder.post_norm", True, "post_norm=True is not supported"),
     ],
 )
-def test_sizes_that_disagree_are_refused(key, value, words):
+def test_values_that_disagree_or_are_not_supported_are_refused(key, value, words):
     tree = mini_dino(3)
     OmegaConf.update(tree, key, value)
     with pytest.raises(ValueError, match=words):

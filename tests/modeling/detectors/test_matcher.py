@@ -86,7 +86,7 @@ def test_no_object_gives_no_match():
 def test_a_prediction_that_is_not_finite_is_named(part):
     found = predictions(2, 2, 3)
     getattr(found, part)[1, 1, 2] = float("nan")
-    with pytest.raises(FloatingPointError, match=r"stage 1, image 1 of the batch, query 2 .*nan"):
+    with pytest.raises(FloatingPointError, match=r"layer 1, image 1 of the batch, query 2 .*nan"):
         MATCHER([found], targets(2, 2))
 
 

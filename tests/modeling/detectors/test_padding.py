@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.levels import level_masks
+from projects.clockdistill.modeling.detectors.base import level_masks
 from tests.modeling.tiny_detectors import FAMILIES, batch, tiny_detector
 
 SIZES = ((64, 96), (48, 64))
@@ -167,7 +167,8 @@ def test_more_padding_changes_neither_dinos_memory_nor_its_proposals(detector):
             output = detector.transformer(
                 features, masks, [detector.position_embedding(m) for m in masks]
             )
-        found.append((run.memory[~run.padding], output.proposal_logits, output.proposal_boxes))
+        proposals = output.proposals
+        found.append((run.memory[~run.padding], proposals.logits, proposals.boxes))
     for alone, padded in zip(*found, strict=True):
         torch.testing.assert_close(padded, alone, atol=1e-5, rtol=1e-5)
 

@@ -1,14 +1,16 @@
 """Logit loss: eq. (9) and (10) of the paper, against a literal transcription."""
 
 import math
-from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from projects.clockdistill.modeling.losses.logits import LogitDistillLoss, LogitPair
+from projects.clockdistill.modeling.detectors.predictions import Predictions
+from projects.clockdistill.modeling.losses.logits import LogitDistillLoss
+from projects.clockdistill.modeling.query_groups import QueryGroup
 
 
 def softmax(logits):
@@ -36,47 +38,71 @@ def divergence(p, q):
 
 
 def literal(pair, temperature, kl_reduction, confidence, kl, weights=(1.0, 5.0, 2.0)):
-    """Eq. (9) query by query, each group and stage divided by its sum of w."""
-    stages, images, queries, classes = pair.student_logits.shape
+    """Eq. (9) query by query, each group and decoder layer divided by its sum of w."""
+    student, teacher, (group,) = pair
+    layers, images, queries, classes = student.logits.shape
     total = 0.0
-    for e in range(stages):
+    for e in range(layers):
         numerator = denominator = 0.0
         for b in range(images):
             for g in range(queries):
-                if pair.valid is not None and not pair.valid[b, g]:
+                if group.valid is not None and not group.valid[b, g]:
                     continue
-                taught = pair.teacher_logits[e, b, g].tolist()
-                learnt = pair.student_logits[e, b, g].tolist()
+                t = teacher.logits[e, b, g].tolist()
+                s = student.logits[e, b, g].tolist()
                 if confidence == "softmax":
-                    w = max(softmax(taught))  # eq. (10)
+                    w = max(softmax(t))  # eq. (10)
                 else:
-                    w = max(sigmoid(value) for value in taught)
-                taught = [value / temperature for value in taught]
-                learnt = [value / temperature for value in learnt]
+                    w = max(sigmoid(value) for value in t)
+                t = [value / temperature for value in t]
+                s = [value / temperature for value in s]
                 if kl == "softmax":
-                    error = divergence(softmax(taught), softmax(learnt))
-                else:  # one Bernoulli distribution a class
+                    error = divergence(softmax(t), softmax(s))
+                else:  # one Bernoulli distribution per class
                     bernoulli = [
                         [(sigmoid(value), 1 - sigmoid(value)) for value in values]
-                        for values in (taught, learnt)
+                        for values in (t, s)
                     ]
                     error = sum(divergence(p, q) for p, q in zip(*bernoulli, strict=True))
                 error *= temperature**2 / (classes if kl_reduction == "mean" else 1)
-                student_box = pair.student_boxes[e, b, g].tolist()
-                teacher_box = pair.teacher_boxes[e, b, g].tolist()
-                l1 = sum(abs(s - t) for s, t in zip(student_box, teacher_box, strict=True))
+                student_box = student.boxes[e, b, g].tolist()
+                teacher_box = teacher.boxes[e, b, g].tolist()
+                l1 = sum(abs(x - y) for x, y in zip(student_box, teacher_box, strict=True))
                 giou = literal_giou_loss(student_box, teacher_box)
                 numerator += w * (weights[0] * error + weights[1] * l1 + weights[2] * giou)
                 denominator += w
         total += numerator / denominator if denominator else 0.0
-    return total * pair.copies
+    return total * group.copies
 
 
-def random_pair(stages=2, images=2, queries=3, classes=4, seed=0, valid=None, copies=1):
+class Pair(NamedTuple):
+    """The arguments of the loss: predictions of student and teacher, and the groups."""
+
+    student: Predictions
+    teacher: Predictions
+    groups: tuple[QueryGroup, ...]
+
+
+def random_pair(layers=2, images=2, queries=3, classes=4, seed=0, valid=None, copies=1) -> Pair:
+    """Predictions for one group."""
     generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(2, stages, images, queries, classes, generator=generator) * 2 - 1
-    boxes = torch.rand(2, stages, images, queries, 4, generator=generator) * 0.5 + 0.2
-    return LogitPair(logits[0], boxes[0], logits[1], boxes[1], valid, copies)
+    logits = torch.randn(2, layers, images, queries, classes, generator=generator) * 2 - 1
+    boxes = torch.rand(2, layers, images, queries, 4, generator=generator) * 0.5 + 0.2
+    anchors = torch.rand(images, queries, 4)
+    group = QueryGroup(torch.zeros(images, queries, 8), anchors, valid=valid, copies=copies)
+    return Pair(Predictions(logits[0], boxes[0]), Predictions(logits[1], boxes[1]), (group,))
+
+
+def joined(*pairs: Pair) -> Pair:
+    """Several groups as one."""
+    student, teacher = (
+        Predictions(
+            torch.cat([p.logits for p in predictions], dim=2),
+            torch.cat([p.boxes for p in predictions], dim=2),
+        )
+        for predictions in list(zip(*pairs, strict=True))[:2]
+    )
+    return Pair(student, teacher, tuple(group for pair in pairs for group in pair.groups))
 
 
 def total(losses):
@@ -85,7 +111,7 @@ def total(losses):
 
 @settings(deadline=None, max_examples=25)
 @given(
-    stages=st.integers(1, 3),
+    layers=st.integers(1, 3),
     images=st.integers(1, 2),
     queries=st.integers(1, 4),
     classes=st.integers(1, 5),
@@ -97,108 +123,137 @@ def total(losses):
     seed=st.integers(0, 2**31),
 )
 def test_equals_the_literal_equation(
-    stages, images, queries, classes, temperature, kl_reduction, confidence, kl, copies, seed
+    layers, images, queries, classes, temperature, kl_reduction, confidence, kl, copies, seed
 ):
     valid = torch.rand(images, queries, generator=torch.Generator().manual_seed(seed)) < 0.7
-    pair = random_pair(stages, images, queries, classes, seed, valid, copies)
+    pair = random_pair(layers, images, queries, classes, seed, valid, copies)
     loss = LogitDistillLoss(
         temperature=temperature, kl_reduction=kl_reduction, confidence=confidence, kl=kl
     )
     expected = literal(pair, temperature, kl_reduction, confidence, kl)
-    assert total(loss([pair])).item() == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert total(loss(*pair)).item() == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
 def test_groups_add_up():
     first, second = random_pair(seed=1), random_pair(queries=5, seed=2)
     loss = LogitDistillLoss()
-    both = loss([first, second])
-    for key, value in both.items():
-        torch.testing.assert_close(value, loss([first])[key] + loss([second])[key])
+    for key, value in loss(*joined(first, second)).items():
+        torch.testing.assert_close(value, loss(*first)[key] + loss(*second)[key])
 
 
 def test_a_copy_counts_like_a_group_of_its_own():
     pair = random_pair()
     loss = LogitDistillLoss()
     torch.testing.assert_close(
-        total(loss([random_pair(copies=3)])), total(loss([pair, pair, pair]))
+        total(loss(*random_pair(copies=3))), total(loss(*joined(pair, pair, pair)))
     )
 
 
 @pytest.mark.parametrize("kl", ["softmax", "sigmoid"])
 def test_classification_gradient_reaches_the_student_and_never_the_teacher(kl):
-    pair = random_pair()
-    for tensor in (pair.student_logits, pair.teacher_logits, pair.teacher_boxes):
+    student, teacher, groups = random_pair()
+    for tensor in (student.logits, teacher.logits, teacher.boxes):
         tensor.requires_grad_()
-    LogitDistillLoss(kl=kl)([pair])["class"].backward()
-    assert pair.student_logits.grad.abs().sum() > 0
-    assert pair.teacher_logits.grad is None and pair.teacher_boxes.grad is None
+    LogitDistillLoss(kl=kl)(student, teacher, groups)["loss_distill_class"].backward()
+    assert student.logits.grad.abs().sum() > 0
+    assert teacher.logits.grad is None and teacher.boxes.grad is None
 
 
 def test_only_the_sigmoid_divergence_sees_a_shift_of_all_logits():
-    pair = random_pair()
-    shifted = replace(pair, student_logits=pair.teacher_logits - 3)
-    assert LogitDistillLoss()([shifted])["class"].item() == pytest.approx(0, abs=1e-4)
-    assert LogitDistillLoss(kl="sigmoid")([shifted])["class"] > 1
+    student, teacher, groups = random_pair()
+    shifted = Predictions(teacher.logits - 3, student.boxes)
+    key = "loss_distill_class"
+    softmax_kl = LogitDistillLoss()(shifted, teacher, groups)[key]
+    assert softmax_kl.item() == pytest.approx(0, abs=1e-4)
+    assert LogitDistillLoss(kl="sigmoid")(shifted, teacher, groups)[key] > 1
 
 
 @pytest.mark.parametrize("kl", ["softmax", "sigmoid"])
 def test_confident_logits_stay_finite(kl):
+    student, teacher, groups = random_pair(1, 1, 1, 2)
     sure = torch.tensor([100.0, -100.0]).expand(1, 1, 1, 2)
-    pair = replace(random_pair(1, 1, 1, 2), teacher_logits=sure, student_logits=-sure.clone())
-    pair.student_logits.requires_grad_()
-    value = LogitDistillLoss(temperature=1.0, kl=kl)([pair])["class"]
+    logits = (-sure).clone().requires_grad_()
+    value = LogitDistillLoss(temperature=1.0, kl=kl)(
+        Predictions(logits, student.boxes), Predictions(sure, teacher.boxes), groups
+    )["loss_distill_class"]
     value.backward()
-    assert value.isfinite() and pair.student_logits.grad.isfinite().all()
+    assert value.isfinite() and logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("kl", ["softmax", "sigmoid"])
 def test_is_zero_where_student_and_teacher_agree(kl):
-    pair = random_pair()
-    same = LogitPair(
-        pair.teacher_logits, pair.teacher_boxes, pair.teacher_logits, pair.teacher_boxes
-    )
-    torch.testing.assert_close(total(LogitDistillLoss(kl=kl)([same])), torch.tensor(0.0))
+    _, teacher, groups = random_pair()
+    losses = LogitDistillLoss(kl=kl)(teacher, teacher, groups)
+    torch.testing.assert_close(total(losses), torch.tensor(0.0))
 
 
 def test_filler_never_matters():
     valid = torch.tensor([[True, False, True], [True, True, False]])
     loss = LogitDistillLoss()
-    pair = random_pair(valid=valid)
-    expected = total(loss([pair]))
-    logits = pair.student_logits.masked_fill(~valid[..., None], float("nan")).requires_grad_()
-    boxes = pair.student_boxes.masked_fill(~valid[..., None], 1e6).requires_grad_()
-    spoilt = LogitPair(logits, boxes, pair.teacher_logits, pair.teacher_boxes, valid)
-    torch.testing.assert_close(total(loss([spoilt])), expected)
+    student, teacher, groups = random_pair(valid=valid)
+    expected = total(loss(student, teacher, groups))
+    logits = student.logits.masked_fill(~valid[..., None], float("nan")).requires_grad_()
+    boxes = student.boxes.masked_fill(~valid[..., None], 1e6).requires_grad_()
+    torch.testing.assert_close(total(loss(Predictions(logits, boxes), teacher, groups)), expected)
 
 
 def test_no_valid_query_gives_zero_and_finite_gradients():
-    pair = random_pair(valid=torch.zeros(2, 3, dtype=torch.bool))
-    pair.student_logits.requires_grad_()
-    value = total(LogitDistillLoss()([pair]))
+    student, teacher, groups = random_pair(valid=torch.zeros(2, 3, dtype=torch.bool))
+    student.logits.requires_grad_()
+    value = total(LogitDistillLoss()(student, teacher, groups))
     value.backward()
-    assert value.item() == 0 and pair.student_logits.grad.isfinite().all()
+    assert value.item() == 0 and student.logits.grad.isfinite().all()
 
 
 def test_does_not_grow_with_batch_or_points():
     pair = random_pair(images=1, queries=2)
     loss = LogitDistillLoss()
-    tensors = (pair.student_logits, pair.student_boxes, pair.teacher_logits, pair.teacher_boxes)
-    larger = LogitPair(*(tensor.repeat(1, 3, 2, 1) for tensor in tensors))
-    torch.testing.assert_close(total(loss([larger])), total(loss([pair])))
+    student, teacher = (
+        Predictions(p.logits.repeat(1, 3, 2, 1), p.boxes.repeat(1, 3, 2, 1)) for p in pair[:2]
+    )
+    (group,) = random_pair(images=3, queries=4).groups
+    torch.testing.assert_close(total(loss(student, teacher, (group,))), total(loss(*pair)))
 
 
 def test_weights_scale_their_term_alone():
     pair = random_pair()
-    base = LogitDistillLoss()([pair])
-    other = LogitDistillLoss(cls_weight=2.0, l1_weight=0.0, giou_weight=2.0)([pair])
-    torch.testing.assert_close(other["class"], 2 * base["class"])
-    assert other["bbox"].item() == 0
-    torch.testing.assert_close(other["giou"], base["giou"])
+    base = LogitDistillLoss()(*pair)
+    other = LogitDistillLoss(cls_weight=2.0, l1_weight=0.0, giou_weight=2.0)(*pair)
+    torch.testing.assert_close(other["loss_distill_class"], 2 * base["loss_distill_class"])
+    assert other["loss_distill_bbox"].item() == 0
+    torch.testing.assert_close(other["loss_distill_giou"], base["loss_distill_giou"])
+
+
+def test_other_numbers_of_layers_match_the_last_alone():
+    student, teacher, groups = random_pair(layers=3)
+    first_two = Predictions(teacher.logits[:2], teacher.boxes[:2])
+    last = [Predictions(p.logits[-1:], p.boxes[-1:]) for p in (student, first_two)]
+    loss = LogitDistillLoss()
+    torch.testing.assert_close(loss(student, first_two, groups), loss(*last, groups))
+
+
+def test_every_layer_may_be_matched_with_the_teachers_last():
+    student, teacher, groups = random_pair(layers=3)
+    got = LogitDistillLoss(layers="teacher_last")(student, teacher, groups)
+    last = Predictions(teacher.logits[-1:], teacher.boxes[-1:])
+    loss = LogitDistillLoss()
+    each = [
+        loss(Predictions(student.logits[e : e + 1], student.boxes[e : e + 1]), last, groups)
+        for e in range(3)
+    ]
+    for key, value in got.items():
+        torch.testing.assert_close(value, sum(losses[key] for losses in each))
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"temperature": 0}, {"kl_reduction": "max"}, {"confidence": "argmax"}, {"kl": "tanh"}],
+    [
+        {"temperature": 0},
+        {"kl_reduction": "max"},
+        {"confidence": "argmax"},
+        {"kl": "tanh"},
+        {"layers": "all"},
+    ],
 )
 def test_bad_options_are_named(options):
     with pytest.raises(ValueError, match=next(iter(options))):

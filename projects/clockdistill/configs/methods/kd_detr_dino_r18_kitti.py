@@ -7,6 +7,7 @@ from ..dino_r18_kitti import dataloader, lr_multiplier, model, optimizer, train
 
 model.memory_loss = None
 model.query_groups.target_aware = None
-model.logit_loss.kl_reduction = "mean"  # over classes, and
-model.stages = "teacher_last"  # all stages from the teacher's last: as in its public code
+# as in its public code: mean over classes, every layer matched with the teacher's last
+model.logit_loss.kl_reduction = "mean"
+model.logit_loss.layers = "teacher_last"
 train.output_dir = "output/methods/kd_detr_dino_r18_kitti"

@@ -1,22 +1,22 @@
 """Small DINO teacher -> smaller student on synthkitti, in minutes on a CPU.
 
-The small counterpart of dino_r18_kitti: it shows that the method works here, not the paper's
-figures. The loss weights were chosen on synthkitti_tune (reproduction/README.md): at 64 channels
-the paper's 5e-5 and 1e-7 make the memory loss negligible, and its 1, 5 and 2 make the logit loss
-too large.
+Shows that the method works, not the paper's figures. For the weights: reproduction/README.md.
 
 python tools/train_net.py --config-file <this file>
 """
 
+from projects.clockdistill.modeling.adapters import DINOAdapter
+
 from ..common.mini import dataloader, lr_multiplier, optimizer, train
 from ..models.dino import mini_dino
 from ..models.distill import distill
-from ..models.parts import MINI_BACKBONE, MINI_TEACHER
+from ..models.parts import MINI_BACKBONE, MINI_TEACHER, MINI_TEACHER_CHECKPOINT
 
 model = distill(
     student=mini_dino(),
     teacher=mini_dino(**MINI_TEACHER),
-    teacher_checkpoint="projects/clockdistill/weights/dino_r50_synthkitti.safetensors",
+    adapter=DINOAdapter,
+    teacher_checkpoint=MINI_TEACHER_CHECKPOINT,
     num_points=60,
 )
 model.token_weights.alpha = 0.3

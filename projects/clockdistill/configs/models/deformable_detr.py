@@ -4,8 +4,10 @@ from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
 from projects.clockdistill.configs.models import parts  # relative imports take names only
-from projects.clockdistill.modeling.detectors.deformable_detr.criterion import DeformableCriterion
-from projects.clockdistill.modeling.detectors.deformable_detr.detector import DeformableDETR
+from projects.clockdistill.modeling.detectors.deformable_detr.detector import (
+    DeformableCriterion,
+    DeformableDETR,
+)
 from projects.clockdistill.modeling.detectors.deformable_detr.transformer import (
     DeformableDETRTransformer,
 )

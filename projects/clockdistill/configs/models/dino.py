@@ -4,10 +4,12 @@ from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
 from projects.clockdistill.configs.models import parts  # relative imports take names only
-from projects.clockdistill.modeling.detectors.criterion import DINOCriterion
-from projects.clockdistill.modeling.detectors.dino.decoder import DINOTransformerDecoder
+from projects.clockdistill.modeling.detectors.dino.denoising import DINOCriterion
 from projects.clockdistill.modeling.detectors.dino.detector import DINO
-from projects.clockdistill.modeling.detectors.dino.transformer import DINOTransformer
+from projects.clockdistill.modeling.detectors.dino.transformer import (
+    DINOTransformer,
+    DINOTransformerDecoder,
+)
 from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
     DeformableTransformerEncoder,
 )

@@ -1,4 +1,4 @@
-"""What the taps must know of each detector family, and of real detrex's detectors."""
+"""One adapter per detector family, of our own detectors and of real detrex's."""
 
 from projects.clockdistill.modeling.adapters.dab_detr import DABDETRAdapter
 from projects.clockdistill.modeling.adapters.deformable_detr import DeformableDETRAdapter

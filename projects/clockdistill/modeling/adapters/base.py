@@ -1,133 +1,164 @@
-"""What all DETR families have in common where queries and memory are concerned.
+"""What the forward hooks must know of a detector family.
 
 The adapters serve our detectors and real detrex's alike: both call transformer, encoder and
 decoder with the same arguments, in the same layouts.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from projects.clockdistill.modeling.detectors.layers.attention import QueryBlocks
 from projects.clockdistill.modeling.detectors.layers.boxes import boxes_around
-from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
+from projects.clockdistill.modeling.detectors.layers.position_encoding import reference_features
 from projects.clockdistill.modeling.detectors.predictions import Predictions
-from projects.clockdistill.modeling.structures import (
-    EncodedImages,
-    FeatureLevels,
-    QueryGroup,
-    QueryLayout,
-)
+from projects.clockdistill.modeling.query_groups import QueryGroup
 
 
-class FamilyAdapter(ABC):
-    """Multi-level, batch-first detectors with one head a stage; a family overrides what differs."""
+class FamilyAdapter:
+    """Multi-level, batch-first detectors with one head per decoder layer, as DINO.
+
+    A family overrides what differs.
+    """
+
+    num_points: ClassVar[int]  # queries of each sampled kind (CLoCKDistill, sec. 4.2)
+    position_queries: ClassVar[bool] = False  # whether the decoder takes them, or derives its own
 
     def targets(
         self, detector: nn.Module, batched_inputs: list[dict[str, Any]]
     ) -> list[dict[str, Tensor]]:
-        """Per image "labels" (N,) int64 and "boxes" (N, 4) cxcywh in [0, 1], unpadded image."""
+        """Returns per image "labels" (N,) int64 and "boxes" (N, 4) of the unpadded image."""
         return detector.prepare_targets(batched_inputs)
 
-    def running(self, detector: nn.Module) -> AbstractContextManager[Any]:
-        """Is entered around every tapped forward pass."""
-        return nullcontext()
+    def run(
+        self,
+        detector: nn.Module,
+        batched_inputs: list[dict[str, Any]],
+        targets: list[dict[str, Tensor]] | None,
+    ) -> Any:
+        """Runs the detector's forward pass."""
+        return detector(batched_inputs, targets)
 
     def embed_dim(self, detector: nn.Module) -> int:
-        """D of memory and queries."""
+        """Returns D of memory and queries."""
         return detector.transformer.embed_dim
 
     def num_levels(self, detector: nn.Module) -> int:
-        """L of the memory."""
+        """Returns L of the memory."""
         return detector.transformer.num_feature_levels
 
     def has_sizes(self, detector: nn.Module) -> bool:
-        """Whether its queries are anchors with sizes, or centres alone."""
+        """Returns whether its queries are anchors with sizes, or centres alone."""
         return True
 
     def transformer(self, detector: nn.Module) -> nn.Module:
-        """The module whose first two positional arguments are features and masks."""
+        """Returns the module whose first two positional arguments are features and masks."""
         return detector.transformer
 
     def encoder(self, detector: nn.Module) -> nn.Module:
-        """The module whose forward pass yields the memory."""
+        """Returns the module whose forward pass yields the memory."""
         return detector.transformer.encoder
 
     def decoder(self, detector: nn.Module) -> nn.Module:
-        """The module whose forward pass takes the queries."""
+        """Returns the module whose forward pass takes the queries."""
         return detector.transformer.decoder
 
-    def read_levels(self, args: tuple[Any, ...]) -> FeatureLevels:
-        """What entered the transformer, from its positional arguments."""
+    def read_features(self, args: tuple[Any, ...]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Returns features and masks of each level, from the transformer's arguments."""
         features, masks, *_ = args
-        return FeatureLevels(tuple(features), tuple(masks))
+        return features, masks
 
     def read_memory(self, output: Tensor) -> Tensor:
-        """(B, S, D), from what the encoder returned."""
+        """Returns (B, S, D), from what the encoder returned."""
         return output
 
-    def replay(self, detector: nn.Module, encoded: EncodedImages) -> dict[nn.Module, Any]:
-        """What backbone, neck and encoder would return for images that were encoded before."""
-        outputs = {detector.backbone: {}, detector.neck: list(encoded.features)}
-        if encoded.memory is not None:
-            outputs[self.encoder(detector)] = encoded.memory
-        return outputs
+    def read_queries(self, kwargs: dict[str, Any]) -> QueryGroup:
+        """Returns the detector queries, from the decoder's keyword arguments."""
+        return QueryGroup(kwargs["query"], kwargs["reference_points"], kwargs.get("query_pos"))
 
-    def cut(self, output: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
-        """What the decoder would have returned for the queries of `part` alone."""
+    def append_queries(
+        self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_kept: int
+    ) -> dict[str, Any]:
+        """Returns the decoder's keyword arguments with the groups appended.
+
+        Args:
+            kwargs: the decoder's own keyword arguments.
+            groups: at least one.
+            num_kept: the detector queries; 0 decodes the groups alone.
+        """
+        references = kwargs["reference_points"]
+        known = references.shape[-1]  # a decoder of centres takes the anchors' centres
+        added = {
+            **isolating_masks(kwargs, groups, num_kept),
+            "query": append(kwargs["query"], [group.content for group in groups], num_kept),
+            "reference_points": append(
+                references,
+                [group.reference_points[..., :known] for group in groups],
+                num_kept,
+            ),
+        }
+        if self.position_queries:
+            positions = [_position(group) for group in groups]
+            added["query_pos"] = append(kwargs["query_pos"], positions, num_kept)
+        return kwargs | added
+
+    def select(self, output: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
+        """Returns what the decoder would have returned for the queries of `part` alone."""
         states, references = output
         return states[:, :, part], references[:, :, part]
 
-    @abstractmethod
-    def read_queries(self, kwargs: dict[str, Any]) -> QueryGroup:
-        """The detector's own queries, from the decoder's keyword arguments."""
-
-    @abstractmethod
-    def write_queries(self, kwargs: dict[str, Any], layout: QueryLayout) -> dict[str, Any]:
-        """The decoder's keyword arguments for the queries of the layout."""
-
     def predict(
-        self, detector: nn.Module, output: tuple[Tensor, Tensor], reference_points: Tensor
+        self,
+        detector: nn.Module,
+        kwargs: dict[str, Any],
+        output: tuple[Tensor, Tensor],
+        part: slice,
     ) -> Predictions:
-        """Class and box predictions of every stage from the decoder's (cut) output.
+        """Returns class and box predictions of every decoder layer.
 
         Args:
-            detector: whose heads are asked.
-            output: what the decoder returned.
-            reference_points: (B, Q, 2 or 4) of these queries as they entered the decoder.
+            detector: whose heads run.
+            kwargs: keyword arguments that the decoder received.
+            output: what it returned.
+            part: the queries to predict.
         """
-        inter_states, inter_references = output
-        first = reference_points if self.has_sizes(detector) else reference_points[..., :2]
-        references = [first, *inter_references[:-1]]
-        heads = list(zip(detector.class_embed, detector.bbox_embed, strict=True))
-        stages = list(zip(inter_states, references, heads, strict=False))  # last head: proposals
-        logits = [class_embed(state) for state, _, (class_embed, _) in stages]
+        inter_states, inter_references = self.select(output, part)
+        references = [kwargs["reference_points"][:, part], *inter_references[:-1]]
+        # The heads may be one more: of the encoder's proposals.
+        layers = list(
+            zip(inter_states, references, detector.class_embed, detector.bbox_embed, strict=False)
+        )
+        logits = [class_embed(state) for state, _, class_embed, _ in layers]
         boxes = [
-            boxes_around(reference, bbox_embed(state))
-            for state, reference, (_, bbox_embed) in stages
+            boxes_around(reference, bbox_embed(state)) for state, reference, _, bbox_embed in layers
         ]
         return Predictions(torch.stack(logits), torch.stack(boxes))
 
 
-def joined(own: Tensor, groups: Sequence[Tensor], layout: QueryLayout, dim: int) -> Tensor:
-    """One row of queries: the detector's own, where they are decoded, then the groups'."""
-    parts = [own] if layout.keeps_own else []
+def append(own: Tensor, groups: Sequence[Tensor], num_kept: int, dim: int = 1) -> Tensor:
+    """Returns the detector queries, where they are decoded, then the groups'."""
+    parts = [own] if num_kept else []
     return torch.cat([*parts, *(group.to(own) for group in groups)], dim=dim)
 
 
-def isolation(kwargs: dict[str, Any], layout: QueryLayout) -> dict[str, Any]:
-    """The decoder's keyword arguments that keep own queries and groups apart.
+def isolating_masks(
+    kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_kept: int
+) -> dict[str, Any]:
+    """Returns the decoder's keyword arguments that keep detector queries and groups apart."""
+    own_mask, *other_masks = kwargs.get("attn_masks") or [None, None]
+    sizes, masks = [len(group) for group in groups], [None] * len(groups)
+    paddings = [group.padding for group in groups]
+    if num_kept:
+        sizes, masks = [num_kept, *sizes], [own_mask, *masks]
+        paddings = [kwargs.get("query_key_padding_mask"), *paddings]
+    blocks = QueryBlocks(tuple(sizes), tuple(masks), tuple(paddings))
+    return {"attn_masks": [blocks, *other_masks], "query_key_padding_mask": None}
 
-    Args:
-        kwargs: the decoder's own; their masks go on for the own queries.
-        layout: where each group stands.
-    """
-    attn_masks = kwargs.get("attn_masks") or [None, None]
-    masks = [attn_masks[0]] if layout.keeps_own else []
-    masks += [None] * len(layout.groups)
-    paddings = layout.paddings(kwargs.get("query_key_padding_mask"))
-    blocks = QueryBlocks(layout.block_sizes, tuple(masks), paddings)
-    return {"attn_masks": [blocks, *attn_masks[1:]], "query_key_padding_mask": None}
+
+def _position(group: QueryGroup) -> Tensor:
+    """Returns position queries; of a group without them, the sine encoding of its anchors."""
+    if group.position is not None:
+        return group.position
+    return reference_features(group.reference_points, group.content.shape[-1] // 4)

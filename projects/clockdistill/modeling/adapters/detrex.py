@@ -1,10 +1,10 @@
-"""Real detrex's detectors, seen by the taps: all that they do otherwise than ours.
+"""Adapters of real detrex's detectors: everything in which they differ from ours.
 
-Nothing of detrex is imported; a detector comes built from its own lazy config.
+Nothing of detrex is imported; a detector is built from detrex's own lazy config.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,24 +15,23 @@ from projects.clockdistill.modeling.adapters.base import FamilyAdapter
 from projects.clockdistill.modeling.adapters.dab_detr import DABDETRAdapter
 from projects.clockdistill.modeling.adapters.deformable_detr import DeformableDETRAdapter
 from projects.clockdistill.modeling.adapters.dino import DINOAdapter
-from projects.clockdistill.modeling.structures import QueryLayout
+from projects.clockdistill.modeling.query_groups import QueryGroup
 
 
 class DetrexAdapter(FamilyAdapter):
-    """What every family of detrex does otherwise; a family's adapter knows the rest.
+    """What all families of detrex have in common; the adapter of the family knows the rest.
 
     Source: detrex 0.3.0 (github.com/IDEA-Research/detrex, commit e244e6c).
 
-    Two differences are left as they are, both where images of a batch differ in size, in training
-    and as a teacher: detrex's DAB-DETR decoder also attends to the padding of the memory, and its
-    DINO may choose proposals from padding, as long as real tokens score lower than an empty one.
-    Ours do neither.
+    Two differences remain where images of a batch differ in size, in training and as a teacher:
+    detrex's DAB-DETR decoder also attends to the padding of the memory, and its DINO may choose
+    proposals from padding, as long as real tokens score lower than an empty one. Ours do neither.
     """
 
     def targets(
         self, detector: nn.Module, batched_inputs: list[dict[str, Any]]
     ) -> list[dict[str, Tensor]]:
-        """See `FamilyAdapter.targets`; detrex's method takes annotations alone, on its device.
+        """Calls detrex's method, which takes annotations alone, on the detector's device.
 
         Raises:
             ValueError: if an image comes without annotations.
@@ -40,27 +39,35 @@ class DetrexAdapter(FamilyAdapter):
         for entry in batched_inputs:
             if "instances" not in entry:
                 raise ValueError(
-                    f"{entry.get('file_name', 'image without file_name')}: training needs "
-                    '"instances"; was the data mapper built with is_train=False?'
+                    f'{entry.get("file_name", "image without file_name")}: no "instances" found, '
+                    "but training needs annotations. Fix: build the data mapper with is_train=True"
                 )
         return detector.prepare_targets(
             [entry["instances"].to(detector.device) for entry in batched_inputs]
         )
 
-    def running(self, detector: nn.Module) -> AbstractContextManager[Any]:
-        """Masks padding in eval mode too.
+    def run(
+        self,
+        detector: nn.Module,
+        batched_inputs: list[dict[str, Any]],
+        targets: list[dict[str, Tensor]] | None,
+    ) -> Any:
+        """Masks padding in eval mode too; detrex's forward prepares its targets itself.
 
-        In eval mode the pass must end at the decoder, as `DetectorTap.read`'s does, and the inputs
-        must hold "instances", whose sizes are the images'.
+        In eval mode the pass must stop at the decoder, as a teacher's does, and the inputs must
+        hold "instances", whose sizes are the images'.
         """
-        return nullcontext() if detector.training else _padding_masked(detector)
+        with nullcontext() if detector.training else _padding_masked(detector):
+            return detector(batched_inputs)
 
-    def write_queries(self, kwargs: dict[str, Any], layout: QueryLayout) -> dict[str, Any]:
-        """See `FamilyAdapter.write_queries`; detrex's attention wants masks over all queries."""
-        written = super().write_queries(kwargs, layout)
-        blocks, *others = written["attn_masks"]
+    def append_queries(
+        self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_kept: int
+    ) -> dict[str, Any]:
+        """Gives detrex's attention dense masks over all queries."""
+        appended = super().append_queries(kwargs, groups, num_kept)
+        blocks, *others = appended["attn_masks"]
         return {
-            **written,
+            **appended,
             "attn_masks": [blocks.dense_mask(kwargs["query"].device), *others],
             "query_key_padding_mask": blocks.dense_padding(),
         }
@@ -69,11 +76,17 @@ class DetrexAdapter(FamilyAdapter):
 class DetrexDINOAdapter(DetrexAdapter, DINOAdapter):
     """detrex's DINO, whose denoising and criterion move to CUDA whatever the detector's device."""
 
-    def running(self, detector: nn.Module) -> AbstractContextManager[Any]:
+    def run(
+        self,
+        detector: nn.Module,
+        batched_inputs: list[dict[str, Any]],
+        targets: list[dict[str, Tensor]] | None,
+    ) -> Any:
+        """Keeps a detector that trains on another device than CUDA there."""
         device = next(detector.parameters()).device
-        if detector.training and device.type != "cuda":
-            return _OwnDevice(device)
-        return super().running(detector)
+        on_own_device = detector.training and device.type != "cuda"
+        with _OwnDevice(device) if on_own_device else nullcontext():
+            return super().run(detector, batched_inputs, targets)
 
 
 class DetrexDABDETRAdapter(DetrexAdapter, DABDETRAdapter):
@@ -105,10 +118,10 @@ def _padding_masked(detector: nn.Module) -> Iterator[None]:
 
 
 class _OwnDevice(TorchFunctionMode):
-    """Takes every move to a CUDA device to another device instead.
+    """Redirects every move to a CUDA device to another device.
 
-    Moves to other devices stay what they are, and so does all that happens outside the forward
-    pass. Costs about 6 microseconds for each of torch's functions that the pass calls.
+    Moves to other devices are not changed, nor is anything outside the forward pass. Costs about
+    6 microseconds for each of torch's functions that the pass calls.
 
     Args:
         device: the detector's own.

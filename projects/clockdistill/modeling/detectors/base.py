@@ -5,18 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.structures import ImageList, Instances
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.ops import box_convert
-
-from projects.clockdistill.modeling.detectors.postprocess import detections
-from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 Target = dict[str, Tensor]  # labels (N,) int64; boxes (N, 4) cxcywh in [0, 1], unpadded image
 
 
 class Detector(nn.Module):
-    """Base of the detectors: normalises and pads images, checks and scales annotations.
+    """Base of the detectors; a family adds `losses` and `predictions`.
 
     Args:
         num_classes: classes that the annotations may name.
@@ -38,7 +37,7 @@ class Detector(nn.Module):
         self.num_classes = num_classes
         self.input_format = input_format
         self.select_box_nums_for_evaluation = select_box_nums_for_evaluation
-        # Not persistent: the checkpoints' contract has no such keys.
+        # Not persistent: detrex's checkpoints have no such keys.
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             constant = torch.tensor(list(values), dtype=torch.float32).view(-1, 1, 1)
             self.register_buffer(name, constant, persistent=False)
@@ -47,6 +46,59 @@ class Detector(nn.Module):
     def device(self) -> torch.device:
         """Where the images go."""
         return self.pixel_mean.device
+
+    def forward(
+        self, batched_inputs: list[dict[str, Any]], targets: list[Target] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Instances]]:
+        """Returns losses in train mode, detections in eval mode.
+
+        Args:
+            batched_inputs: detectron2's dicts: "image" (3, H, W) in 0 to 255, of its own size; in
+                train mode "instances" with gt_boxes (absolute xyxy of that image) and gt_classes;
+                in eval mode "height" and "width" of the original image, by default the image's.
+            targets: what `prepare_targets` returns, read in train mode; by default prepared here.
+
+        Returns:
+            Train: weighted losses, scalars. Eval: per image {"instances": Instances} in pixels of
+            the original image.
+        """
+        images, mask = self.preprocess_images(batched_inputs)
+        if self.training:
+            if targets is None:
+                targets = self.prepare_targets(batched_inputs)
+            return self.losses(images.tensor, mask, targets)
+        logits, boxes = self.predictions(images.tensor, mask)
+        output_sizes = [
+            (entry.get("height", height), entry.get("width", width))
+            for entry, (height, width) in zip(batched_inputs, images.image_sizes, strict=True)
+        ]
+        results = detections(
+            logits, boxes, images.image_sizes, output_sizes, self.select_box_nums_for_evaluation
+        )
+        return [{"instances": instances} for instances in results]
+
+    def losses(self, images: Tensor, mask: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Returns the weighted losses of one batch.
+
+        Args:
+            images: (B, 3, H, W), normalised and padded.
+            mask: (B, H, W) bool, True = padding.
+            targets: per image.
+        """
+        raise NotImplementedError
+
+    def predictions(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what the last decoder layer predicts: tensors in, tensors out, for export.
+
+        Args:
+            images: (B, 3, H, W), normalised and padded.
+            mask: (B, H, W) bool, True = padding.
+
+        Returns:
+            Class logits (B, Q, K) before sigmoid and boxes (B, Q, 4) cxcywh in [0, 1] of the
+            unpadded image.
+        """
+        raise NotImplementedError
 
     def preprocess_images(self, batched_inputs: list[dict[str, Any]]) -> tuple[ImageList, Tensor]:
         """Normalises the images and pads them to one size with zeros (the mean colour).
@@ -94,8 +146,8 @@ class Detector(nn.Module):
         for entry in batched_inputs:
             if "instances" not in entry:
                 raise ValueError(
-                    f'{_name(entry)}: training needs "instances"; was the data mapper built with '
-                    "is_train=False?"
+                    f'{_name(entry)}: training needs "instances", which this image lacks. '
+                    "Fix: build the data mapper with is_train=True"
                 )
             instances = entry["instances"]
             height, width = instances.image_size
@@ -109,7 +161,7 @@ class Detector(nn.Module):
             if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
                 raise ValueError(
                     f"{_name(entry)}: classes {sorted(set(labels.tolist()))} for a model with "
-                    f"num_classes={self.num_classes} (0 to {self.num_classes - 1}); set "
+                    f"num_classes={self.num_classes} (0 to {self.num_classes - 1}). Fix: set "
                     "model.num_classes to the dataset's"
                 )
             ordered = (boxes_px[:, 2:] >= boxes_px[:, :2]).all() and boxes_px.isfinite().all()
@@ -128,33 +180,57 @@ class Detector(nn.Module):
             )
         return targets
 
-    def detections(
-        self,
-        predictions: Predictions,
-        image_sizes: list[tuple[int, int]],
-        batched_inputs: list[dict[str, Any]],
-    ) -> list[dict[str, Instances]]:
-        """The last stage's detections in pixels of the original images.
 
-        Args:
-            predictions: of all images; only the last stage is read.
-            image_sizes: (H, W) of each image without padding.
-            batched_inputs: with "height" and "width" of the originals, by default the images'.
+def detections(
+    logits: Tensor,
+    boxes: Tensor,
+    image_sizes: list[tuple[int, int]],
+    output_sizes: list[tuple[int, int]],
+    max_detections: int,
+) -> list[Instances]:
+    """Takes the highest class scores over all queries; one query may give several detections.
 
-        Returns:
-            Per image {"instances": Instances}.
-        """
-        results = detections(
-            predictions.logits[-1],
-            predictions.boxes[-1],
-            image_sizes,
-            [
-                (entry.get("height", height), entry.get("width", width))
-                for entry, (height, width) in zip(batched_inputs, image_sizes, strict=True)
-            ],
-            self.select_box_nums_for_evaluation,
+    Source: Deformable DETR (arXiv:2010.04159), whose sigmoid classes need no background.
+
+    Args:
+        logits: (B, Q, K) before sigmoid.
+        boxes: (B, Q, 4) cxcywh in [0, 1] of the unpadded image.
+        image_sizes: (H, W) of each image as the detector saw it, without padding.
+        output_sizes: (H, W) of each image to give the boxes in.
+        max_detections: per image; fewer where Q * K is less.
+
+    Returns:
+        Per image, by falling score: `pred_boxes` (absolute xyxy, clipped to the image, empty ones
+        dropped), `scores` in [0, 1] and `pred_classes`.
+    """
+    num_classes = logits.shape[-1]
+    scores = logits.float().sigmoid().flatten(1)  # (B, Q * K)
+    scores, entries = scores.topk(min(max_detections, scores.shape[1]), dim=1)
+    queries = entries.div(num_classes, rounding_mode="floor")
+    classes = entries % num_classes
+    boxes_xyxy = box_convert(boxes.float(), "cxcywh", "xyxy")
+    boxes_xyxy = boxes_xyxy.gather(1, queries[..., None].expand(-1, -1, 4))
+    results = []
+    for image, (height, width) in enumerate(image_sizes):
+        scale = torch.tensor([width, height, width, height], device=boxes.device)
+        instances = Instances(
+            (height, width),
+            pred_boxes=Boxes(boxes_xyxy[image] * scale),
+            scores=scores[image],
+            pred_classes=classes[image],
         )
-        return [{"instances": instances} for instances in results]
+        results.append(detector_postprocess(instances, *output_sizes[image]))
+    return results
+
+
+def level_masks(mask: Tensor, features: Sequence[Tensor]) -> list[Tensor]:
+    """Returns the padding of each feature map: the image mask (B, H, W) sampled at its cells.
+
+    Nearest sampling reads the pixel at a cell's top left corner, so that a cell which holds any
+    row and column of the image stays valid and each level keeps at least one cell.
+    """
+    pixels = mask[:, None].float()
+    return [F.interpolate(pixels, size=x.shape[-2:])[:, 0].bool() for x in features]
 
 
 def require_equal(*pairs: tuple[str, int, str, int]) -> None:

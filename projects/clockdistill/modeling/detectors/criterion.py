@@ -1,4 +1,4 @@
-"""Losses of set prediction: matched queries against objects, all stages at once."""
+"""Losses of set prediction: matched queries against objects, all decoder layers at once."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,6 @@ from torch import Tensor, distributed, nn
 from torchvision.ops import box_convert, sigmoid_focal_loss
 
 from projects.clockdistill.modeling.detectors.base import Target
-from projects.clockdistill.modeling.detectors.dino.denoising import DenoisingQueries
 from projects.clockdistill.modeling.detectors.layers.boxes import generalized_iou
 from projects.clockdistill.modeling.detectors.matcher import HungarianMatcher, Matches
 from projects.clockdistill.modeling.detectors.predictions import Predictions
@@ -24,10 +23,10 @@ class SetCriterion(nn.Module):
 
     Args:
         num_classes: classes K of the logits.
-        matcher: assigns queries to objects, in each stage anew.
-        weight_dict: weight of "loss_class", "loss_bbox" and "loss_giou"; it holds for every stage
+        matcher: assigns queries to objects, for each layer by itself.
+        weight_dict: weight of "loss_class", "loss_bbox" and "loss_giou"; it holds for every layer
             (suffixes `_0`, `_1`, ... for all but the last layer, `_enc`, `_dn`, `_dn_0`, ...).
-            A full name gives one loss of one stage a weight of its own.
+            A full name gives one loss of one layer a weight of its own.
         alpha: weight of the positives in the focal loss.
         gamma: exponent of the focal loss.
 
@@ -63,19 +62,19 @@ class SetCriterion(nn.Module):
         targets: Sequence[Target],
         encoder: Predictions | None = None,
     ) -> dict[str, Tensor]:
-        """Weighted losses by name.
+        """Returns the weighted losses by name.
 
         Args:
             decoder: matching queries of the decoder layers to supervise, last layer last.
             targets: per image.
-            encoder: the proposals of a two-stage encoder, one stage.
+            encoder: the proposals of a two-stage encoder, as one layer.
 
         Returns:
             Scalars. Without any object in the batch the box losses are 0 and keep their graph, so
             that every parameter still receives a gradient.
 
         Raises:
-            FloatingPointError: if a prediction is not finite, see `HungarianMatcher`.
+            FloatingPointError: if a prediction is not finite.
         """
         num_boxes = self.count_boxes(targets, decoder.logits.device)
         return self.matched_losses(decoder, targets, encoder, num_boxes)
@@ -87,17 +86,17 @@ class SetCriterion(nn.Module):
         encoder: Predictions | None,
         num_boxes: Tensor,
     ) -> dict[str, Tensor]:
-        """Weighted losses of the queries that the matcher assigns; arguments as in `forward`."""
+        """Returns the losses of the queries that the matcher assigns; arguments as in `forward`."""
         groups = [decoder] if encoder is None else [decoder, encoder]
         losses = {}
         for group, matches in zip(groups, self.matcher(groups, targets), strict=True):
-            suffixes = _stages("", decoder) if group is decoder else ["_enc"]
-            stage_losses = self.stage_losses(group, matches, targets, num_boxes)
-            losses.update(self.weighted(stage_losses, suffixes))
+            suffixes = layer_suffixes("", decoder) if group is decoder else ["_enc"]
+            layer_losses = self.layer_losses(group, matches, targets, num_boxes)
+            losses.update(self.weighted(layer_losses, suffixes))
         return losses
 
     def count_boxes(self, targets: Sequence[Target], device: torch.device) -> Tensor:
-        """Objects per process, averaged over the processes, at least 1: scalar on the device.
+        """Counts objects per process, averaged over the processes, at least 1: a scalar.
 
         A collective operation: every rank calls it once a step, with objects or without.
         """
@@ -107,18 +106,18 @@ class SetCriterion(nn.Module):
             count = count / distributed.get_world_size()
         return count.clamp(min=1)
 
-    def stage_losses(
+    def layer_losses(
         self,
         predictions: Predictions,
         matches: Matches,
         targets: Sequence[Target],
         num_boxes: Tensor,
     ) -> dict[str, Tensor]:
-        """Unweighted losses of each stage, in float32 also under autocast.
+        """Returns the unweighted losses of each layer, in float32 also under autocast.
 
         Args:
-            predictions: E stages.
-            matches: for each of the E stages; unmatched queries are background.
+            predictions: E layers.
+            matches: for each of the E layers; unmatched queries are background.
             targets: per image.
             num_boxes: scalar that the sums are divided by.
 
@@ -127,8 +126,8 @@ class SetCriterion(nn.Module):
         """
         with torch.autocast(num_boxes.device.type, enabled=False):
             logits, boxes = predictions.logits.float(), predictions.boxes.float()
-            stage = torch.arange(len(logits), device=logits.device)[:, None]
-            matched = (stage, matches.image, matches.query)
+            layer = torch.arange(len(logits), device=logits.device)[:, None]
+            matched = (layer, matches.image, matches.query)
             labels = torch.cat([t["labels"] for t in targets])[matches.target]
             wanted = torch.cat([t["boxes"] for t in targets])[matches.target]  # (E, M, 4)
             found = boxes[matched]
@@ -145,51 +144,17 @@ class SetCriterion(nn.Module):
             }
 
     def weighted(
-        self, stage_losses: Mapping[str, Tensor], suffixes: Sequence[str]
+        self, layer_losses: Mapping[str, Tensor], suffixes: Sequence[str]
     ) -> dict[str, Tensor]:
-        """Names the stages of each loss (E,) by its suffixes and applies the weights."""
+        """Names the layers of each loss (E,) by their suffixes and applies the weights."""
         losses = {}
-        for stage, suffix in enumerate(suffixes):
-            for name, values in stage_losses.items():
+        for layer, suffix in enumerate(suffixes):
+            for name, values in layer_losses.items():
                 weight = self.weight_dict.get(name + suffix, self.weight_dict[name])
-                losses[name + suffix] = weight * values[stage]
+                losses[name + suffix] = weight * values[layer]
         return losses
 
 
-class DINOCriterion(SetCriterion):
-    """Adds the losses of the denoising queries, whose objects are known without matching.
-
-    Source: DINO (arXiv:2203.03605), section 3.3.
-    """
-
-    def forward(
-        self,
-        decoder: Predictions,
-        targets: Sequence[Target],
-        encoder: Predictions | None = None,
-        denoised: Predictions | None = None,
-        denoising: DenoisingQueries | None = None,
-    ) -> dict[str, Tensor]:
-        """Weighted losses by name.
-
-        Args:
-            decoder: see `SetCriterion`.
-            targets: see `SetCriterion`.
-            encoder: see `SetCriterion`.
-            denoised: the denoising queries of the same stages as `decoder`.
-            denoising: what was asked; None gives losses of 0 under the same names.
-        """
-        num_boxes = self.count_boxes(targets, decoder.logits.device)
-        losses = self.matched_losses(decoder, targets, encoder, num_boxes)
-        suffixes = _stages("_dn", decoder)
-        if denoising is None:
-            zero = decoder.logits.new_zeros(len(suffixes))
-            return losses | self.weighted(dict.fromkeys(LOSSES, zero), suffixes)
-        num_boxes = num_boxes * denoising.num_groups
-        stage_losses = self.stage_losses(denoised, denoising.matches, targets, num_boxes)
-        return losses | self.weighted(stage_losses, suffixes)
-
-
-def _stages(kind: str, predictions: Predictions) -> list[str]:
-    """Suffixes of the decoder layers: numbered but for the last."""
-    return [f"{kind}_{stage}" for stage in range(len(predictions.logits) - 1)] + [kind]
+def layer_suffixes(kind: str, predictions: Predictions) -> list[str]:
+    """Returns the suffixes of the decoder layers' losses: numbered but for the last."""
+    return [f"{kind}_{layer}" for layer in range(len(predictions.logits) - 1)] + [kind]

@@ -17,9 +17,9 @@ from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 @dataclass(frozen=True)
 class Matches:
-    """Which query of which image stands for which object, in each of E stages.
+    """Which query of which image stands for which object, in each of E decoder layers.
 
-    Every stage has the same number M of matches.
+    Every layer has the same number M of matches.
 
     Attributes:
         image: (E, M) int64.
@@ -33,7 +33,7 @@ class Matches:
 
 
 class HungarianMatcher(nn.Module):
-    """Finds the assignment of least cost, for each stage and image alone.
+    """Finds the assignment of least cost, for each layer and image alone.
 
     Source: DETR (arXiv:2005.12872), section 3.1 and appendix A.2; class cost in the focal form
     of Deformable DETR (arXiv:2010.04159), appendix A.4.
@@ -65,17 +65,17 @@ class HungarianMatcher(nn.Module):
     def forward(
         self, predictions: Sequence[Predictions], targets: Sequence[Target]
     ) -> list[Matches]:
-        """Matches all stages of all predictions; their costs travel to the host in one piece.
+        """Matches all layers of all predictions; their costs move to the host in one transfer.
 
         Args:
-            predictions: groups of stages; the number of queries may differ between groups.
+            predictions: groups of layers; the number of queries may differ between groups.
             targets: per image.
 
         Returns:
             One `Matches` per group, with min(Q, objects) matches per image.
 
         Raises:
-            FloatingPointError: naming stage, image and query, if a prediction is not finite.
+            FloatingPointError: naming layer, image and query, if a prediction is not finite.
         """
         labels = pad_sequence([t["labels"] for t in targets], batch_first=True)  # (B, N)
         boxes = pad_sequence([t["boxes"] for t in targets], batch_first=True)  # (B, N, 4)
@@ -83,18 +83,18 @@ class HungarianMatcher(nn.Module):
         costs = [self.costs(p, labels, boxes) for p in predictions]  # (E, B, Q, N) each
         host = torch.cat([cost.flatten() for cost in costs]).cpu()
         matches = []
-        pieces = host.split([cost.numel() for cost in costs])
-        for group, cost in zip(predictions, pieces, strict=True):
+        by_group = host.split([cost.numel() for cost in costs])
+        for group, cost in zip(predictions, by_group, strict=True):
             cost = cost.view(*group.logits.shape[:3], -1)
             _check_finite(cost, group)
             matches.append(_assign(cost.numpy(), counts, group.logits.device))
         return matches
 
     def costs(self, predictions: Predictions, labels: Tensor, boxes: Tensor) -> Tensor:
-        """Cost of every pair within an image.
+        """Returns the cost of every pair within an image.
 
         Args:
-            predictions: E stages of Q queries.
+            predictions: E layers of Q queries.
             labels: (B, N) padded with any class.
             boxes: (B, N, 4) cxcywh in [0, 1], padded with any box.
 
@@ -117,16 +117,16 @@ class HungarianMatcher(nn.Module):
 
 
 def _assign(cost: np.ndarray, counts: list[int], device: torch.device) -> Matches:
-    """Solves one assignment per stage and image: cost (E, B, Q, N), objects per image."""
-    stages = []
-    for stage_cost in cost:
+    """Solves one assignment per layer and image: cost (E, B, Q, N), objects per image."""
+    layers = []
+    for layer_cost in cost:
         rows, start = [np.empty((3, 0), dtype=np.int64)], 0
-        for image, (image_cost, count) in enumerate(zip(stage_cost, counts, strict=True)):
+        for image, (image_cost, count) in enumerate(zip(layer_cost, counts, strict=True)):
             query, target = linear_sum_assignment(image_cost[:, :count])
             rows.append(np.stack((np.full_like(query, image), query, target + start)))
             start += count
-        stages.append(np.concatenate(rows, axis=1))
-    indices = torch.from_numpy(np.stack(stages, axis=1)).to(device, non_blocking=True)
+        layers.append(np.concatenate(rows, axis=1))
+    indices = torch.from_numpy(np.stack(layers, axis=1)).to(device, non_blocking=True)
     return Matches(*indices)
 
 
@@ -134,10 +134,10 @@ def _check_finite(cost: Tensor, predictions: Predictions) -> None:
     """Raises with the place of the first prediction that is NaN or infinite."""
     if cost.isfinite().all():
         return
-    stage, image, query, _ = (~cost.isfinite()).nonzero()[0].tolist()
+    layer, image, query, _ = (~cost.isfinite()).nonzero()[0].tolist()
     raise FloatingPointError(
-        f"the predictions of decoder stage {stage}, image {image} of the batch, query {query} are "
-        f"not finite: logits {predictions.logits[stage, image, query].tolist()}, "
-        f"box {predictions.boxes[stage, image, query].tolist()}. The training has diverged (lower "
-        "the learning rate, clip gradients) or half precision overflowed (use bfloat16)"
+        f"the predictions of decoder layer {layer}, image {image} of the batch, query {query} are "
+        f"not finite: logits {predictions.logits[layer, image, query].tolist()}, "
+        f"box {predictions.boxes[layer, image, query].tolist()}. Fix: lower the learning rate or "
+        "clip gradients if training diverged, use bfloat16 if half precision overflowed"
     )

@@ -1,14 +1,19 @@
-"""What detectors predict and what the criterion reads."""
+"""What detectors predict, and the two heads that predict it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from projects.clockdistill.modeling.detectors.layers.feed_forward import MLP
+
+PRIOR = 0.01  # class probability before training, RetinaNet (arXiv:1708.02002), section 4.1
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class logits and boxes of E stages (decoder layers, first to last) for Q queries.
+    """Class logits and boxes of E decoder layers, first to last, for Q queries.
 
     Attributes:
         logits: (E, B, Q, K) before sigmoid.
@@ -19,20 +24,35 @@ class Predictions:
     boxes: Tensor
 
     def queries(self, selection: slice) -> "Predictions":
-        """The same stages for some of the queries."""
+        """Returns the same layers for some of the queries."""
         return Predictions(self.logits[:, :, selection], self.boxes[:, :, selection])
 
     def split(self, sizes: Sequence[int]) -> tuple["Predictions", ...]:
-        """The same stages for so many queries after so many, in order."""
+        """Returns the same layers for consecutive groups of queries of the given sizes."""
         parts = zip(self.logits.split(sizes, dim=2), self.boxes.split(sizes, dim=2), strict=True)
         return tuple(Predictions(logits, boxes) for logits, boxes in parts)
 
     def stages(self, selection: slice) -> "Predictions":
-        """Some of the stages for the same queries."""
+        """Returns some of the layers for the same queries."""
         return Predictions(self.logits[selection], self.boxes[selection])
 
     def repeated(self, stages: int) -> "Predictions":
-        """A single stage, seen as that many."""
+        """Returns a single layer as that many."""
         return Predictions(
             self.logits.expand(stages, -1, -1, -1), self.boxes.expand(stages, -1, -1, -1)
         )
+
+
+def class_head(embed_dim: int, num_classes: int) -> nn.Linear:
+    """Maps (..., embed_dim) to class logits (..., num_classes); probabilities start at `PRIOR`."""
+    head = nn.Linear(embed_dim, num_classes)
+    nn.init.constant_(head.bias, -math.log((1 - PRIOR) / PRIOR))
+    return head
+
+
+def box_head(embed_dim: int) -> MLP:
+    """Maps (..., embed_dim) to box offsets (..., 4) before sigmoid, which start at 0."""
+    head = MLP(embed_dim, embed_dim, 4, 3)
+    nn.init.zeros_(head.layers[-1].weight)
+    nn.init.zeros_(head.layers[-1].bias)
+    return head

@@ -4,32 +4,22 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.losses.fgd import FGDLoss
-from projects.clockdistill.modeling.losses.fitnet import FitNetLoss
-from projects.clockdistill.modeling.losses.mgd import MGDLoss
-
 
 class FeatureLosses(nn.Module):
-    """The feature losses of an experiment; one that is None is switched off.
+    """The feature losses of an experiment.
 
     Args:
-        fitnet: plain imitation.
-        fgd: focal and global distillation.
-        mgd: masked generation.
+        losses: by name; one that is None is switched off. A loss is a module that maps
+            (student, teacher, masks, targets), as in `forward`, to a weighted scalar and names in
+            `weight_names` the arguments that it is proportional to.
     """
 
-    def __init__(
-        self,
-        fitnet: FitNetLoss | None = None,
-        fgd: FGDLoss | None = None,
-        mgd: MGDLoss | None = None,
-    ):
+    def __init__(self, **losses: nn.Module | None):
         super().__init__()
-        losses = {"fitnet": fitnet, "fgd": fgd, "mgd": mgd}
         self.losses = nn.ModuleDict({name: loss for name, loss in losses.items() if loss})
 
     def __bool__(self) -> bool:
-        """Whether any is switched on."""
+        """Returns whether any is switched on."""
         return len(self.losses) > 0
 
     def forward(
@@ -39,7 +29,8 @@ class FeatureLosses(nn.Module):
         masks: Sequence[Tensor],
         targets: Sequence[dict[str, Tensor]],
     ) -> dict[str, Tensor]:
-        """
+        """Computes every loss.
+
         Args:
             student: per level (B, D of the student, H, W).
             teacher: per level (B, D of the teacher, H, W); receives no gradient.
@@ -47,6 +38,9 @@ class FeatureLosses(nn.Module):
             targets: per image "labels" (N,) and "boxes" (N, 4) cxcywh in [0, 1].
 
         Returns:
-            Weighted scalars by name.
+            Weighted scalars "loss_distill_<name>".
         """
-        return {name: loss(student, teacher, masks, targets) for name, loss in self.losses.items()}
+        return {
+            f"loss_distill_{name}": loss(student, teacher, masks, targets)
+            for name, loss in self.losses.items()
+        }

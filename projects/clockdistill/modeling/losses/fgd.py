@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.box_masks import box_masks
 from projects.clockdistill.modeling.losses.layers.alignment import FeatureAlignment, LevelPair
 from projects.clockdistill.modeling.losses.layers.gc_block import GcBlock
+from projects.clockdistill.modeling.token_weights import box_masks
 
 
 class FGDLoss(nn.Module):
@@ -21,7 +21,7 @@ class FGDLoss(nn.Module):
       gives. (FGD's public code takes boxes one row and one column larger.)
     - Attention: L1 distance between the attentions of teacher and student.
     - Global: squared error between the GcBlocks' outputs. Teacher and student have a block each
-      and both learn, as in the public code: a frozen one would stay the identity that it starts
+      and both train, as in the public code: a frozen one would stay the identity that it starts
       as. The teacher's features get no gradient through it.
 
     Only cells that are not padding are attended to, averaged and counted, so an image gives the
@@ -29,7 +29,7 @@ class FGDLoss(nn.Module):
 
     Args:
         student_dim: channels of the student's features.
-        teacher_dim: C; a 1x1 convolution takes the student's there where they differ.
+        teacher_dim: C; a 1x1 convolution brings the student's there where they differ.
         num_levels: how many levels the features have.
         foreground_weight: alpha, feature error in boxes.
         background_weight: beta, feature error elsewhere.
@@ -37,6 +37,8 @@ class FGDLoss(nn.Module):
         global_weight: lambda.
         temperature: T of the attentions.
     """
+
+    weight_names = ("foreground_weight", "background_weight", "attention_weight", "global_weight")
 
     def __init__(
         self,
@@ -68,7 +70,8 @@ class FGDLoss(nn.Module):
         masks: Sequence[Tensor],
         targets: Sequence[dict[str, Tensor]],
     ) -> Tensor:
-        """
+        """Compares the features of a batch.
+
         Args:
             student: per level (B, student_dim, H, W).
             teacher: per level (B, C, H, W); receives no gradient.
@@ -86,13 +89,15 @@ class FGDLoss(nn.Module):
     def _focal(self, pair: LevelPair, targets: Sequence[dict[str, Tensor]]) -> Tensor:
         """Weighted feature and attention error, summed over images."""
         padding = ~pair.valid[:, 0]
-        foreground, background = box_masks(targets, pair.valid_cells, padding)
+        foreground, background = box_masks(targets, padding)
         weights = self.foreground_weight * foreground + self.background_weight * background
         spatial, channel = self._attention(pair.teacher, pair)
-        learnt_spatial, learnt_channel = self._attention(pair.student, pair)
+        student_spatial, student_channel = self._attention(pair.student, pair)
         error = (pair.student - pair.teacher).square() * channel[:, :, None, None]
         feature = (error.sum(dim=1) * weights * spatial).sum()
-        attention = (learnt_spatial - spatial).abs().sum() + (learnt_channel - channel).abs().sum()
+        attention = (student_spatial - spatial).abs().sum() + (
+            student_channel - channel
+        ).abs().sum()
         return feature + self.attention_weight * attention
 
     def _attention(self, x: Tensor, pair: LevelPair) -> tuple[Tensor, Tensor]:
@@ -112,6 +117,6 @@ class FGDLoss(nn.Module):
         self, pair: LevelPair, student_context: GcBlock, teacher_context: GcBlock
     ) -> Tensor:
         """Weighted error of the global relations, summed over images."""
-        learnt = student_context(pair.student, pair.valid)
-        taught = teacher_context(pair.teacher, pair.valid)
-        return self.global_weight * (learnt - taught).square().sum()
+        student_map = student_context(pair.student, pair.valid)
+        teacher_map = teacher_context(pair.teacher, pair.valid)
+        return self.global_weight * (student_map - teacher_map).square().sum()

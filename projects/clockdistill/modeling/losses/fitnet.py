@@ -27,6 +27,8 @@ class FitNetLoss(nn.Module):
         weight: of the loss (the paper names none).
     """
 
+    weight_names = ("weight",)
+
     def __init__(self, student_dim: int, teacher_dim: int, num_levels: int, weight: float = 1.0):
         super().__init__()
         self.alignment = FeatureAlignment(student_dim, teacher_dim, num_levels, always=True)
@@ -39,12 +41,13 @@ class FitNetLoss(nn.Module):
         masks: Sequence[Tensor],
         targets: Sequence[dict[str, Tensor]],
     ) -> Tensor:
-        """
+        """Compares the features of a batch.
+
         Args:
             student: per level (B, student_dim, H, W).
             teacher: per level (B, C, H, W); receives no gradient.
             masks: per level (B, H, W) bool, True = padding.
-            targets: not read; all feature losses are called alike.
+            targets: not read; all feature losses take the same arguments.
 
         Returns:
             Weighted scalar in float32.

@@ -1,50 +1,28 @@
-"""Logit distillation. Shapes: E stages, B images, Q queries, K classes."""
+"""Logit distillation. Letters: E decoder layers, B images, Q queries of all groups, K classes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert, generalized_box_iou_loss
 
-
-@dataclass(frozen=True)
-class LogitPair:
-    """What student and teacher made of the same queries.
-
-    Attributes:
-        student_logits, teacher_logits: (E, B, Q, K) before sigmoid.
-        student_boxes, teacher_boxes: (E, B, Q, 4) cxcywh in [0, 1].
-        valid: (B, Q) bool, False = filler that counts nowhere; None = all valid.
-        copies: how often the group counts.
-    """
-
-    student_logits: Tensor
-    student_boxes: Tensor
-    teacher_logits: Tensor
-    teacher_boxes: Tensor
-    valid: Tensor | None = None
-    copies: int = 1
-
-    @property
-    def predictions(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The student's logits and boxes, then the teacher's."""
-        return self.student_logits, self.student_boxes, self.teacher_logits, self.teacher_boxes
+from projects.clockdistill.modeling.detectors.predictions import Predictions
+from projects.clockdistill.modeling.query_groups import QueryGroup
 
 
 class LogitDistillLoss(nn.Module):
     """KL, L1 and GIoU between the predictions for shared queries, weighted by the teacher.
 
     Source: CLoCKDistill (arXiv:2502.10683), eq. (9) and (10):
-    sum over stages and queries of w * (cls * KL + l1 * L1 + giou * GIoU). What the paper leaves
+    sum over layers and queries of w * (cls * KL + l1 * L1 + giou * GIoU). What the paper leaves
     open is an option here:
 
     - Normalisation. The literal sum grows with the batch and with the number of queries. Here
-      each group's sum is divided by its sum of w, stage by stage, and the groups are added (a
+      each group's sum is divided by its sum of w, layer by layer, and the groups are added (a
       group that stands for n copies n times): the loss is then of the size of the detector's own
-      per-stage losses, and a handful of ground-truth queries is not lost among 900 sampled ones.
+      per-layer losses, and a handful of ground-truth queries is not lost among 900 sampled ones.
       KD-DETR's public code divides its box terms in this way.
     - `temperature` 10 and the factor T^2, as in KD-DETR's public code; the factor keeps the
       gradient's size when T changes.
@@ -56,8 +34,11 @@ class LogitDistillLoss(nn.Module):
       tell from an object (it is blind to a shift of all logits).
     - `kl`: the divergence of eq. (9), between "softmax" distributions over the classes; or, beyond
       the paper and for the same reason, "sigmoid": the divergence between Bernoulli
-      distributions, class by class, so that the teacher's "none of them" is learnt too. At
+      distributions, class by class, so that the teacher's "none of them" is matched too. At
       T = 10 it is close to an eighth of the squared difference of the logits.
+    - `layers`: with which of the teacher's decoder layers a student's layer is matched. "same":
+      its own where both have as many layers, otherwise only the last with the last (sec. 4.5.2).
+      "teacher_last": every layer with the teacher's last, as in KD-DETR's public code.
 
     L1 is summed over the four coordinates, as in the detectors' own loss that shares its weight.
 
@@ -69,7 +50,15 @@ class LogitDistillLoss(nn.Module):
         kl_reduction: how classes are reduced.
         confidence: sigma of eq. (10).
         kl: which distributions are compared.
+        layers: which decoder layers are matched.
     """
+
+    # loss -> the argument that it is proportional to
+    weight_names: ClassVar[dict[str, str]] = {
+        "class": "cls_weight",
+        "bbox": "l1_weight",
+        "giou": "giou_weight",
+    }
 
     def __init__(
         self,
@@ -80,16 +69,19 @@ class LogitDistillLoss(nn.Module):
         kl_reduction: Literal["sum", "mean"] = "sum",
         confidence: Literal["softmax", "sigmoid"] = "sigmoid",
         kl: Literal["softmax", "sigmoid"] = "softmax",
+        layers: Literal["same", "teacher_last"] = "same",
     ):
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature={temperature} must be positive")
-        if kl_reduction not in ("sum", "mean"):
-            raise ValueError(f"kl_reduction={kl_reduction!r} must be 'sum' or 'mean'")
-        if confidence not in ("softmax", "sigmoid"):
-            raise ValueError(f"confidence={confidence!r} must be 'softmax' or 'sigmoid'")
-        if kl not in ("softmax", "sigmoid"):
-            raise ValueError(f"kl={kl!r} must be 'softmax' or 'sigmoid'")
+        for name, value, allowed in (
+            ("kl_reduction", kl_reduction, ("sum", "mean")),
+            ("confidence", confidence, ("softmax", "sigmoid")),
+            ("kl", kl, ("softmax", "sigmoid")),
+            ("layers", layers, ("same", "teacher_last")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name}={value!r} must be {allowed[0]!r} or {allowed[1]!r}")
         self.cls_weight = cls_weight
         self.l1_weight = l1_weight
         self.giou_weight = giou_weight
@@ -97,45 +89,63 @@ class LogitDistillLoss(nn.Module):
         self.kl_reduction = kl_reduction
         self.confidence = confidence
         self.kl = kl
+        self.layers = layers
 
-    def forward(self, pairs: Sequence[LogitPair]) -> dict[str, Tensor]:
-        """
+    def forward(
+        self, student: Predictions, teacher: Predictions, groups: Sequence[QueryGroup]
+    ) -> dict[str, Tensor]:
+        """Compares the predictions for the queries of all groups.
+
         Args:
-            pairs: one per query group, all stages of each.
+            student: logits (E, B, Q, K), boxes (E, B, Q, 4).
+            teacher: the same, of its own number of layers; receives no gradient.
+            groups: which queries belong together, in order; their lengths add up to Q.
 
         Returns:
-            "class", "bbox", "giou": weighted scalars in float32, to be added up.
+            "loss_distill_class", "loss_distill_bbox" and "loss_distill_giou": weighted scalars in
+            float32, to be added up.
         """
-        student_logits, student_boxes, teacher_logits, teacher_boxes = (
-            torch.cat(parts, dim=2).float()
-            for parts in zip(*(pair.predictions for pair in pairs), strict=True)
-        )
-        teacher_logits, teacher_boxes = teacher_logits.detach(), teacher_boxes.detach()
+        student, teacher = self._paired_layers(student, teacher)
+        student_logits, student_boxes = student.logits.float(), student.boxes.float()
+        teacher_logits = teacher.logits.float().detach()
+        teacher_boxes = teacher.boxes.float().detach()
         errors = torch.stack(
             [
                 self._kl(student_logits, teacher_logits),
                 *_box_errors(student_boxes, teacher_boxes),
             ]
-        )  # (3, E, B, Q), of all groups at once
+        )  # (3, E, B, Q)
         weights = self._confidence(teacher_logits)  # (E, B, Q)
-        sizes = [pair.student_logits.shape[2] for pair in pairs]
-        groups = zip(pairs, weights.split(sizes, dim=2), errors.split(sizes, dim=3), strict=True)
-        terms = [_weighted_mean(*group) for group in groups]
-        cls, l1, giou = torch.stack(terms).sum(dim=0)
+        sizes = [len(group) for group in groups]
+        parts = zip(groups, weights.split(sizes, dim=2), errors.split(sizes, dim=3), strict=True)
+        cls, l1, giou = torch.stack([_weighted_mean(*part) for part in parts]).sum(dim=0)
         return {
-            "class": self.cls_weight * cls,
-            "bbox": self.l1_weight * l1,
-            "giou": self.giou_weight * giou,
+            "loss_distill_class": self.cls_weight * cls,
+            "loss_distill_bbox": self.l1_weight * l1,
+            "loss_distill_giou": self.giou_weight * giou,
         }
 
+    def _paired_layers(
+        self, student: Predictions, teacher: Predictions
+    ) -> tuple[Predictions, Predictions]:
+        """Returns as many layers of both: with each layer of the student, the teacher's."""
+        layers = len(student.logits)
+        last = Predictions(teacher.logits[-1:], teacher.boxes[-1:])
+        if self.layers == "teacher_last":
+            logits = last.logits.expand(layers, -1, -1, -1)
+            return student, Predictions(logits, last.boxes.expand(layers, -1, -1, -1))
+        if layers == len(teacher.logits):
+            return student, teacher
+        return Predictions(student.logits[-1:], student.boxes[-1:]), last
+
     def _confidence(self, teacher_logits: Tensor) -> Tensor:
-        """w of eq. (10), (E, B, Q)."""
+        """Returns w of eq. (10), (E, B, Q)."""
         if self.confidence == "sigmoid":
             return teacher_logits.sigmoid().amax(dim=-1)
         return teacher_logits.softmax(dim=-1).amax(dim=-1)
 
     def _kl(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """T^2 * KL(teacher || student), (E, B, Q)."""
+        """Returns T^2 * KL(teacher || student), (E, B, Q)."""
         student, teacher = student_logits / self.temperature, teacher_logits / self.temperature
         if self.kl == "sigmoid":
             # log(1 - sigmoid(x)) is logsigmoid(-x)
@@ -148,23 +158,23 @@ class LogitDistillLoss(nn.Module):
         return self.temperature**2 * reduced
 
 
-def _weighted_mean(pair: LogitPair, weights: Tensor, errors: Tensor) -> Tensor:
-    """(3,) from a group's weights (E, B, Q) and errors (3, E, B, Q): stages added, with copies."""
-    if pair.valid is not None:
-        weights = weights * pair.valid
-        errors = errors.where(pair.valid, 0)
+def _weighted_mean(group: QueryGroup, weights: Tensor, errors: Tensor) -> Tensor:
+    """Returns (3,) of a group's weights (E, B, Q) and errors (3, E, B, Q): layers added."""
+    if group.valid is not None:
+        weights = weights * group.valid
+        errors = errors.where(group.valid, 0)
     total = (weights * errors).sum(dim=(2, 3))  # (3, E)
     norm = weights.sum(dim=(1, 2)).clamp(min=torch.finfo(weights.dtype).tiny)  # (E,)
-    return (total / norm).sum(dim=1) * pair.copies
+    return (total / norm).sum(dim=1) * group.copies
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """p * (log p - log q) of log-probabilities q of the student and p of the teacher."""
+    """Returns p * (log p - log q) of log-probabilities q of the student and p of the teacher."""
     return F.kl_div(student, teacher, reduction="none", log_target=True)
 
 
 def _box_errors(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """L1 and 1 - GIoU of cxcywh boxes (E, B, Q, 4) -> two (E, B, Q)."""
+    """Returns L1 and 1 - GIoU of cxcywh boxes (E, B, Q, 4) -> two (E, B, Q)."""
     l1 = (student - teacher).abs().sum(dim=-1)
     student_xyxy = box_convert(student, "cxcywh", "xyxy")
     teacher_xyxy = box_convert(teacher, "cxcywh", "xyxy")

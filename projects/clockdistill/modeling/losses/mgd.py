@@ -29,6 +29,8 @@ class MGDLoss(nn.Module):
         seed: of the draws, which leave torch's global generator alone and are saved with the run.
     """
 
+    weight_names = ("weight",)
+
     def __init__(
         self,
         student_dim: int,
@@ -54,12 +56,13 @@ class MGDLoss(nn.Module):
         masks: Sequence[Tensor],
         targets: Sequence[dict[str, Tensor]],
     ) -> Tensor:
-        """
+        """Compares the features of a batch.
+
         Args:
             student: per level (B, student_dim, H, W).
             teacher: per level (B, C, H, W); receives no gradient.
             masks: per level (B, H, W) bool, True = padding.
-            targets: not read; all feature losses are called alike.
+            targets: not read; all feature losses take the same arguments.
 
         Returns:
             Weighted scalar in float32.

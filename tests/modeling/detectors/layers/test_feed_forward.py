@@ -1,10 +1,12 @@
-"""Feed-forward parts: widths of the MLP, activations that are copied and named twice."""
+"""Feed-forward parts: widths of the MLP, activations with two names, chunks of tokens."""
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.layers.feed_forward import FFN, MLP
+from projects.clockdistill.modeling.detectors.layers import feed_forward
+from projects.clockdistill.modeling.detectors.layers.feed_forward import FFN, MLP, in_chunks
+from projects.clockdistill.modeling.detectors.layers.plain import plain_operators
 
 
 def test_mlp_has_relu_between_its_layers_only():
@@ -47,3 +49,65 @@ def test_no_activation_in_place_on_a_view():
     with torch.profiler.profile() as profile:
         FFN(4, 8, 0.0)(torch.randn(2, 3, 4)).sum().backward()
     assert not [event.key for event in profile.key_averages() if "CopySlices" in event.key]
+
+
+class Counting(nn.Module):
+    """A token-wise function of two rows of tokens that counts the tokens of each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.tokens: list[int] = []
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        self.tokens.append(first.shape[:-1].numel())
+        return self.linear(first) * second
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(feed_forward, "CHUNK", 12)  # three tokens of four channels
+
+
+def tokens(count: int) -> tuple[Tensor, Tensor]:
+    first, second = torch.randn(2, 2, count, 4)
+    return first, second
+
+
+def test_chunks_give_the_result_of_one_call(small_chunks):
+    function, (first, second) = Counting(), tokens(5)
+    expected = function.linear(first) * second
+    with torch.no_grad():
+        torch.testing.assert_close(in_chunks(function, first, second), expected)
+        assert function.tokens == [3, 3, 3, 1]  # of both images
+
+
+def test_any_layout_is_taken(small_chunks):
+    function, (first, second) = Counting(), tokens(5)
+    strided = first.transpose(0, 1).contiguous().transpose(0, 1)
+    with torch.no_grad():
+        expected = function.linear(first) * second
+        torch.testing.assert_close(in_chunks(function, strided, second), expected)
+
+
+def test_a_token_wider_than_a_chunk_is_a_chunk(monkeypatch):
+    monkeypatch.setattr(feed_forward, "CHUNK", 3)
+    function = Counting()
+    with torch.no_grad():
+        in_chunks(function, *tokens(2))
+    assert function.tokens == [1, 1, 1, 1]
+
+
+def test_with_gradients_and_for_few_tokens_it_is_one_call(small_chunks):
+    function = Counting()
+    in_chunks(function, *tokens(5))
+    with torch.no_grad():
+        in_chunks(function, *(x[:1, :3] for x in tokens(5)))
+    assert function.tokens == [10, 3]
+
+
+def test_plain_operators_are_one_call(small_chunks):
+    function = Counting()
+    with torch.no_grad(), plain_operators():
+        in_chunks(function, *tokens(5))
+    assert function.tokens == [10]

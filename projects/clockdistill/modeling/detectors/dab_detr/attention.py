@@ -3,14 +3,17 @@
 import torch
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.layers.attention import attend, split_heads
-from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
+from projects.clockdistill.modeling.detectors.layers.attention import (
+    QueryBlocks,
+    attend,
+    split_heads,
+)
 
 
 class ConditionalSelfAttention(nn.Module):
     """Self-attention among queries: projected positions are added to projected contents.
 
-    Source: Conditional DETR (arXiv:2108.06152), whose public code projects apart what DETR's
+    Source: Conditional DETR (arXiv:2108.06152), whose public code projects separately what DETR's
     self-attention adds before it projects.
 
     Args:
@@ -56,7 +59,7 @@ class ConditionalSelfAttention(nn.Module):
 
 
 class ConditionalCrossAttention(nn.Module):
-    """Attention of queries to the memory that weighs content and position apart.
+    """Attention of queries to the memory that weighs content and position separately.
 
     Source: Conditional DETR (arXiv:2108.06152), section 3.3: content and position are concatenated
     in each head, so that their products add up and no cross terms arise.
@@ -113,12 +116,12 @@ class ConditionalCrossAttention(nn.Module):
         q, k = self.query_content_proj(query), self.key_content_proj(memory)
         if self.query_pos_proj is not None:
             q, k = q + self.query_pos_proj(query_pos), k + key_pos
-        q = self._beside(q, self.query_pos_sine_proj(query_sine))
-        k = self._beside(k, key_pos)
+        q = self._joined(q, self.query_pos_sine_proj(query_sine))
+        k = self._joined(k, key_pos)
         v = split_heads(self.value_proj(memory), self.num_heads)
         dropout = self.dropout if self.training else 0.0
         return self.out_proj(attend(q, k, v, None, key_padding_mask, dropout))
 
-    def _beside(self, content: Tensor, position: Tensor) -> Tensor:
-        """Two (B, N, D) side by side in each head: (B, heads, N, 2 * D / heads)."""
+    def _joined(self, content: Tensor, position: Tensor) -> Tensor:
+        """Concatenates two (B, N, D) in each head: (B, heads, N, 2 * D / heads)."""
         return torch.cat([split_heads(x, self.num_heads) for x in (content, position)], dim=-1)

@@ -3,15 +3,87 @@
 import torch
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.dab_detr.layers import ConditionalDecoderLayer
+from projects.clockdistill.modeling.detectors.dab_detr.attention import (
+    ConditionalCrossAttention,
+    ConditionalSelfAttention,
+)
+from projects.clockdistill.modeling.detectors.layers.attention import QueryBlocks
 from projects.clockdistill.modeling.detectors.layers.boxes import boxes_around
-from projects.clockdistill.modeling.detectors.layers.feed_forward import MLP
+from projects.clockdistill.modeling.detectors.layers.feed_forward import FFN, MLP
 from projects.clockdistill.modeling.detectors.layers.position_encoding import reference_features
-from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
 
 # Smallest side of an anchor that attention is modulated by, in [0, 1] of the image: a tenth of a
 # pixel at the usual sizes. Its inverse is finite in half precision.
 MIN_SIDE = 1e-4
+
+
+class ConditionalDecoderLayer(nn.Module):
+    """Self-attention of the queries, attention to the memory, feed-forward part.
+
+    Source: Conditional DETR (arXiv:2108.06152), section 3; norms after each residual.
+
+    Args:
+        embed_dim: width of queries and memory.
+        num_heads: attention heads.
+        feedforward_dim: hidden width of the feed-forward part.
+        attn_dropout: on the attention weights.
+        ffn_dropout: inside and after the feed-forward part.
+        activation: of the feed-forward part; copied.
+        is_first: whether the attention to the memory adds positions to the contents.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        feedforward_dim: int,
+        attn_dropout: float,
+        ffn_dropout: float,
+        activation: nn.Module,
+        is_first: bool,
+    ):
+        super().__init__()
+        # Lists, because the checkpoint keys count within each kind.
+        self.attentions = nn.ModuleList(
+            [
+                ConditionalSelfAttention(embed_dim, num_heads, attn_dropout),
+                ConditionalCrossAttention(embed_dim, num_heads, attn_dropout, is_first),
+            ]
+        )
+        self.ffns = nn.ModuleList([FFN(embed_dim, feedforward_dim, ffn_dropout, activation)])
+        self.norms = nn.ModuleList(nn.LayerNorm(embed_dim) for _ in range(3))
+
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        query_sine: Tensor,
+        memory: Tensor,
+        memory_pos: Tensor,
+        memory_padding_mask: Tensor | None = None,
+        attn_mask: Tensor | QueryBlocks | None = None,
+        query_padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Maps queries (B, Q, D) to queries (B, Q, D).
+
+        Args:
+            query: (B, Q, D).
+            query_pos: (B, Q, D) for the self-attention and the first layer's contents.
+            query_sine: (B, Q, D) for the attention to the memory.
+            memory: (B, S, D).
+            memory_pos: (B, S, D).
+            memory_padding_mask: (B, S) bool, True = padding.
+            attn_mask: of the self-attention: (Q, Q) bool, True = blocked, or the queries' blocks.
+            query_padding_mask: (B, Q) bool, True = seen by no other query.
+        """
+        query = self.norms[0](
+            query + self.attentions[0](query, query_pos, attn_mask, query_padding_mask)
+        )
+        attended = self.attentions[1](
+            query, query_pos, query_sine, memory, memory_pos, memory_padding_mask
+        )
+        query = self.norms[1](query + attended)
+        return self.norms[2](query + self.ffns[0](query))
 
 
 class DABDETRTransformerDecoder(nn.Module):
@@ -64,9 +136,9 @@ class DABDETRTransformerDecoder(nn.Module):
                 attn_dropout,
                 ffn_dropout,
                 nn.PReLU() if activation is None else activation,
-                is_first=stage == 0,
+                is_first=number == 0,
             )
-            for stage in range(num_layers)
+            for number in range(num_layers)
         )
         self.query_scale = MLP(embed_dim, embed_dim, embed_dim, 2)
         # embed_dim / 2 sine features for each of the four coordinates of an anchor
@@ -77,7 +149,6 @@ class DABDETRTransformerDecoder(nn.Module):
     def forward(
         self,
         query: Tensor,
-        key: Tensor,
         value: Tensor,
         *,
         key_pos: Tensor,
@@ -86,29 +157,33 @@ class DABDETRTransformerDecoder(nn.Module):
         attn_masks: list[Tensor | QueryBlocks | None] | None = None,
         query_key_padding_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Runs all layers. Names and layout are detrex's: pre-hooks may append queries by them.
+        """Runs all layers.
+
+        Names and layouts are detrex's, and calls are by keyword: the same forward hooks append
+        queries to our decoders and to detrex's.
 
         Args:
             query: (Q, B, D), the Q axis being [matching | appended].
-            key: (S, B, D) memory.
-            value: the same memory; `key` is read.
+            value: (S, B, D) memory, which also gives the keys.
             key_pos: (S, B, D).
             key_padding_mask: (B, S) bool, True = padding.
             anchor_box_embed: (Q, B, 4) cxcywh before sigmoid.
-            attn_masks: [(Q, Q) bool with True = blocked, or the queries' blocks, or None; None].
+            attn_masks: one for each attention of a layer, of which the second has none: [(Q, Q)
+                bool with True = blocked, or the queries' blocks, or None; None].
             query_key_padding_mask: (B, Q) bool, True = seen by no query in self-attention.
 
         Returns:
             hidden_states: (E, B, Q, D), normed output of each layer.
-            reference_boxes: (E, B, Q, 4) in [0, 1]: what each stage's box offsets add to.
+            reference_boxes: (E, B, Q, 4) in [0, 1]: what each layer's box offsets add to.
         """
-        query, memory, memory_pos = (x.transpose(0, 1) for x in (query, key, key_pos))
+        attn_mask = attn_masks[0] if attn_masks is not None else None
+        query, memory, memory_pos = (x.transpose(0, 1) for x in (query, value, key_pos))
         reference = anchor_box_embed.transpose(0, 1).sigmoid()
         states, references = [], [reference]
-        for stage, layer in enumerate(self.layers):
+        for number, layer in enumerate(self.layers):
             features = reference_features(reference, self.embed_dim // 2)
             sine = features[..., : self.embed_dim]  # of y, then of x
-            if stage > 0:
+            if number > 0:
                 sine = sine * self.query_scale(query)
             if self.ref_anchor_head is not None:
                 sine = self.modulated(sine, query, reference)
@@ -119,11 +194,11 @@ class DABDETRTransformerDecoder(nn.Module):
                 memory,
                 memory_pos,
                 key_padding_mask,
-                attn_masks,
+                attn_mask,
                 query_key_padding_mask,
             )
             states.append(query if self.post_norm_layer is None else self.post_norm_layer(query))
-            if stage < self.num_layers - 1:
+            if number < self.num_layers - 1:
                 references.append(boxes_around(reference, self.bbox_embed(query)))
                 reference = references[-1].detach()
         return torch.stack(states), torch.stack(references)

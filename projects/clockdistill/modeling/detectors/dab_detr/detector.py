@@ -1,44 +1,50 @@
 """DAB-DETR: DETR whose queries are anchor boxes, on the backbone's last level."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.base import Detector, require_equal
+from projects.clockdistill.modeling.detectors.base import (
+    Detector,
+    Target,
+    level_masks,
+    require_equal,
+)
 from projects.clockdistill.modeling.detectors.criterion import SetCriterion
 from projects.clockdistill.modeling.detectors.dab_detr.transformer import DABDETRTransformer
-from projects.clockdistill.modeling.detectors.heads import box_head, class_head
 from projects.clockdistill.modeling.detectors.layers.boxes import boxes_around, inverse_sigmoid
-from projects.clockdistill.modeling.detectors.levels import level_masks
-from projects.clockdistill.modeling.detectors.predictions import Predictions
+from projects.clockdistill.modeling.detectors.predictions import (
+    Predictions,
+    box_head,
+    class_head,
+)
 
 
 class DABDETR(Detector):
-    """The detector.
+    """DAB-DETR; numbers and state-dict keys equal detrex's.
 
-    Source: DAB-DETR (arXiv:2201.12329); numbers and state-dict keys equal detrex's DAB-DETR.
-    Differs: padded tokens are masked in train and eval mode alike, and in the decoder too. detrex
-    masks them in train mode and in the encoder only, so that its queries attend to padding.
+    Source: DAB-DETR (arXiv:2201.12329). Differs from detrex's: padded tokens are masked in train
+    and eval mode alike, and in the decoder too. detrex masks them in train mode and in the encoder
+    only, so that its queries attend to padding.
 
     Args:
         backbone: images (B, 3, H, W) to a dict of features.
         in_features: names of the backbone's features; the last is used.
         in_channels: channels of that feature.
         position_embedding: masks to encodings of `embed_dim` channels.
-        transformer: see `DABDETRTransformer`.
+        transformer: encoder and decoder on one level.
         embed_dim: width of tokens and queries.
         num_classes: classes K.
         num_queries: anchors; with patterns there are so many times more queries.
-        criterion: see `SetCriterion`.
+        criterion: losses of the decoder layers.
         aux_loss: supervise all decoder layers instead of the last.
-        pixel_mean: see `Detector`.
-        pixel_std: see `Detector`.
+        pixel_mean: per channel, on the scale of the images (0 to 255).
+        pixel_std: per channel.
         freeze_anchor_box_centers: anchors start with centres spread over the image instead of
             around its middle. The name is detrex's; they train all the same, there and here.
-        select_box_nums_for_evaluation: see `Detector`.
-        input_format: see `Detector`.
+        select_box_nums_for_evaluation: detections per image.
+        input_format: channel order of the images.
 
     Raises:
         ValueError: if sizes that must agree do not.
@@ -90,34 +96,24 @@ class DABDETR(Detector):
         self.bbox_embed = box_head(embed_dim)
         transformer.decoder.bbox_embed = self.bbox_embed
 
-    def forward(
-        self, batched_inputs: list[dict[str, Any]]
-    ) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """Losses in train mode, detections in eval mode.
+    def losses(self, images: Tensor, mask: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        states, references = self.transform(images, mask)
+        first = 0 if self.aux_loss else -1
+        return self.criterion(self.apply_heads(states[first:], references[first:]), targets)
 
-        Args:
-            batched_inputs: detectron2's dicts: "image" (3, H, W) in 0 to 255, of its own size; in
-                train mode "instances" with gt_boxes (absolute xyxy of that image) and gt_classes;
-                in eval mode "height" and "width" of the original image, by default the image's.
+    def predictions(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        states, references = self.transform(images, mask)
+        last = self.apply_heads(states[-1:], references[-1:])
+        return last.logits[0], last.boxes[0]
 
-        Returns:
-            Train: weighted losses, scalars. Eval: per image {"instances": Instances} in pixels of
-            the original image.
-        """
-        images, mask = self.preprocess_images(batched_inputs)
-        targets = self.prepare_targets(batched_inputs) if self.training else None
-        features = self.input_proj(self.backbone(images.tensor)[self.in_features[-1]])
-        mask = level_masks(mask, [features])[0]
-        states, references = self.transformer(
-            features, mask, self.anchor_box_embed.weight, self.position_embedding(mask)
-        )
-        if targets is None:
-            last = self.predict(states[-1:], references[-1:])
-            return self.detections(last, images.image_sizes, batched_inputs)
-        first = 0 if self.aux_loss else len(states) - 1
-        return self.criterion(self.predict(states[first:], references[first:]), targets)
+    def transform(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the decoder's states (E, B, Q, D) and reference boxes (E, B, Q, 4)."""
+        features = self.input_proj(self.backbone(images)[self.in_features[-1]])
+        (mask,) = level_masks(mask, [features])
+        positions = self.position_embedding(mask)
+        return self.transformer(features, mask, self.anchor_box_embed.weight, positions)
 
-    def predict(self, states: Tensor, references: Tensor) -> Predictions:
-        """Class logits and boxes of decoder states (E, B, Q, D) and references (E, B, Q, 4)."""
+    def apply_heads(self, states: Tensor, references: Tensor) -> Predictions:
+        """Returns class logits and boxes of states (E, B, Q, D) and references (E, B, Q, 4)."""
         boxes = boxes_around(references, self.bbox_embed(states))
         return Predictions(self.class_embed(states), boxes)

@@ -2,8 +2,36 @@
 
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.dab_detr.layers import DenseEncoderLayer
-from projects.clockdistill.modeling.detectors.layers.feed_forward import MLP
+from projects.clockdistill.modeling.detectors.layers.attention import SelfAttention
+from projects.clockdistill.modeling.detectors.layers.feed_forward import FFN, MLP
+
+
+class DenseEncoderLayer(nn.Module):
+    """Self-attention of the tokens, then a feed-forward part; norms after each residual.
+
+    Source: DETR (arXiv:2005.12872), appendix A.3.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        feedforward_dim: int,
+        attn_dropout: float,
+        ffn_dropout: float,
+        activation: nn.Module,
+    ):
+        super().__init__()
+        # Lists, because the checkpoint keys count within each kind.
+        self.attentions = nn.ModuleList([SelfAttention(embed_dim, num_heads, attn_dropout)])
+        self.ffns = nn.ModuleList([FFN(embed_dim, feedforward_dim, ffn_dropout, activation)])
+        self.norms = nn.ModuleList(nn.LayerNorm(embed_dim) for _ in range(2))
+
+    def forward(self, query: Tensor, query_pos: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """Maps tokens (B, S, D) to tokens (B, S, D); `padding_mask` (B, S), True = padding."""
+        attended = self.attentions[0](query, query_pos, key_padding_mask=padding_mask)
+        query = self.norms[0](query + attended)
+        return self.norms[1](query + self.ffns[0](query))
 
 
 class DABDETRTransformerEncoder(nn.Module):
@@ -20,7 +48,10 @@ class DABDETRTransformerEncoder(nn.Module):
         ffn_dropout: inside and after the feed-forward parts.
         num_layers: layers.
         activation: of the feed-forward parts, copied for each; PReLU by default.
-        post_norm: a further norm at the end.
+        post_norm: detrex's option of a further norm at the end; only False is supported.
+
+    Raises:
+        ValueError: if `post_norm` is True.
     """
 
     def __init__(
@@ -35,6 +66,8 @@ class DABDETRTransformerEncoder(nn.Module):
         post_norm: bool = False,
     ):
         super().__init__()
+        if post_norm:
+            raise ValueError("encoder.post_norm=True is not supported. Fix: leave it at False")
         self.embed_dim = embed_dim
         self.num_layers = num_layers
         self.layers = nn.ModuleList(
@@ -49,23 +82,14 @@ class DABDETRTransformerEncoder(nn.Module):
             for _ in range(num_layers)
         )
         self.query_scale = MLP(embed_dim, embed_dim, embed_dim, 2)
-        self.post_norm_layer = nn.LayerNorm(embed_dim) if post_norm else None
 
     def forward(
-        self,
-        query: Tensor,
-        key: None = None,
-        value: None = None,
-        *,
-        query_pos: Tensor,
-        query_key_padding_mask: Tensor | None,
+        self, query: Tensor, query_pos: Tensor, query_key_padding_mask: Tensor | None
     ) -> Tensor:
-        """Lets the tokens look at each other. Names and layout are detrex's: hooks read them.
+        """Lets the tokens look at each other. The layout is detrex's: hooks read the memory.
 
         Args:
             query: (S, B, D) tokens.
-            key: unused; the tokens attend to themselves.
-            value: unused.
             query_pos: (S, B, D).
             query_key_padding_mask: (B, S) bool, True = padding.
 
@@ -75,6 +99,4 @@ class DABDETRTransformerEncoder(nn.Module):
         tokens, positions = query.transpose(0, 1), query_pos.transpose(0, 1)
         for layer in self.layers:
             tokens = layer(tokens, positions * self.query_scale(tokens), query_key_padding_mask)
-        if self.post_norm_layer is not None:
-            tokens = self.post_norm_layer(tokens)
         return tokens.transpose(0, 1)

@@ -1,4 +1,4 @@
-"""DAB-DETR's transformer: one level of tokens, learnt anchors, encoder, decoder."""
+"""DAB-DETR's transformer: one level of tokens, learned anchors, encoder, decoder."""
 
 from torch import Tensor, nn
 
@@ -13,10 +13,10 @@ class DABDETRTransformer(nn.Module):
     section 3.2.
 
     Args:
-        encoder: see `DABDETRTransformerEncoder`.
-        decoder: see `DABDETRTransformerDecoder`; its box head is set by the detector.
-        num_patterns: learnt contents, each of which goes with every anchor; with 0 one content of
-            zeros, which is not learnt, goes with every anchor.
+        encoder: makes the memory.
+        decoder: reads it; its box head is set by the detector.
+        num_patterns: learned contents, each of which goes with every anchor; with 0 one content of
+            zeros, which is not learned, goes with every anchor.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class DABDETRTransformer(nn.Module):
         Returns:
             hidden_states: (E, B, Q, D) normed decoder outputs; Q = A * max(1, num_patterns),
                 pattern after pattern.
-            reference_boxes: (E, B, Q, 4) in [0, 1]: what each stage's box offsets add to.
+            reference_boxes: (E, B, Q, 4) in [0, 1]: what each layer's box offsets add to.
 
         Raises:
             ValueError: if features and position encoding differ in width.
@@ -58,30 +58,25 @@ class DABDETRTransformer(nn.Module):
         if position_encoding.shape[1] != features.shape[1]:
             raise ValueError(
                 f"position_embedding gives {position_encoding.shape[1]} channels, input_proj "
-                f"{features.shape[1]}; set position_embedding.num_pos_feats to embed_dim / 2"
+                f"{features.shape[1]}. Fix: set position_embedding.num_pos_feats to embed_dim / 2"
             )
         padding_mask = mask.flatten(1)
-        # Row after row in memory once; encoder and decoder take views, sequence first as detrex's.
+        # Made contiguous once; encoder and decoder take views, sequence first as detrex's do.
         tokens, positions = (
             x.flatten(2).transpose(1, 2).contiguous().transpose(0, 1)
             for x in (features, position_encoding)
         )
         memory = self.encoder(
-            query=tokens,
-            key=None,
-            value=None,
-            query_pos=positions,
-            query_key_padding_mask=padding_mask,
+            query=tokens, query_pos=positions, query_key_padding_mask=padding_mask
         )
-        anchors, batch = anchor_box_embed, len(features)
+        anchors, batch = anchor_box_embed, features.shape[0]
         if self.num_patterns:
-            content = self.patterns.weight.repeat_interleave(len(anchors), dim=0)
+            content = self.patterns.weight.repeat_interleave(anchors.shape[0], dim=0)
             anchors = anchors.repeat(self.num_patterns, 1)
         else:
-            content = features.new_zeros(len(anchors), self.embed_dim)
+            content = features.new_zeros(anchors.shape[0], self.embed_dim)
         return self.decoder(
             query=content[:, None].expand(-1, batch, -1),
-            key=memory,
             value=memory,
             key_pos=positions,
             key_padding_mask=padding_mask,

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.base import Target
@@ -10,42 +11,60 @@ from projects.clockdistill.modeling.detectors.criterion import SetCriterion
 from projects.clockdistill.modeling.detectors.deformable_detr.transformer import (
     DeformableDETRTransformer,
 )
-from projects.clockdistill.modeling.detectors.heads import box_head, class_head
 from projects.clockdistill.modeling.detectors.multi_scale.detector import MultiScaleDetector
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import TransformerOutput
+from projects.clockdistill.modeling.detectors.predictions import (
+    Predictions,
+    box_head,
+    class_head,
+)
 
 # Before training a box is sigmoid(-2) = 12% of the image wide and high around its point.
 SIZE_BIAS = -2.0
 
 
-class DeformableDETR(MultiScaleDetector):
-    """The detector.
+class DeformableCriterion(SetCriterion):
+    """Matches and supervises the encoder's proposals as if every object were of class 0.
 
-    Source: Deformable DETR (arXiv:2010.04159); numbers and state-dict keys equal detrex's.
+    Source: Deformable DETR (arXiv:2010.04159), appendix A.4, "Two-Stage Deformable DETR": the
+    first stage scores foreground against background.
+    """
+
+    def matched_losses(
+        self,
+        decoder: Predictions,
+        targets: Sequence[Target],
+        encoder: Predictions | None,
+        num_boxes: Tensor,
+    ) -> dict[str, Tensor]:
+        """Returns the losses by name; `encoder` holds a proposal for every token."""
+        losses = super().matched_losses(decoder, targets, None, num_boxes)
+        if encoder is None:
+            return losses
+        objects = [{**t, "labels": torch.zeros_like(t["labels"])} for t in targets]
+        (matches,) = self.matcher([encoder], objects)
+        layer_losses = self.layer_losses(encoder, matches, objects, num_boxes)
+        return losses | self.weighted(layer_losses, ["_enc"])
+
+
+class DeformableDETR(MultiScaleDetector):
+    """Deformable-DETR; numbers and state-dict keys equal detrex's.
+
+    Source: Deformable DETR (arXiv:2010.04159).
 
     Padding never matters from the neck's output on, in train and eval mode. detrex's own first
     stage differs there: it supervises padded tokens as background and may choose them as queries.
 
+    Arguments that are not listed are those of `MultiScaleDetector`.
+
     Args:
-        backbone: see `MultiScaleDetector`, as all further ones that are not explained here.
-        position_embedding: see there.
-        neck: see there.
-        transformer: see `DeformableDETRTransformer`.
-        embed_dim: see there.
-        num_classes: see there.
-        num_queries: see there.
-        criterion: see there; in two stages a `DeformableCriterion`.
-        pixel_mean: see there.
-        pixel_std: see there.
-        aux_loss: see there.
+        criterion: in two stages a `DeformableCriterion`.
         with_box_refine: each layer refines the boxes of the layer before, with heads of its own;
             otherwise all layers look from the same points and share their heads.
         as_two_stage: the encoder proposes the boxes that the decoder refines.
-        select_box_nums_for_evaluation: see there.
-        input_format: see there.
 
     Raises:
-        ValueError: if sizes that must agree do not, or two stages are asked for without refinement.
+        ValueError: if sizes that must agree do not, or two stages come without refinement.
     """
 
     def __init__(
@@ -67,19 +86,19 @@ class DeformableDETR(MultiScaleDetector):
         input_format: str = "RGB",
     ):
         super().__init__(
-            backbone,
-            position_embedding,
-            neck,
-            transformer,
-            embed_dim,
-            num_classes,
-            num_queries,
-            criterion,
-            pixel_mean,
-            pixel_std,
-            aux_loss,
-            select_box_nums_for_evaluation,
-            input_format,
+            backbone=backbone,
+            position_embedding=position_embedding,
+            neck=neck,
+            transformer=transformer,
+            embed_dim=embed_dim,
+            num_classes=num_classes,
+            num_queries=num_queries,
+            criterion=criterion,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            aux_loss=aux_loss,
+            select_box_nums_for_evaluation=select_box_nums_for_evaluation,
+            input_format=input_format,
         )
         if as_two_stage != transformer.as_two_stage:
             raise ValueError(
@@ -88,8 +107,8 @@ class DeformableDETR(MultiScaleDetector):
             )
         if as_two_stage and not with_box_refine:
             raise ValueError(
-                "as_two_stage=True needs with_box_refine=True: the first stage's boxes are refined "
-                "by heads of their own"
+                "as_two_stage=True needs with_box_refine=True, got False: the first stage's boxes "
+                "are refined by heads of their own. Fix: set model.with_box_refine=True"
             )
         self.with_box_refine = with_box_refine
         self.as_two_stage = as_two_stage
@@ -98,38 +117,26 @@ class DeformableDETR(MultiScaleDetector):
             self.query_embedding = nn.Embedding(num_queries, 2 * embed_dim)
 
         # One head per decoder layer; in two stages a last one for the encoder's proposals.
-        stages = transformer.decoder.num_layers + int(as_two_stage)
+        heads = transformer.decoder.num_layers + int(as_two_stage)
         classes, boxes = class_head(embed_dim, num_classes), box_head(embed_dim)
         if with_box_refine:
-            self.class_embed = nn.ModuleList(copy.deepcopy(classes) for _ in range(stages))
-            self.bbox_embed = nn.ModuleList(copy.deepcopy(boxes) for _ in range(stages))
+            self.class_embed = nn.ModuleList(copy.deepcopy(classes) for _ in range(heads))
+            self.bbox_embed = nn.ModuleList(copy.deepcopy(boxes) for _ in range(heads))
             # The decoder refines with the same heads; the checkpoints name them twice.
             transformer.decoder.bbox_embed = self.bbox_embed
         else:
             # One head in many places; the checkpoints name it once for every layer.
-            self.class_embed = nn.ModuleList([classes] * stages)
-            self.bbox_embed = nn.ModuleList([boxes] * stages)
+            self.class_embed = nn.ModuleList([classes] * heads)
+            self.bbox_embed = nn.ModuleList([boxes] * heads)
         if as_two_stage:
             transformer.decoder.class_embed = self.class_embed
         else:
-            # Later layers refine: only the first stage's sizes come from the head alone.
+            # Later layers refine: only the first layer's sizes come from the head alone.
             nn.init.constant_(self.bbox_embed[0].layers[-1].bias[2:], SIZE_BIAS)
         self.init_neck()
 
-    def query(
+    def transform(
         self, features: list[Tensor], masks: list[Tensor], positions: list[Tensor]
     ) -> TransformerOutput:
-        """See `MultiScaleDetector`."""
-        learnt = None if self.as_two_stage else self.query_embedding.weight
-        return self.transformer(features, masks, positions, learnt)
-
-    def losses(
-        self,
-        features: list[Tensor],
-        masks: list[Tensor],
-        positions: list[Tensor],
-        targets: list[Target],
-    ) -> dict[str, Tensor]:
-        """See `MultiScaleDetector`."""
-        output = self.query(features, masks, positions)
-        return self.criterion(self.predict(output), targets, output.proposals)
+        query_embed = None if self.as_two_stage else self.query_embedding.weight
+        return self.transformer(features, masks, positions, query_embed)

@@ -1,20 +1,21 @@
-"""Deformable-DETR's transformer: learnt queries, or the encoder's best tokens as queries."""
+"""Deformable-DETR's transformer: learned queries, or the encoder's best tokens as queries."""
 
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.layers.position_encoding import box_features
-from projects.clockdistill.modeling.detectors.levels import TokenLevels
 from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
     DeformableTransformerDecoder,
 )
 from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
     DeformableTransformerEncoder,
 )
+from projects.clockdistill.modeling.detectors.multi_scale.levels import TokenLevels
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformer,
     TransformerOutput,
+    choose_tokens,
 )
-from projects.clockdistill.modeling.detectors.multi_scale.two_stage import choose_tokens
+from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 NO_OBJECT = -100.0  # class logit of padding: its probability, focal loss and gradient are 0
 
@@ -25,10 +26,10 @@ class DeformableDETRTransformer(DeformableTransformer):
     Source: Deformable DETR (arXiv:2010.04159), section 4.2; appendix A.4 (two-stage).
 
     Args:
-        encoder: see `DeformableTransformerEncoder`.
-        decoder: see `DeformableTransformerDecoder`; its heads are set by the detector.
+        encoder: makes the memory.
+        decoder: reads it; its heads are set by the detector.
         num_feature_levels: levels that the neck gives.
-        as_two_stage: queries are made from the encoder's proposals instead of learnt.
+        as_two_stage: queries are made from the encoder's proposals instead of learned.
         two_stage_num_proposals: tokens chosen in two stages, which is the number of queries.
 
     Raises:
@@ -72,7 +73,7 @@ class DeformableDETRTransformer(DeformableTransformer):
             features: per level (B, D, H_l, W_l).
             masks: per level (B, H_l, W_l) bool, True = padding.
             position_encodings: per level (B, D, H_l, W_l).
-            query_embed: (Q, 2 * D), position and content of the learnt queries; unused in two
+            query_embed: (Q, 2 * D), position and content of the learned queries; None in two
                 stages.
 
         Returns:
@@ -83,12 +84,12 @@ class DeformableDETRTransformer(DeformableTransformer):
         """
         memory, levels = self.encode(features, masks, position_encodings)
         if not self.as_two_stage:
-            query_pos, content = query_embed.expand(len(memory), -1, -1).chunk(2, dim=-1)
+            query_pos, content = query_embed.expand(memory.shape[0], -1, -1).chunk(2, dim=-1)
             reference_points = self.reference_points(query_pos).sigmoid()
             states, anchors = self.decode(memory, levels, content, query_pos, reference_points)
             return TransformerOutput(states, anchors)
         logits, boxes = self.propose(memory, levels)
-        # Class 0 stands for any object: see `DeformableCriterion`.
+        # Class 0 stands for any object, as in `DeformableCriterion`.
         chosen = choose_tokens(
             logits[..., :1].detach(), levels.padding_mask, self.two_stage_num_proposals
         )
@@ -96,10 +97,10 @@ class DeformableDETRTransformer(DeformableTransformer):
         encoded = self.pos_trans(box_features(reference_points, self.embed_dim // 2))
         query_pos, content = self.pos_trans_norm(encoded).chunk(2, dim=-1)
         states, anchors = self.decode(memory, levels, content, query_pos, reference_points)
-        return TransformerOutput(states, anchors, logits, boxes)
+        return TransformerOutput(states, anchors, Predictions(logits[None], boxes[None]))
 
     def propose(self, memory: Tensor, levels: TokenLevels) -> tuple[Tensor, Tensor]:
-        """One proposal per token: logits (B, S, K) and boxes (B, S, 4) cxcywh in [0, 1]."""
+        """Returns a proposal per token: logits (B, S, K) and boxes (B, S, 4) cxcywh in [0, 1]."""
         tokens, proposals_unact = self.proposal_tokens(memory, levels)
         logits = self.decoder.class_embed[-1](tokens)
         logits = logits.masked_fill(levels.padding_mask[..., None], NO_OBJECT)

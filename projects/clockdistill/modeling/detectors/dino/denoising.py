@@ -1,4 +1,4 @@
-"""Contrastive denoising: noised annotations as extra queries, in groups that never meet.
+"""Contrastive denoising: noised annotations as extra queries, in isolated groups; their losses.
 
 The queries of one group are [positive | negative], each padded to the largest number N of objects
 in an image of the batch; G groups follow each other, so P = G * 2 * N.
@@ -12,8 +12,14 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from projects.clockdistill.modeling.detectors.base import Target
+from projects.clockdistill.modeling.detectors.criterion import (
+    LOSSES,
+    SetCriterion,
+    layer_suffixes,
+)
 from projects.clockdistill.modeling.detectors.layers.boxes import inverse_sigmoid
 from projects.clockdistill.modeling.detectors.matcher import Matches
+from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class DenoisingQueries:
         content: (B, P, D) label embeddings; 0 in slots that hold no object.
         anchors: (B, P, 4) cxcywh in [0, 1]; 0.5 in slots that hold no object.
         attn_mask: (P + Q, P + Q) bool, True = blocked, Q being the matching queries.
-        matches: the positive queries and their objects, one stage.
+        matches: the positive queries and their objects, as of one decoder layer.
         num_groups: G, by which the losses are divided.
     """
 
@@ -54,7 +60,7 @@ def denoising_queries(
         label_enc: content of each class.
         num_queries: Q, the matching queries that follow.
         dn_number: G = max(dn_number // N, 1); 0 turns denoising off.
-        label_noise_ratio: in [0, 2], see above.
+        label_noise_ratio: in [0, 2].
         box_noise_scale: corners move by up to this times half the box's side (positive), by one
             to two times that (negative).
 
@@ -87,7 +93,7 @@ def denoising_queries(
     content = embedded.new_zeros(len(targets), size, embedded.shape[-1])
     content[image, query] = embedded
     anchors = boxes.new_full((len(targets), size, 4), 0.5)
-    # There and back keeps anchors as far from 0 and 1 as the decoder's own arithmetic does.
+    # As far from 0 and 1 as the decoder's own arithmetic keeps anchors.
     anchors[image, query] = inverse_sigmoid(noisy_boxes).sigmoid()
 
     target = torch.arange(len(labels), device=device).expand(groups, -1)
@@ -108,7 +114,7 @@ def _noisy_labels(labels: Tensor, ratio: float, num_classes: int) -> Tensor:
 
 
 def _noisy_boxes(boxes: Tensor, scale: float) -> Tensor:
-    """Moves both corners of boxes (2G, M, 4), even rows a little, odd rows further; see above."""
+    """Moves both corners of boxes (2G, M, 4), even rows a little, odd rows further."""
     if scale <= 0:
         return boxes
     sign = torch.randint_like(boxes, 0, 2) * 2 - 1
@@ -121,7 +127,7 @@ def _noisy_boxes(boxes: Tensor, scale: float) -> Tensor:
 
 
 def _isolation(groups: int, group_size: int, num_queries: int, device: torch.device) -> Tensor:
-    """(P + Q, P + Q) bool, True = blocked.
+    """Returns the mask (P + Q, P + Q) bool, True = blocked.
 
     A denoising query sees its own group and the matching queries; a matching query sees matching
     queries only, so that no annotation leaks into the predictions.
@@ -130,3 +136,37 @@ def _isolation(groups: int, group_size: int, num_queries: int, device: torch.dev
     group = torch.arange(groups, device=device).repeat_interleave(group_size)
     group = torch.cat((group, matching))
     return (group[:, None] != group) & (group != groups)
+
+
+class DINOCriterion(SetCriterion):
+    """Adds the losses of the denoising queries, whose objects are known without matching.
+
+    Source: DINO (arXiv:2203.03605), section 3.3.
+    """
+
+    def forward(
+        self,
+        decoder: Predictions,
+        targets: Sequence[Target],
+        encoder: Predictions | None = None,
+        denoised: Predictions | None = None,
+        denoising: DenoisingQueries | None = None,
+    ) -> dict[str, Tensor]:
+        """Returns the weighted losses by name.
+
+        Args:
+            decoder: matching queries of the decoder layers to supervise, last layer last.
+            targets: per image.
+            encoder: the encoder's proposals, as one layer.
+            denoised: the denoising queries of the same layers as `decoder`.
+            denoising: what they should predict; None gives losses of 0 under the same names.
+        """
+        num_boxes = self.count_boxes(targets, decoder.logits.device)
+        losses = self.matched_losses(decoder, targets, encoder, num_boxes)
+        suffixes = layer_suffixes("_dn", decoder)
+        if denoising is None:
+            zero = decoder.logits.new_zeros(len(suffixes))
+            return losses | self.weighted(dict.fromkeys(LOSSES, zero), suffixes)
+        num_boxes = num_boxes * denoising.num_groups
+        layer_losses = self.layer_losses(denoised, denoising.matches, targets, num_boxes)
+        return losses | self.weighted(layer_losses, suffixes)

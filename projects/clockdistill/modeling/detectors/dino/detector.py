@@ -6,48 +6,36 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.base import Target
-from projects.clockdistill.modeling.detectors.criterion import DINOCriterion
-from projects.clockdistill.modeling.detectors.dino.denoising import denoising_queries
+from projects.clockdistill.modeling.detectors.dino.denoising import (
+    DINOCriterion,
+    denoising_queries,
+)
 from projects.clockdistill.modeling.detectors.dino.transformer import DINOTransformer
-from projects.clockdistill.modeling.detectors.heads import box_head, class_head
 from projects.clockdistill.modeling.detectors.multi_scale.detector import MultiScaleDetector
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import TransformerOutput
+from projects.clockdistill.modeling.detectors.predictions import box_head, class_head
 
 
 class DINO(MultiScaleDetector):
-    """The detector.
+    """DINO; numbers and state-dict keys equal detrex's.
 
-    Source: DINO (arXiv:2203.03605); numbers and state-dict keys equal detrex's DINO.
+    Source: DINO (arXiv:2203.03605).
 
-    Whatever stands in padded cells from the neck's output on never matters, in train and eval
-    mode: masks are made from the images' own sizes, padded tokens are neither attended to nor
-    chosen as proposals. How much padding there is does matter a little, by the architecture: in
-    the backbone it is not zero behind the first normalisation, the neck's GroupNorm counts it, and
-    the decoder's position queries are in units of the padded level. Measured with `mini_dino`
-    after 2,000 steps on 320 x 96 scenes, 197 detections above 0.3, between an image alone and
-    beside one that is 10% wider, 25% wider, and twice as high and wide: boxes move by 0.8, 2.2 and
-    3.0 px on average (95th percentile 1.8, 6.0 and 6.9), scores by 0.02, 0.06 and 0.12.
+    The values in padded cells from the neck's output on never matter, in train and eval mode: masks
+    are made from the images' own sizes, padded tokens are neither attended to nor chosen as
+    proposals. The amount of padding matters a little, by the architecture: in the backbone it is
+    not zero behind the first normalisation, the neck's GroupNorm counts it, and the decoder's
+    position queries are in units of the padded level. Measured with `mini_dino` after 2,000 steps
+    on 320 x 96 scenes, 197 detections above 0.3, between an image alone and in a batch with one
+    that is 10% wider, 25% wider, and twice as high and wide: boxes move by 0.8, 2.2 and 3.0 px on
+    average (95th percentile 1.8, 6.0 and 6.9), scores by 0.02, 0.06 and 0.12.
+
+    Arguments that are not listed are those of `MultiScaleDetector`.
 
     Args:
-        backbone: see `MultiScaleDetector`, as all further ones that are not explained here.
-        position_embedding: see there.
-        neck: see there.
-        transformer: see `DINOTransformer`.
-        embed_dim: see there.
-        num_classes: see there.
-        num_queries: see there.
-        criterion: see `DINOCriterion`.
-        pixel_mean: see there.
-        pixel_std: see there.
-        aux_loss: see there.
-        select_box_nums_for_evaluation: see there.
-        dn_number: see `denoising_queries`.
-        label_noise_ratio: see `denoising_queries`.
-        box_noise_scale: see `denoising_queries`.
-        input_format: see there.
-
-    Raises:
-        ValueError: if sizes that must agree do not.
+        dn_number: denoising queries; 0 turns denoising off.
+        label_noise_ratio: in [0, 2]; half of it is the probability of another label.
+        box_noise_scale: how far denoising moves corners, in halves of a box's side.
     """
 
     def __init__(
@@ -70,19 +58,19 @@ class DINO(MultiScaleDetector):
         input_format: str = "RGB",
     ):
         super().__init__(
-            backbone,
-            position_embedding,
-            neck,
-            transformer,
-            embed_dim,
-            num_classes,
-            num_queries,
-            criterion,
-            pixel_mean,
-            pixel_std,
-            aux_loss,
-            select_box_nums_for_evaluation,
-            input_format,
+            backbone=backbone,
+            position_embedding=position_embedding,
+            neck=neck,
+            transformer=transformer,
+            embed_dim=embed_dim,
+            num_classes=num_classes,
+            num_queries=num_queries,
+            criterion=criterion,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            aux_loss=aux_loss,
+            select_box_nums_for_evaluation=select_box_nums_for_evaluation,
+            input_format=input_format,
         )
         self.dn_number = dn_number
         self.label_noise_ratio = label_noise_ratio
@@ -99,20 +87,14 @@ class DINO(MultiScaleDetector):
         self.label_enc = nn.Embedding(num_classes, embed_dim)
         self.init_neck()
 
-    def query(
+    def transform(
         self, features: list[Tensor], masks: list[Tensor], positions: list[Tensor]
     ) -> TransformerOutput:
-        """See `MultiScaleDetector`."""
         return self.transformer(features, masks, positions)
 
-    def losses(
-        self,
-        features: list[Tensor],
-        masks: list[Tensor],
-        positions: list[Tensor],
-        targets: list[Target],
-    ) -> dict[str, Tensor]:
-        """Runs the transformer with denoising queries and compares with the targets."""
+    def losses(self, images: Tensor, mask: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Adds the denoising queries and their losses."""
+        features, masks, positions = self.levels(images, mask)
         denoising = denoising_queries(
             targets,
             self.label_enc,
@@ -121,20 +103,9 @@ class DINO(MultiScaleDetector):
             self.label_noise_ratio,
             self.box_noise_scale,
         )
-        num_denoising = 0
-        if denoising is None:
-            output = self.query(features, masks, positions)
-        else:
-            num_denoising = denoising.content.shape[1]
-            output = self.transformer(
-                features,
-                masks,
-                positions,
-                denoising.content,
-                denoising.anchors,
-                denoising.attn_mask,
-            )
-        predictions = self.predict(output)
+        output = self.transformer(features, masks, positions, denoising)
+        predictions = self.apply_heads(output, last_only=not self.aux_loss)
+        num_denoising = 0 if denoising is None else denoising.content.shape[1]
         losses = self.criterion(
             predictions.queries(slice(num_denoising, None)),
             targets,

@@ -1,10 +1,55 @@
-"""Attention with masks that combine without a copy per head, and self-attention by it."""
+"""Attention whose masks combine without a copy per head, and self-attention built on it."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from projects.clockdistill.modeling.detectors.layers.query_blocks import QueryBlocks
+from projects.clockdistill.modeling.detectors.layers.plain import use_plain_operators
+
+
+@dataclass(frozen=True)
+class QueryBlocks:
+    """Blocks of queries that do not see each other, in place of a mask over all queries.
+
+    Attention computes the blocks on the diagonal alone: three blocks of 900 queries cost a third of
+    2,700 queries.
+
+    Attributes:
+        sizes: queries of each block, in order; their sum is Q.
+        masks: for each block its own (n, n) bool mask, True = row may not see column, or None.
+        paddings: for each block (B, n) bool, True = this query is seen by none, or None.
+    """
+
+    sizes: tuple[int, ...]
+    masks: tuple[Tensor | None, ...]
+    paddings: tuple[Tensor | None, ...]
+
+    def __post_init__(self):
+        assert len(self.sizes) == len(self.masks) == len(self.paddings)
+
+    def dense_mask(self, device: torch.device) -> Tensor:
+        """Returns `masks` as one (Q, Q) bool mask, True = blocked, for other attention modules."""
+        total = sum(self.sizes)
+        mask = torch.ones(total, total, dtype=torch.bool, device=device)
+        start = 0
+        for size, own in zip(self.sizes, self.masks, strict=True):
+            block = slice(start, start + size)
+            mask[block, block] = False if own is None else own
+            start += size
+        return mask
+
+    def dense_padding(self) -> Tensor | None:
+        """Returns `paddings` as one (B, Q) bool mask, True = seen by none; or None."""
+        known = [padding for padding in self.paddings if padding is not None]
+        if not known:
+            return None
+        parts = [
+            known[0].new_zeros(known[0].shape[0], size) if padding is None else padding
+            for size, padding in zip(self.sizes, self.paddings, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
 
 
 class SelfAttention(nn.Module):
@@ -12,9 +57,9 @@ class SelfAttention(nn.Module):
 
     Source: DETR (arXiv:2005.12872), appendix A.3. The parameters are those of
     `nn.MultiheadAttention` (held in `attn`, whose own forward is never called), so that the
-    checkpoint keys are detrex's; the computation is `scaled_dot_product_attention`, which takes
-    a boolean mask that broadcasts over heads, while `nn.MultiheadAttention` would expand a
-    (Q, Q) and a (B, Q) mask into one float mask of (B * heads, Q, Q).
+    checkpoint keys are detrex's. `scaled_dot_product_attention` takes a boolean mask that
+    broadcasts over heads, while `nn.MultiheadAttention` would expand a (Q, Q) and a (B, Q) mask
+    into one float mask of (B * heads, Q, Q).
 
     Args:
         embed_dim: width of the queries.
@@ -55,7 +100,7 @@ class SelfAttention(nn.Module):
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """(B, N, heads * c) as (B, heads, N, c), without a copy."""
+    """Returns (B, N, heads * c) as (B, heads, N, c), without a copy."""
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
@@ -67,7 +112,7 @@ def attend(
     key_padding_mask: Tensor | None,
     dropout: float,
 ) -> Tensor:
-    """Scaled dot-product attention of all heads at once; 0 for a query that may see nothing.
+    """Computes scaled dot-product attention; 0 for a query that may see nothing.
 
     Args:
         query: (B, heads, Q, c).
@@ -83,16 +128,21 @@ def attend(
     """
     if isinstance(attn_mask, QueryBlocks):
         assert key_padding_mask is None, "blocks have paddings of their own"
-        return _attend_by_blocks(query, key, value, attn_mask, dropout)
+        blocks = zip(
+            *(x.split(attn_mask.sizes, dim=2) for x in (query, key, value)),
+            attn_mask.masks,
+            attn_mask.paddings,
+            strict=True,
+        )
+        return torch.cat([attend(*block, dropout) for block in blocks if block[0].shape[2]], dim=1)
     visible = _visible(attn_mask, key_padding_mask)
     if visible is not None:
         # A softmax over nothing is 0/0: such rows attend to everything and are zeroed after.
         blind = ~visible.any(dim=-1, keepdim=True)
         visible = visible | blind
     width = value.shape[-1]
-    if not torch.jit.is_tracing() and width < key.shape[-1]:
+    if width < key.shape[-1] and not use_plain_operators():
         # Fused kernels want values as wide as keys; on a CPU others take three times as long.
-        # Not in a trace, by which multiply-adds are counted: those with zeros are not the model's.
         value = F.pad(value, (0, key.shape[-1] - width))
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
     mixed = mixed[..., :width]
@@ -101,26 +151,11 @@ def attend(
     return mixed.transpose(1, 2).flatten(-2)
 
 
-def _attend_by_blocks(
-    query: Tensor, key: Tensor, value: Tensor, blocks: QueryBlocks, dropout: float
-) -> Tensor:
-    """`attend`, block by block."""
-    parts = zip(
-        *(x.split(blocks.sizes, dim=2) for x in (query, key, value)),
-        blocks.masks,
-        blocks.paddings,
-        strict=True,
-    )
-    return torch.cat([attend(*part, dropout) for part in parts if part[0].shape[2]], dim=1)
-
-
 def _visible(attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
-    """The two masks as one of what may be seen: (1 or B, 1, 1 or Q, N) bool, or None for all."""
-    masks = []
-    if attn_mask is not None:
-        masks.append(~attn_mask[None, None])
-    if key_padding_mask is not None:
-        masks.append(~key_padding_mask[:, None, None])
-    if len(masks) == 2:
-        return torch.logical_and(*masks)
-    return masks[0] if masks else None
+    """Joins both masks: (1 or B, 1, 1 or Q, N) bool, True = may be seen; None = all may."""
+    if attn_mask is None and key_padding_mask is None:
+        return None
+    if key_padding_mask is None:
+        return ~attn_mask[None, None]
+    visible = ~key_padding_mask[:, None, None]
+    return visible if attn_mask is None else visible & ~attn_mask

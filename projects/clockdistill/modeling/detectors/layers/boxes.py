@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-3) -> Tensor:
-    """Logit of values in [0, 1], kept finite at both ends.
+    """Returns the logit of values in [0, 1], kept finite at both ends.
 
     Args:
         x: any shape; clamped to [0, 1] first.
@@ -21,7 +21,7 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-3) -> Tensor:
 
 
 def boxes_around(reference: Tensor, offsets: Tensor) -> Tensor:
-    """Boxes that a head predicts as offsets from reference points or from reference boxes.
+    """Returns the boxes that a head predicts as offsets from reference points or boxes.
 
     Source: Deformable DETR (arXiv:2010.04159), section 4.2 (points: the size is the offset alone)
     and appendix A.4 (boxes).
@@ -38,7 +38,7 @@ def boxes_around(reference: Tensor, offsets: Tensor) -> Tensor:
 
 
 def generalized_iou(first_xyxy: Tensor, second_xyxy: Tensor, eps: float = 1e-6) -> Tensor:
-    """Generalised IoU of boxes whose leading dimensions broadcast against each other.
+    """Computes the generalised IoU of boxes whose leading dimensions broadcast.
 
     torchvision has an all-pairs form without `eps` (0/0 for empty boxes) and an elementwise
     form that gathers through a mask (a device sync); matcher and loss need one that does both.

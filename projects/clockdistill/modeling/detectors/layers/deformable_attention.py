@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.layers.deformable_sampling import deformable_sample
+from projects.clockdistill.modeling.detectors.layers.plain import use_plain_operators
 
 
 class DeformableAttention(nn.Module):
-    """Each query looks at a few learnt points around its reference on every level.
+    """Each query looks at a few learned points around its reference on every level.
 
     Source: Deformable DETR (arXiv:2010.04159), section 4.1 and eq. (3).
 
@@ -36,7 +37,7 @@ class DeformableAttention(nn.Module):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """At the start every head looks in its own direction, point k at distance k + 1.
+        """Points each head in a direction of its own, point k at distance k + 1.
 
         Source: Deformable DETR, appendix A.4: offsets and weights ignore the query at first.
         """
@@ -60,10 +61,10 @@ class DeformableAttention(nn.Module):
         query: Tensor,
         value: Tensor,
         reference_points: Tensor,
-        shapes: list[tuple[int, int]],
+        spatial_shapes: list[tuple[int, int]],
         key_padding_mask: Tensor | None = None,
     ) -> Tensor:
-        """Gathers from the memory what each query asks for.
+        """Gathers what each query looks at in the memory.
 
         Args:
             query: (B, Q, D), positions already added.
@@ -71,7 +72,7 @@ class DeformableAttention(nn.Module):
             reference_points: (B, Q, L, 2) points or (B, Q, L, 4) cxcywh, in [0, 1] of the padded
                 level. Offsets count in cells around a point, in eighths of the box's size
                 (with 4 points) around a box.
-            shapes: (H, W) of each level.
+            spatial_shapes: (H, W) of each level, on the host.
             key_padding_mask: (B, S) bool, True = token counts as 0.
 
         Returns:
@@ -80,36 +81,38 @@ class DeformableAttention(nn.Module):
         Raises:
             ValueError: if levels, tokens and shapes disagree.
         """
-        tokens = sum(h * w for h, w in shapes)
-        if len(shapes) != self.num_levels or tokens != value.shape[1]:
+        batch, tokens, _ = value.shape
+        size = sum(h * w for h, w in spatial_shapes)
+        if len(spatial_shapes) != self.num_levels or size != tokens:
             raise ValueError(
-                f"memory has {value.shape[1]} tokens and spatial shapes {shapes}; "
+                f"memory has {tokens} tokens and spatial shapes {spatial_shapes}; "
                 f"this layer was built for {self.num_levels} levels"
             )
-        batch = len(value)
         value = self.value_proj(value.flatten(0, 1))  # flat: in place on a view, gradients copy
         if key_padding_mask is not None:
             value = value.masked_fill_(key_padding_mask.flatten()[:, None], 0.0)
         value = value.view(batch, tokens, self.num_heads, -1)
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
         weights = _softmax(weights).unflatten(-1, (self.num_levels, self.num_points))
-        locations = self._locations(self.sampling_offsets(query), reference_points, shapes)
-        return self.output_proj(deformable_sample(value, shapes, locations, weights))
+        locations = self._locations(self.sampling_offsets(query), reference_points, spatial_shapes)
+        return self.output_proj(deformable_sample(value, spatial_shapes, locations, weights))
 
     def _locations(
-        self, offsets: Tensor, reference_points: Tensor, shapes: list[tuple[int, int]]
+        self, offsets: Tensor, reference_points: Tensor, spatial_shapes: list[tuple[int, int]]
     ) -> Tensor:
-        """Sampling locations (B, Q, M, L, P, 2) in units of the padded level, as (x, y).
+        """Returns sampling locations (B, Q, M, L, P, 2) in units of the padded level, as (x, y).
 
         Args:
-            offsets: (B, Q, M * L * P * 2); levels, points and xy stay one dimension as long as
-                possible, since torch vectorises along the last one and two numbers are none.
+            offsets: (B, Q, M * L * P * 2). Levels, points and (x, y) stay one dimension as long as
+                possible: torch vectorises along the last one, and 2 numbers fill no register.
             reference_points: (B, Q, L, 2 or 4).
-            shapes: (H, W) of each level.
+            spatial_shapes: (H, W) of each level, on the host.
         """
         offsets = offsets.unflatten(-1, (self.num_heads, -1))
         if reference_points.shape[-1] == 2:
-            unit = reference_points.new_tensor([(1 / w, 1 / h) for h, w in shapes])  # (L, 2)
+            unit = reference_points.new_tensor(
+                [(1 / w, 1 / h) for h, w in spatial_shapes]
+            )  # (L, 2)
         else:
             unit = reference_points[..., 2:] * (0.5 / self.num_points)
         centres = self._per_point(reference_points[..., :2])
@@ -117,18 +120,18 @@ class DeformableAttention(nn.Module):
         return locations.unflatten(-1, (self.num_levels, self.num_points, 2))
 
     def _per_point(self, per_level: Tensor) -> Tensor:
-        """(..., L, 2) -> (..., 1, L * P * 2): each level's pair for all its points."""
+        """Repeats each level's pair for all its points: (..., L, 2) -> (..., 1, L * P * 2)."""
         pairs = per_level[..., None, :, None, :]
         return pairs.expand(*pairs.shape[:-2], self.num_points, 2).flatten(-3)
 
 
 def _softmax(weights: Tensor) -> Tensor:
-    """Softmax over the last dimension.
+    """Computes the softmax over the last dimension.
 
     Along the last dimension torch's CPU kernel fills whole vector registers only: 12 weights take
     ten times as long as 16. Along the first it fills them whatever the number, at the price of two
     copies.
     """
-    if weights.device.type == "cpu" and weights.shape[-1] % 16:
+    if weights.is_cpu and weights.shape[-1] % 16 and not use_plain_operators():
         return weights.movedim(-1, 0).softmax(0).movedim(0, -1)
     return weights.softmax(-1)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from projects.clockdistill.modeling.detectors.layers.plain import use_plain_operators
+
 Sample = Callable[[Tensor, list[tuple[int, int]], Tensor, Tensor], Tensor]
 
 
@@ -23,8 +25,8 @@ def deformable_sample(
 
     Rule on the CPU: `sample_by_kernel` where numba is installed; without it `sample_by_bags` when
     no gradient is wanted, else `sample_by_grid`. On CUDA: `sample_by_operator` where detrex is
-    installed with its compiled operator. Elsewhere, and where the call is traced or compiled into a
-    graph: `sample_by_grid`, which consists of torch's own operators. All run in float32 at least,
+    installed with its compiled operator. Elsewhere, and within `plain_operators`: `sample_by_grid`,
+    which consists of torch's own operators. All run in float32 at least,
     also under autocast: locations in half precision would be off by whole cells on wide maps.
 
     Args:
@@ -47,7 +49,7 @@ def deformable_sample(
 def _choose(*tensors: Tensor) -> Sample:
     """The rule of `deformable_sample`."""
     value = tensors[0]
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if use_plain_operators():
         return sample_by_grid
     if value.is_cuda and cuda_operator() is not None:
         return sample_by_operator

@@ -1,10 +1,16 @@
-"""Feed-forward parts: the prediction heads' MLP and the transformer layers' FFN."""
+"""Feed-forward parts: the prediction heads' MLP, the transformer layers' FFN, chunks of tokens."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from projects.clockdistill.modeling.detectors.layers.plain import use_plain_operators
+
+CHUNK = 2**18  # numbers: 1,024 tokens of 256 channels; their hidden activations, 8 MB, stay cached
 
 
 class MLP(nn.Module):
@@ -59,3 +65,26 @@ class FFN(nn.Module):
         # Flat: of more dimensions a linear layer returns a view, and an activation in place on a
         # view makes autograd copy it, forward and backward.
         return self.layers(x.reshape(-1, x.shape[-1])).view(x.shape)
+
+
+def in_chunks(function: Callable[..., Tensor], *tokens: Tensor) -> Tensor:
+    """Returns `function(*tokens)`, computed in chunks on a CPU where no gradient is wanted.
+
+    The next operator then finds a chunk's activations (a feed-forward part's are eight times its
+    tokens) in the caches, and the next chunk uses their memory again. With gradients they must be
+    kept anyway; GPUs want large operators.
+
+    Args:
+        function: treats every token by itself: tensors (N, D) to one (N, D).
+        tokens: each (B, S, D).
+
+    Returns:
+        (B, S, D).
+    """
+    first = tokens[0]
+    whole = torch.is_grad_enabled() or not first.is_cpu or use_plain_operators()
+    if whole or first.numel() <= CHUNK:
+        return function(*tokens)
+    rows = max(1, CHUNK // first.shape[-1])
+    chunks = zip(*(x.flatten(0, 1).split(rows) for x in tokens), strict=True)
+    return torch.cat([function(*chunk) for chunk in chunks]).unflatten(0, first.shape[:2])

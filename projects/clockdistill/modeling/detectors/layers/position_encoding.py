@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def sine_features(position: Tensor, num_feats: int, temperature: float) -> Tensor:
-    """Alternating sine and cosine of a position at geometrically growing wavelengths.
+    """Returns sine and cosine of a position at geometrically growing wavelengths.
 
     Source: Attention Is All You Need (arXiv:1706.03762), section 3.5.
 
@@ -25,14 +25,14 @@ def sine_features(position: Tensor, num_feats: int, temperature: float) -> Tenso
 
 
 def box_features(boxes: Tensor, num_feats: int, temperature: float = 10000.0) -> Tensor:
-    """Encodes boxes, coordinate after coordinate, for position queries.
+    """Encodes boxes for position queries, one coordinate after another.
 
     Source: Deformable DETR (arXiv:2010.04159), appendix A.4, "Two-Stage Deformable DETR".
 
     Args:
         boxes: (..., 4) in [0, 1].
         num_feats: features per coordinate, even.
-        temperature: see `sine_features`.
+        temperature: ratio of the longest to the shortest wavelength.
 
     Returns:
         (..., 4 * num_feats), the coordinates in the order given.
@@ -41,7 +41,7 @@ def box_features(boxes: Tensor, num_feats: int, temperature: float = 10000.0) ->
 
 
 def reference_features(boxes: Tensor, num_feats: int, temperature: float = 10000.0) -> Tensor:
-    """Encodes reference boxes for the decoder's position queries, layer by layer.
+    """Encodes reference boxes for the position queries of a decoder layer.
 
     Source: DAB-DETR (arXiv:2201.12329), section 4.1. The order y, x, w, h is that of the
     public checkpoints.
@@ -49,7 +49,7 @@ def reference_features(boxes: Tensor, num_feats: int, temperature: float = 10000
     Args:
         boxes: (..., 4) cxcywh in [0, 1].
         num_feats: features per coordinate, even.
-        temperature: see `sine_features`.
+        temperature: ratio of the longest to the shortest wavelength.
 
     Returns:
         (..., 4 * num_feats).

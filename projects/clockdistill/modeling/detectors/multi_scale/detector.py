@@ -2,42 +2,46 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.base import Detector, Target, require_equal
+from projects.clockdistill.modeling.detectors.base import (
+    Detector,
+    Target,
+    level_masks,
+    require_equal,
+)
 from projects.clockdistill.modeling.detectors.criterion import SetCriterion
 from projects.clockdistill.modeling.detectors.layers.boxes import boxes_around
-from projects.clockdistill.modeling.detectors.levels import level_masks
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformer,
     TransformerOutput,
 )
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 
+Levels = tuple[list[Tensor], list[Tensor], list[Tensor]]  # features, masks, position encodings
+
 
 class MultiScaleDetector(Detector, ABC):
-    """Backbone, neck and a deformable transformer with one class and one box head per stage.
+    """Backbone, neck and a deformable transformer with one class and one box head per layer.
 
-    A family sets `class_embed` and `bbox_embed`, and says which queries the transformer receives
-    and which losses it is trained with.
+    A family sets `class_embed` and `bbox_embed`, and says which queries the transformer receives.
 
     Args:
         backbone: images (B, 3, H, W) to a dict of features.
         position_embedding: masks to encodings of `embed_dim` channels.
         neck: features to levels of `embed_dim` channels.
-        transformer: see `DeformableTransformer`.
+        transformer: of the family.
         embed_dim: width of tokens and queries.
         num_classes: classes K.
         num_queries: matching queries Q.
-        criterion: see `SetCriterion`.
-        pixel_mean: see `Detector`.
-        pixel_std: see `Detector`.
+        criterion: losses of the family.
+        pixel_mean: per channel, on the scale of the images (0 to 255).
+        pixel_std: per channel.
         aux_loss: supervise all decoder layers instead of the last.
-        select_box_nums_for_evaluation: see `Detector`.
-        input_format: see `Detector`.
+        select_box_nums_for_evaluation: detections per image.
+        input_format: channel order of the images.
 
     Raises:
         ValueError: if sizes that must agree do not.
@@ -81,66 +85,41 @@ class MultiScaleDetector(Detector, ABC):
         self.aux_loss = aux_loss
 
     def init_neck(self) -> None:
-        """Xavier for the neck's convolutions."""
+        """Draws Xavier matrices for the neck's convolutions."""
         for module in self.neck.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(
-        self, batched_inputs: list[dict[str, Any]]
-    ) -> dict[str, Tensor] | list[dict[str, Any]]:
-        """Losses in train mode, detections in eval mode.
+    def losses(self, images: Tensor, mask: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        output = self.transform(*self.levels(images, mask))
+        predictions = self.apply_heads(output, last_only=not self.aux_loss)
+        return self.criterion(predictions, targets, output.proposals)
 
-        Args:
-            batched_inputs: detectron2's dicts: "image" (3, H, W) in 0 to 255, of its own size; in
-                train mode "instances" with gt_boxes (absolute xyxy of that image) and gt_classes;
-                in eval mode "height" and "width" of the original image, by default the image's.
+    def predictions(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.transform(*self.levels(images, mask))
+        last = self.apply_heads(output, last_only=True)
+        return last.logits[0], last.boxes[0]
 
-        Returns:
-            Train: weighted losses, scalars. Eval: per image {"instances": Instances} in pixels of
-            the original image.
-        """
-        images, mask = self.preprocess_images(batched_inputs)
-        targets = self.prepare_targets(batched_inputs) if self.training else None
-        features = self.neck(self.backbone(images.tensor))
+    def levels(self, images: Tensor, mask: Tensor) -> Levels:
+        """Returns per level the features, their padding and their position encodings."""
+        features = self.neck(self.backbone(images))
         masks = level_masks(mask, features)
-        positions = [self.position_embedding(level) for level in masks]
-        if targets is not None:
-            return self.losses(features, masks, positions, targets)
-        output = self.query(features, masks, positions)
-        last = self.predict(output, first_stage=self.transformer.decoder.num_layers - 1)
-        return self.detections(last, images.image_sizes, batched_inputs)
+        return features, masks, [self.position_embedding(level) for level in masks]
 
     @abstractmethod
-    def query(
+    def transform(
         self, features: list[Tensor], masks: list[Tensor], positions: list[Tensor]
     ) -> TransformerOutput:
         """Runs the transformer with the matching queries alone."""
 
-    @abstractmethod
-    def losses(
-        self,
-        features: list[Tensor],
-        masks: list[Tensor],
-        positions: list[Tensor],
-        targets: list[Target],
-    ) -> dict[str, Tensor]:
-        """Runs the transformer and compares with the targets."""
-
-    def predict(self, output: TransformerOutput, first_stage: int | None = None) -> Predictions:
-        """Class logits and boxes of the decoder stages.
-
-        Args:
-            output: of the transformer.
-            first_stage: the first to predict; by default the first that is supervised.
-        """
-        if first_stage is None:
-            first_stage = 0 if self.aux_loss else self.transformer.decoder.num_layers - 1
-        stages = range(first_stage, len(output.states))
-        logits = [self.class_embed[stage](output.states[stage]) for stage in stages]
+    def apply_heads(self, output: TransformerOutput, last_only: bool) -> Predictions:
+        """Returns class logits and boxes of all decoder layers, or of the last alone."""
+        count = self.transformer.decoder.num_layers
+        layers = range(count - 1 if last_only else 0, count)
+        logits = [self.class_embed[layer](output.states[layer]) for layer in layers]
         boxes = [
-            boxes_around(output.anchors[stage], self.bbox_embed[stage](output.states[stage]))
-            for stage in stages
+            boxes_around(output.anchors[layer], self.bbox_embed[layer](output.states[layer]))
+            for layer in layers
         ]
         return Predictions(torch.stack(logits), torch.stack(boxes))

@@ -2,8 +2,52 @@
 
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.levels import host_shapes
-from projects.clockdistill.modeling.detectors.multi_scale.layers import DeformableEncoderLayer
+from projects.clockdistill.modeling.detectors.layers.deformable_attention import DeformableAttention
+from projects.clockdistill.modeling.detectors.layers.feed_forward import FFN, in_chunks
+
+
+class DeformableEncoderLayer(nn.Module):
+    """Deformable attention of the tokens to the memory itself, then a feed-forward part.
+
+    Source: Deformable DETR (arXiv:2010.04159), section 4.2; norms after each residual.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        feedforward_dim: int,
+        attn_dropout: float,
+        ffn_dropout: float,
+        num_feature_levels: int,
+    ):
+        super().__init__()
+        # Lists, because the checkpoint keys count within each kind.
+        self.attentions = nn.ModuleList(
+            [DeformableAttention(embed_dim, num_heads, num_feature_levels)]
+        )
+        self.ffns = nn.ModuleList([FFN(embed_dim, feedforward_dim, ffn_dropout)])
+        self.norms = nn.ModuleList(nn.LayerNorm(embed_dim) for _ in range(2))
+        self.dropout = nn.Dropout(attn_dropout)
+
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        padding_mask: Tensor,
+        reference_points: Tensor,
+        spatial_shapes: list[tuple[int, int]],
+    ) -> Tensor:
+        """Maps tokens (B, S, D) to tokens (B, S, D); arguments as in `DeformableAttention`."""
+        attended = self.attentions[0](
+            query + query_pos, query, reference_points, spatial_shapes, padding_mask
+        )
+        return in_chunks(self._feed_forward, query, attended)
+
+    def _feed_forward(self, query: Tensor, attended: Tensor) -> Tensor:
+        """Does what follows the attention, for each token by itself: (..., D) each."""
+        query = self.norms[0](query + self.dropout(attended))
+        return self.norms[1](query + self.ffns[0](query))
 
 
 class DeformableTransformerEncoder(nn.Module):
@@ -19,7 +63,10 @@ class DeformableTransformerEncoder(nn.Module):
         ffn_dropout: inside and after the feed-forward parts.
         num_layers: layers.
         num_feature_levels: levels of the memory.
-        post_norm: a further norm at the end (pre-norm designs need it; these layers do not).
+        post_norm: detrex's option of a further norm at the end; only False is supported.
+
+    Raises:
+        ValueError: if `post_norm` is True.
     """
 
     def __init__(
@@ -34,6 +81,8 @@ class DeformableTransformerEncoder(nn.Module):
         post_norm: bool = False,
     ):
         super().__init__()
+        if post_norm:
+            raise ValueError("encoder.post_norm=True is not supported. Fix: leave it at False")
         self.embed_dim = embed_dim
         self.num_layers = num_layers
         self.layers = nn.ModuleList(
@@ -47,38 +96,29 @@ class DeformableTransformerEncoder(nn.Module):
             )
             for _ in range(num_layers)
         )
-        self.post_norm_layer = nn.LayerNorm(embed_dim) if post_norm else None
 
     def forward(
         self,
         query: Tensor,
-        key: None = None,
-        value: None = None,
-        *,
         query_pos: Tensor,
         query_key_padding_mask: Tensor,
-        spatial_shapes: Tensor,
         reference_points: Tensor,
-        level_start_index: Tensor,
-        valid_ratios: Tensor,
+        spatial_shapes: list[tuple[int, int]],
     ) -> Tensor:
-        """Lets the tokens look at each other. The names are detrex's: hooks read them.
+        """Lets the tokens look at each other.
 
         Args:
             query: (B, S, D) tokens.
-            key: unused; the tokens attend to themselves.
-            value: unused.
             query_pos: (B, S, D).
             query_key_padding_mask: (B, S) bool, True = padding.
-            spatial_shapes: (L, 2) int64, (H, W).
             reference_points: (B, S, L, 2) in [0, 1] of each padded level.
-            level_start_index: (L,) int64, for readers of the call only.
-            valid_ratios: (B, L, 2), for readers of the call only.
+            spatial_shapes: (H, W) of each level, on the host.
 
         Returns:
             memory (B, S, D). Values at padded tokens mean nothing.
         """
-        shapes = host_shapes(spatial_shapes)
         for layer in self.layers:
-            query = layer(query, query_pos, query_key_padding_mask, reference_points, shapes)
-        return query if self.post_norm_layer is None else self.post_norm_layer(query)
+            query = layer(
+                query, query_pos, query_key_padding_mask, reference_points, spatial_shapes
+            )
+        return query

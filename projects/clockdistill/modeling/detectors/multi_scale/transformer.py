@@ -1,4 +1,4 @@
-"""What the transformers of the multi-scale detectors share."""
+"""What the transformers of the multi-scale detectors share, and the encoder's own proposals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from projects.clockdistill.modeling.detectors.layers.boxes import inverse_sigmoid
 from projects.clockdistill.modeling.detectors.layers.deformable_attention import DeformableAttention
-from projects.clockdistill.modeling.detectors.levels import TokenLevels, flatten_levels
 from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
     DeformableTransformerDecoder,
 )
 from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
     DeformableTransformerEncoder,
 )
-from projects.clockdistill.modeling.detectors.multi_scale.two_stage import token_proposals
+from projects.clockdistill.modeling.detectors.multi_scale.levels import TokenLevels, flatten_levels
 from projects.clockdistill.modeling.detectors.predictions import Predictions
+
+BASE_SIZE = 0.05  # side of a proposal on the finest level, in [0, 1] of the image; doubles a level
+BORDER = 0.01  # a proposal whose centre or size comes nearer to 0 or 1 than this is not used
 
 
 @dataclass(frozen=True)
@@ -24,33 +27,24 @@ class TransformerOutput:
 
     Attributes:
         states: (E, B, Q, D) decoder outputs, Q being [denoising | matching].
-        anchors: per stage (B, Q, 2) centres or (B, Q, 4) cxcywh in [0, 1]: what the stage's box
-            offsets add to.
-        proposal_logits: (B, P, K) of the encoder's proposals, None where it makes none.
-        proposal_boxes: (B, P, 4) cxcywh in [0, 1] of the same proposals.
+        anchors: per decoder layer (B, Q, 2) centres or (B, Q, 4) cxcywh in [0, 1]: what the layer's
+            box offsets add to.
+        proposals: of the encoder, as one layer; None where it makes none.
     """
 
     states: Tensor
     anchors: Sequence[Tensor]
-    proposal_logits: Tensor | None = None
-    proposal_boxes: Tensor | None = None
-
-    @property
-    def proposals(self) -> Predictions | None:
-        """The encoder's proposals as one stage."""
-        if self.proposal_logits is None:
-            return None
-        return Predictions(self.proposal_logits[None], self.proposal_boxes[None])
+    proposals: Predictions | None = None
 
 
 class DeformableTransformer(nn.Module):
-    """Base of the transformers: levels to memory, queries to stages.
+    """Base of the transformers: levels to memory, queries to decoder states.
 
     A family says in `forward` which queries the decoder receives.
 
     Args:
-        encoder: see `DeformableTransformerEncoder`.
-        decoder: see `DeformableTransformerDecoder`; its heads are set by the detector.
+        encoder: makes the memory.
+        decoder: reads it; its heads are set by the detector.
         num_feature_levels: levels that the neck gives.
         two_stage_num_proposals: tokens to choose as queries, where tokens are chosen.
     """
@@ -71,12 +65,12 @@ class DeformableTransformer(nn.Module):
         self.level_embeds = nn.Parameter(torch.empty(num_feature_levels, self.embed_dim))
 
     def add_proposal_layers(self) -> None:
-        """For a family's constructor: what `proposal_tokens` needs."""
+        """Adds what `proposal_tokens` needs; for a family's constructor."""
         self.enc_output = nn.Linear(self.embed_dim, self.embed_dim)
         self.enc_output_norm = nn.LayerNorm(self.embed_dim)
 
     def init_weights(self) -> None:
-        """Xavier for every matrix, the attentions' own start, unit normal for the levels."""
+        """Draws Xavier matrices, the attentions' own start, and unit normal level embeddings."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
@@ -96,7 +90,7 @@ class DeformableTransformer(nn.Module):
             position_encodings: per level (B, D, H_l, W_l).
 
         Returns:
-            memory (B, S, D) and where its tokens stand.
+            memory (B, S, D) and where its tokens are.
 
         Raises:
             ValueError: if the number of levels differs from `num_feature_levels`.
@@ -104,32 +98,28 @@ class DeformableTransformer(nn.Module):
         if len(features) != self.num_feature_levels:
             raise ValueError(
                 f"the neck gives {len(features)} levels, transformer.num_feature_levels is "
-                f"{self.num_feature_levels}; neck.num_outs must be the same"
+                f"{self.num_feature_levels}. Fix: set neck.num_outs to the same number"
             )
         levels = flatten_levels(features, masks, position_encodings, self.level_embeds)
         memory = self.encoder(
             query=levels.tokens,
-            key=None,
-            value=None,
             query_pos=levels.positions,
             query_key_padding_mask=levels.padding_mask,
+            reference_points=levels.reference_points(),
             spatial_shapes=levels.spatial_shapes,
-            reference_points=levels.encoder_reference_points(),
-            level_start_index=levels.level_start_index,
-            valid_ratios=levels.valid_ratios,
         )
         return memory, levels
 
     def proposal_tokens(self, memory: Tensor, levels: TokenLevels) -> tuple[Tensor, Tensor]:
-        """What the proposal heads read.
+        """Returns what the proposal heads read.
 
         Args:
             memory: (B, S, D).
-            levels: where the tokens stand.
+            levels: where the tokens are.
 
         Returns:
             tokens: (B, S, D), those without a usable proposal made of zeros.
-            proposals_unact: (B, S, 4), see `token_proposals`.
+            proposals_unact: (B, S, 4) of `token_proposals`.
         """
         proposals_unact, usable = token_proposals(levels)
         tokens = memory.masked_fill(~usable[..., None], 0.0)
@@ -148,7 +138,7 @@ class DeformableTransformer(nn.Module):
 
         Args:
             memory: (B, S, D).
-            levels: where its tokens stand.
+            levels: where its tokens are.
             content: (B, Q, D).
             query_pos: (B, Q, D), or None where the decoder makes them.
             reference_points: (B, Q, 2 or 4) in [0, 1] of the unpadded image.
@@ -159,15 +149,57 @@ class DeformableTransformer(nn.Module):
         """
         states, references = self.decoder(
             query=content,
-            key=memory,
             value=memory,
             query_pos=query_pos,
             key_padding_mask=levels.padding_mask,
             reference_points=reference_points,
             spatial_shapes=levels.spatial_shapes,
-            level_start_index=levels.level_start_index,
             valid_ratios=levels.valid_ratios,
             attn_masks=[attn_mask, None],
         )
         # Not one tensor: refinement turns points into boxes.
         return states, [reference_points, *references[:-1]]
+
+
+def token_proposals(levels: TokenLevels) -> tuple[Tensor, Tensor]:
+    """Returns one square box around every token, larger on coarser levels.
+
+    Source: Deformable DETR (arXiv:2010.04159), appendix A.4, "Two-Stage Deformable DETR".
+
+    Returns:
+        boxes_unact: (B, S, 4) cxcywh before sigmoid; +inf where not usable.
+        usable: (B, S) bool, False for padding and for boxes at the border.
+    """
+    sides = [
+        levels.centres.new_full((height * width, 2), BASE_SIZE * 2**level)
+        for level, (height, width) in enumerate(levels.spatial_shapes)
+    ]
+    boxes = torch.cat((levels.centres, torch.cat(sides).expand_as(levels.centres)), dim=-1)
+    usable = ((boxes > BORDER) & (boxes < 1 - BORDER)).all(-1) & ~levels.padding_mask
+    boxes_unact = inverse_sigmoid(boxes, eps=BORDER)
+    return boxes_unact.masked_fill(~usable[..., None], float("inf")), usable
+
+
+def choose_tokens(class_logits: Tensor, padding_mask: Tensor, count: int) -> Tensor:
+    """Returns indices (B, count) of the tokens with the highest class logit, padding last of all.
+
+    Tokens at the image's border compete with the logit of an empty token, as the public
+    checkpoints were trained. Padding must not: how much of it there is depends on the other
+    images of the batch, and each padded token could push a real one out.
+
+    Args:
+        class_logits: (B, S, K).
+        padding_mask: (B, S) bool, True = padding.
+        count: tokens to choose.
+
+    Raises:
+        ValueError: if there are fewer tokens than `count`.
+    """
+    tokens = class_logits.shape[1]
+    if tokens < count:
+        raise ValueError(
+            f"two_stage_num_proposals={count}, but images of this size give only {tokens} tokens. "
+            "Fix: lower num_queries or use larger images"
+        )
+    best = class_logits.amax(-1).masked_fill(padding_mask, float("-inf"))
+    return best.topk(count, dim=1).indices

@@ -6,7 +6,6 @@ Letters: B images, C channels of the teacher, H x W cells of one level.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 
@@ -29,15 +28,9 @@ class LevelPair:
         """(B,) cells that are not padding, at least 1."""
         return self.valid.sum((1, 2, 3)).clamp(min=1)
 
-    @property
-    def valid_cells(self) -> Tensor:
-        """(B, 2) float32 columns and rows that are not padding."""
-        columns, rows = self.valid.any(2).sum(-1), self.valid.any(3).sum(-1)  # (B, 1) each
-        return torch.cat((columns, rows), dim=1).float()
-
 
 class FeatureAlignment(nn.Module):
-    """Takes the student's features to the teacher's width, by one 1x1 convolution per level.
+    """Brings the student's features to the teacher's width, by one 1x1 convolution per level.
 
     It is the f of CLoCKDistill's eq. (1) (arXiv:2502.10683): it trains with the student and is no
     part of it. Padding is emptied before the convolution, so that whatever stands there reaches
@@ -52,16 +45,17 @@ class FeatureAlignment(nn.Module):
 
     def __init__(self, student_dim: int, teacher_dim: int, num_levels: int, always: bool = False):
         super().__init__()
-        learns = always or student_dim != teacher_dim
+        trains = always or student_dim != teacher_dim
         self.convs = nn.ModuleList(
-            nn.Conv2d(student_dim, teacher_dim, kernel_size=1) if learns else nn.Identity()
+            nn.Conv2d(student_dim, teacher_dim, kernel_size=1) if trains else nn.Identity()
             for _ in range(num_levels)
         )
 
     def forward(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], masks: Sequence[Tensor]
     ) -> list[LevelPair]:
-        """
+        """Aligns the features of a batch.
+
         Args:
             student: per level (B, channels of the student, H, W).
             teacher: per level (B, C, H, W); receives no gradient.
@@ -78,15 +72,19 @@ class FeatureAlignment(nn.Module):
         pairs = []
         for level, conv in enumerate(self.convs):
             padding = masks[level][:, None]
-            learnt = conv(student[level].float().masked_fill(padding, 0)).float()
-            taught = teacher[level].detach().float()
-            if learnt.shape != taught.shape:
+            student_map = conv(student[level].float().masked_fill(padding, 0)).float()
+            teacher_map = teacher[level].detach().float()
+            if student_map.shape != teacher_map.shape:
                 raise ValueError(
-                    f"level {level} differs: student {tuple(learnt.shape)} at the teacher's "
-                    f"width, teacher {tuple(taught.shape)}; both need the same strides, and "
+                    f"level {level} differs: student {tuple(student_map.shape)} at the teacher's "
+                    f"width, teacher {tuple(teacher_map.shape)}; both need the same strides, and "
                     "student_dim and teacher_dim the widths of their features"
                 )
             pairs.append(
-                LevelPair(learnt.masked_fill(padding, 0), taught.masked_fill(padding, 0), ~padding)
+                LevelPair(
+                    student_map.masked_fill(padding, 0),
+                    teacher_map.masked_fill(padding, 0),
+                    ~padding,
+                )
             )
         return pairs
