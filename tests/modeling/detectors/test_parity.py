@@ -8,7 +8,7 @@ import torch
 from detectron2.config import instantiate
 from torch import nn
 
-from . import parity
+from tests.modeling.detectors import parity
 
 MEMORY, BOX_PX, LOSS, GRADIENT = 2e-4, 2e-2, 1e-4, 1e-3  # tolerances of ../shared/parity/README.md
 # Dense attention has parameters without effect, e.g. the biases of its keys, which a softmax takes
@@ -79,7 +79,7 @@ def as_detrex_reads_padding(detector: nn.Module) -> None:
 def test_state_dict_and_parameters_are_the_contracts(family, source, depth):
     expected = parity.contract(family, source, depth)
     with torch.device("meta"):
-        detector = instantiate(parity.tree(family, depth=depth))
+        detector = instantiate(parity.config(family, depth=depth))
     shapes = {key: list(value.shape) for key, value in detector.state_dict().items()}
     assert shapes == expected["state_dict"]
     assert sum(p.numel() for p in detector.parameters()) == expected["parameters"]
