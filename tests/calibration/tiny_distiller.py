@@ -6,14 +6,14 @@ from torch import nn
 
 from projects.clockdistill.configs.models.distill import distill
 from projects.clockdistill.configs.models.methods import fgd, fitnet, mgd
-from tests.modeling.tiny_detectors import ADAPTERS, tiny_tree
+from tests.modeling.tiny_detectors import ADAPTERS, tiny_config
 
 METHODS = {"fitnet": fitnet, "fgd": fgd, "mgd": mgd}
 
 
 def tiny_distiller(family: str = "dino", features: tuple[str, ...] = ()) -> nn.Module:
     """CLoCKDistill with the paper's weights, and the feature losses of these names."""
-    tree = distill(tiny_tree(family), tiny_tree(family), ADAPTERS[family], num_points=5)
+    tree = distill(tiny_config(family), tiny_config(family), ADAPTERS[family], num_points=5)
     for name in features:
         tree.feature_losses[name] = METHODS[name]()
         if family == "dab_detr":

@@ -1,4 +1,4 @@
-"""Crops lie where they should, and their classes can be learnt."""
+"""Crops lie where they should, and their classes can be learned."""
 
 import pytest
 import torch

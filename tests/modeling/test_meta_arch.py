@@ -31,8 +31,8 @@ from tests.modeling.tiny_detectors import (
     NUM_CLASSES,
     assert_same_gradients,
     batch,
+    tiny_config,
     tiny_detector,
-    tiny_tree,
 )
 
 
@@ -298,7 +298,7 @@ def test_without_logit_distillation_no_parameter_waits_for_a_gradient(family):
 
 
 def test_a_student_may_have_another_number_of_queries(family):
-    few = tiny_tree(family)
+    few = tiny_config(family)
     few.num_queries = 4
     model = distiller(family, student=instantiate(few))
     assert all(value.isfinite() for value in step(model).values())

@@ -18,7 +18,8 @@ from projects.clockdistill.modeling.adapters import (
 )
 
 NUM_CLASSES = 3
-TREES = {
+QUERIES = 7
+CONFIGS = {
     "dino": mini_dino,
     "dab_detr": mini_dab_detr,
     "deformable_detr": mini_deformable_detr,
@@ -28,32 +29,44 @@ ADAPTERS = {
     "dab_detr": DABDETRAdapter,
     "deformable_detr": DeformableDETRAdapter,
 }
-FAMILIES = tuple(TREES)
+FAMILIES = tuple(CONFIGS)
+# Deformable-DETR with box refinement, and then with two stages.
+VARIANTS = ("deformable_detr_refine", "deformable_detr_two_stage")
 
 
-def tiny_tree(
-    family: str, num_classes: int = NUM_CLASSES, embed_dim: int = 16, num_layers: int = 2
+def tiny_config(
+    name: str, num_classes: int = NUM_CLASSES, embed_dim: int = 16, num_layers: int = 2
 ) -> DictConfig:
-    """A tree of 7 queries; `num_layers` is the decoder's."""
-    tree = TREES[family](num_classes, stem_channels=8, channels=(8, 12, 16, 20))
-    tree.embed_dim = embed_dim
-    tree.position_embedding.num_pos_feats = embed_dim // 2
-    tree.num_queries = 7
-    for part in (tree.transformer.encoder, tree.transformer.decoder):
+    """Returns the config of a family or variant; `num_layers` is the decoder's."""
+    family = "deformable_detr" if name in VARIANTS else name
+    config = CONFIGS[family](num_classes, stem_channels=8, channels=(8, 12, 16, 20))
+    config.embed_dim = embed_dim
+    config.position_embedding.num_pos_feats = embed_dim // 2
+    config.num_queries = QUERIES
+    for part in (config.transformer.encoder, config.transformer.decoder):
         part.num_heads = 2
         part.feedforward_dim = 16
-    tree.transformer.decoder.num_layers = num_layers
+    config.transformer.decoder.num_layers = num_layers
     if family == "dino":
-        tree.dn_number = 4
-    return tree
+        config.dn_number = 4
+    if name in VARIANTS:
+        config.with_box_refine = True
+        config.as_two_stage = name == "deformable_detr_two_stage"
+    return config
 
 
-def tiny_detector(family: str, seed: int = 0, **sizes: Any) -> nn.Module:
-    """A detector of `tiny_tree` with random weights that no two seeds share."""
-    tree = tiny_tree(family, **sizes)
+def untrained_detector(name: str, seed: int = 0, **sizes: Any) -> nn.Module:
+    """Returns a detector of `tiny_config` as training starts."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        detector = instantiate(tree)
+        return instantiate(tiny_config(name, **sizes))
+
+
+def tiny_detector(name: str, seed: int = 0, **sizes: Any) -> nn.Module:
+    """Returns a detector of `tiny_config` with random weights that no two seeds share."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        detector = instantiate(tiny_config(name, **sizes))
         with torch.no_grad():  # heads start with equal boxes and classes: make them differ
             for parameter in detector.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
@@ -61,12 +74,12 @@ def tiny_detector(family: str, seed: int = 0, **sizes: Any) -> nn.Module:
 
 
 def tiny_dino(seed: int = 0, **sizes: Any) -> nn.Module:
-    """`tiny_detector` of the family that most tests use."""
+    """Returns `tiny_detector` of the family that most tests use."""
     return tiny_detector("dino", seed, **sizes)
 
 
 def batch(counts=(2, 1), sizes=((64, 96), (48, 80)), seed: int = 0) -> list[dict]:
-    """One image a count, with so many objects, each of its own size (height, width)."""
+    """Returns an image for each count, with so many objects, of the given (height, width)."""
     generator = torch.Generator().manual_seed(seed)
     inputs = []
     for number, (count, (height, width)) in enumerate(zip(counts, sizes, strict=True)):
@@ -89,7 +102,7 @@ def batch(counts=(2, 1), sizes=((64, 96), (48, 80)), seed: int = 0) -> list[dict
 
 
 def assert_same_gradients(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """Equal up to 1e-5 of each parameter's norm, which float32 sums in another order reach.
+    """Holds gradients equal up to 1e-5 of each norm, which sums in another order reach in float32.
 
     1e-6 is rounding where a gradient is 0 in exact arithmetic (largest norms here: 1 to 30).
     """

@@ -2,7 +2,7 @@
 
 The derived set (per family contracts of three depths; of the activations some of the kept tokens
 and every 5th query; all detections, losses and gradient norms) lies in `data/`, so that the tests
-compare something where `../shared` is missing. To write it anew from `../shared`:
+compare something where `../shared` is missing. To write it again from `../shared`:
 
     python -m tests.modeling.detectors.parity
 """
@@ -79,14 +79,14 @@ def thinned(family: str, key: str, values: np.ndarray) -> np.ndarray | float:
     return values if values.ndim else float(values)
 
 
-def tree(family: str, **options: int) -> DictConfig:
-    """The family's own tree of calls, at the papers' size."""
+def config(family: str, **options: int) -> DictConfig:
+    """Returns the family's config, at the papers' size."""
     return FAMILIES[family](num_classes=NUM_CLASSES, **options)
 
 
 def small_detector(family: str) -> nn.Module:
     """The configuration of the golden, with filled weights."""
-    small = tree(family, depth=18, num_queries=20)
+    small = config(family, depth=18, num_queries=20)
     for part in (small.transformer.encoder, small.transformer.decoder):
         part.num_layers = 2
         part.feedforward_dim = 256

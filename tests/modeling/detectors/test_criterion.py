@@ -8,20 +8,19 @@ import torch
 from torch import distributed
 
 from projects.clockdistill.modeling.detectors.criterion import SetCriterion
-from projects.clockdistill.modeling.detectors.dino.denoising import DINOCriterion, denoising_queries
 from projects.clockdistill.modeling.detectors.matcher import HungarianMatcher, Matches
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 WEIGHTS = {"loss_class": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
 
 
-def criterion(kind: type = SetCriterion, **weights: float) -> SetCriterion:
-    return kind(3, HungarianMatcher(2.0, 5.0, 2.0), WEIGHTS | weights)
+def criterion(**weights: float) -> SetCriterion:
+    return SetCriterion(3, HungarianMatcher(2.0, 5.0, 2.0), WEIGHTS | weights)
 
 
-def predictions(stages: int, images: int, queries: int) -> Predictions:
-    boxes = (torch.rand(stages, images, queries, 4) * 0.4 + 0.3).requires_grad_()
-    return Predictions(torch.randn(stages, images, queries, 3).requires_grad_(), boxes)
+def predictions(layers: int, images: int, queries: int) -> Predictions:
+    boxes = (torch.rand(layers, images, queries, 4) * 0.4 + 0.3).requires_grad_()
+    return Predictions(torch.randn(layers, images, queries, 3).requires_grad_(), boxes)
 
 
 def targets(*counts: int) -> list[dict]:
@@ -30,7 +29,7 @@ def targets(*counts: int) -> list[dict]:
     ]
 
 
-def test_losses_of_one_stage_by_hand():
+def test_losses_of_one_layer_by_hand():
     # Two queries, three classes, all probabilities 0.5; query 1 is matched to the only object.
     # Focal, per logit: 1 positive 0.25 * 0.5^2 * ln 2, 5 negatives 0.75 * 0.5^2 * ln 2.
     # Boxes 0.2 apart in x with sides 0.4: L1 0.2; IoU = GIoU = 1/3. Divided by 2 boxes.
@@ -50,13 +49,13 @@ def test_losses_of_one_stage_by_hand():
         assert losses[name].item() == pytest.approx(value, abs=1e-5), name
 
 
-def test_every_stage_equals_itself_alone():
+def test_every_layer_equals_itself_alone():
     found, encoder, wanted = predictions(3, 2, 5), predictions(1, 2, 7), targets(2, 1)
     losses = criterion()(found, wanted, encoder)
     names = {"": 2, "_0": 0, "_1": 1}
     assert set(losses) == {n + s for n in WEIGHTS for s in [*names, "_enc"]}
-    for suffix, stage in names.items():
-        alone = Predictions(found.logits[stage : stage + 1], found.boxes[stage : stage + 1])
+    for suffix, layer in names.items():
+        alone = Predictions(found.logits[layer : layer + 1], found.boxes[layer : layer + 1])
         for name, value in criterion()(alone, wanted).items():
             torch.testing.assert_close(losses[name + suffix], value)
     for name, value in criterion()(encoder, wanted).items():
@@ -85,29 +84,6 @@ def test_a_batch_without_objects_trains_classes_and_keeps_the_box_graph():
     assert losses["loss_class"] > 0 and losses["loss_bbox"] == losses["loss_giou"] == 0
     assert found.logits.grad.any()
     assert found.boxes.grad is not None and not found.boxes.grad.any()
-
-
-def test_denoising_losses_match_known_objects_and_count_groups():
-    wanted = targets(2, 1)
-    table = torch.nn.Embedding(3, 8)
-    asked = denoising_queries(wanted, table, 4, dn_number=4, label_noise_ratio=0, box_noise_scale=0)
-    size = asked.content.shape[1]
-    found, denoised = predictions(2, 2, 4), predictions(2, 2, size)
-    losses = criterion(DINOCriterion)(found, wanted, None, denoised, asked)
-    assert set(losses) == {n + s for n in WEIGHTS for s in ("", "_0", "_dn", "_dn_0")}
-    # 2 groups of 2 * 2 slots; positives are slots 0 and 1 of image 0 and slot 0 of image 1.
-    total = 0.0
-    for image, target in enumerate(wanted):
-        for group in range(2):
-            for slot, box in enumerate(target["boxes"]):
-                total += (denoised.boxes[1, image, group * 4 + slot] - box).abs().sum()
-    torch.testing.assert_close(losses["loss_bbox_dn"], 5 * total / (3 * 2))
-
-
-def test_without_denoising_its_losses_are_zero_under_the_same_names():
-    losses = criterion(DINOCriterion)(predictions(3, 1, 4), targets(0))
-    zeros = {n + s for n in WEIGHTS for s in ("_dn", "_dn_0", "_dn_1")}
-    assert zeros <= set(losses) and not any(losses[name] for name in zeros)
 
 
 def test_half_precision_predictions_are_judged_in_float32():

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.layers.plain import plain_operators
-from tests.modeling.detectors.deformable_variants import shaken
 from tests.modeling.tiny_detectors import (
     FAMILIES,
     assert_same_gradients,
@@ -25,10 +24,9 @@ class Predictions(nn.Module):
         return self.detector.predictions(images, mask)
 
 
-@pytest.fixture(params=[*FAMILIES, "two_stage"])
+@pytest.fixture(params=[*FAMILIES, "deformable_detr_two_stage"])
 def detector(request) -> nn.Module:
-    """One of each family, and Deformable-DETR in two stages."""
-    return shaken(request.param) if request.param == "two_stage" else tiny_detector(request.param)
+    return tiny_detector(request.param)
 
 
 def padded(detector: nn.Module, count: int) -> tuple[Tensor, Tensor]:

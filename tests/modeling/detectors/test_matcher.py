@@ -11,9 +11,9 @@ from projects.clockdistill.modeling.detectors.predictions import Predictions
 MATCHER = HungarianMatcher(cost_class=2.0, cost_bbox=5.0, cost_giou=2.0)
 
 
-def predictions(stages: int, images: int, queries: int, classes: int = 3) -> Predictions:
-    boxes = torch.rand(stages, images, queries, 4) * 0.4 + 0.3
-    return Predictions(torch.randn(stages, images, queries, classes), boxes)
+def predictions(layers: int, images: int, queries: int, classes: int = 3) -> Predictions:
+    boxes = torch.rand(layers, images, queries, 4) * 0.4 + 0.3
+    return Predictions(torch.randn(layers, images, queries, classes), boxes)
 
 
 def targets(*counts: int) -> list[dict]:
@@ -52,21 +52,21 @@ def test_costs_of_a_pair_by_hand():
     assert cost == pytest.approx(2 * -0.125 * 0.693147 + 5 * 0.2 - 2 / 3, abs=1e-4)
 
 
-def test_all_stages_and_images_at_once_equal_each_alone():
+def test_all_layers_and_images_at_once_equal_each_alone():
     wanted = targets(2, 0, 4)
     groups = [predictions(3, 3, 6), predictions(1, 3, 9)]
     matched = MATCHER(groups, wanted)
     for group, matches in zip(groups, matched, strict=True):
-        for stage in range(len(group.logits)):
+        for layer in range(len(group.logits)):
             start = 0
             for image, target in enumerate(wanted):
                 one = Predictions(
-                    group.logits[stage, image][None, None], group.boxes[stage, image][None, None]
+                    group.logits[layer, image][None, None], group.boxes[layer, image][None, None]
                 )
                 (alone,) = MATCHER([one], [target])
-                here = matches.image[stage] == image
-                assert torch.equal(matches.query[stage][here], alone.query[0])
-                assert torch.equal(matches.target[stage][here], alone.target[0] + start)
+                here = matches.image[layer] == image
+                assert torch.equal(matches.query[layer][here], alone.query[0])
+                assert torch.equal(matches.target[layer][here], alone.target[0] + start)
                 start += len(target["labels"])
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.base import level_masks
-from tests.modeling.tiny_detectors import FAMILIES, batch, tiny_detector
+from tests.modeling.tiny_detectors import FAMILIES, VARIANTS, batch, tiny_detector
 
 SIZES = ((64, 96), (48, 64))
 
@@ -53,7 +53,7 @@ class Observed:
         self.memory = memory.transpose(0, 1) if sequence_first else memory
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=[*FAMILIES, *VARIANTS])
 def family(request) -> str:
     return request.param
 
@@ -126,7 +126,7 @@ def test_eval_masks_come_from_the_images_sizes(detector):
 
 
 # A dense attention multiplies the padded values by 0, which takes finite ones.
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "dab_detr"])
+@pytest.mark.parametrize("family", ["dino", "deformable_detr", *VARIANTS])
 def test_nothing_that_is_no_number_leaks_from_the_padding(detector):
     detector.eval()
     run = Observed(detector, float("nan"))

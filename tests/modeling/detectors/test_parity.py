@@ -79,7 +79,7 @@ def as_detrex_reads_padding(detector: nn.Module) -> None:
 def test_state_dict_and_parameters_are_the_contracts(family, source, depth):
     expected = parity.contract(family, source, depth)
     with torch.device("meta"):
-        detector = instantiate(parity.tree(family, depth=depth))
+        detector = instantiate(parity.config(family, depth=depth))
     shapes = {key: list(value.shape) for key, value in detector.state_dict().items()}
     assert shapes == expected["state_dict"]
     assert sum(p.numel() for p in detector.parameters()) == expected["parameters"]

@@ -53,10 +53,11 @@ def deformable_sample(value: Tensor, shapes: Shapes, locations: Tensor, weights:
         (B, Q, M * C) in the dtype of `value`.
     """
     dtype = torch.promote_types(value.dtype, torch.float32)
-    inputs = value.to(dtype), locations.to(dtype), weights.to(dtype)
+    inputs = [x.to(dtype) for x in (value, locations, weights)]
     if use_plain_operators() or _kernel(value) is None:
         sampled = sample_by_grid(inputs[0], shapes, *inputs[1:])
     else:
+        inputs = [x.contiguous() for x in inputs]  # once: kernels read them forward and backward
         sizes = [size for shape in shapes for size in shape]
         sampled = _sample(inputs[0], sizes, *inputs[1:])
     return sampled.to(value.dtype)

@@ -1,10 +1,15 @@
-"""Denoising queries: layout, noise, isolation, batches with few or no objects."""
+"""Denoising queries: layout, noise, isolation, batches with few or no objects; their losses."""
 
 import pytest
 import torch
 from torch import nn
 
-from projects.clockdistill.modeling.detectors.dino.denoising import denoising_queries
+from projects.clockdistill.modeling.detectors.dino.denoising import (
+    DINOCriterion,
+    denoising_queries,
+)
+from projects.clockdistill.modeling.detectors.matcher import HungarianMatcher
+from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 CLASSES, WIDTH, QUERIES = 5, 8, 4
 
@@ -109,3 +114,36 @@ def test_one_seed_gives_one_draw():
     assert torch.equal(draws[0].anchors, draws[1].anchors)
     assert torch.equal(draws[0].content, draws[1].content)
     assert not torch.equal(draws[0].anchors, draws[2].anchors)
+
+
+WEIGHTS = {"loss_class": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
+
+
+def criterion() -> DINOCriterion:
+    return DINOCriterion(CLASSES, HungarianMatcher(2.0, 5.0, 2.0), WEIGHTS)
+
+
+def predictions(layers: int, images: int, queries: int) -> Predictions:
+    boxes = torch.rand(layers, images, queries, 4) * 0.4 + 0.3
+    return Predictions(torch.randn(layers, images, queries, CLASSES), boxes)
+
+
+def test_denoising_losses_match_known_objects_and_count_groups():
+    wanted = targets(2, 1)
+    queries, _ = draw(wanted, dn_number=4)
+    found, denoised = predictions(2, 2, 4), predictions(2, 2, queries.content.shape[1])
+    losses = criterion()(found, wanted, None, denoised, queries)
+    assert set(losses) == {n + s for n in WEIGHTS for s in ("", "_0", "_dn", "_dn_0")}
+    # 2 groups of 2 * 2 slots; positives are slots 0 and 1 of image 0 and slot 0 of image 1.
+    total = 0.0
+    for image, target in enumerate(wanted):
+        for group in range(2):
+            for slot, box in enumerate(target["boxes"]):
+                total += (denoised.boxes[1, image, group * 4 + slot] - box).abs().sum()
+    torch.testing.assert_close(losses["loss_bbox_dn"], 5 * total / (3 * 2))
+
+
+def test_without_denoising_its_losses_are_zero_under_the_same_names():
+    losses = criterion()(predictions(3, 1, 4), targets(0))
+    zeros = {n + s for n in WEIGHTS for s in ("_dn", "_dn_0", "_dn_1")}
+    assert zeros <= set(losses) and not any(losses[name] for name in zeros)

@@ -1,4 +1,4 @@
-"""Attention with content and position projected apart: formula, masks, first layer."""
+"""Attention with separate projections of content and position: formula, masks, first layer."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_self_attention_adds_projected_positions_to_queries_and_keys():
 
 
 @pytest.mark.parametrize("is_first", [False, True])
-def test_cross_attention_puts_positions_beside_contents_in_each_head(is_first):
+def test_cross_attention_concatenates_positions_and_contents_in_each_head(is_first):
     attention = ConditionalCrossAttention(DIM, HEADS, adds_positions=is_first)
     query, query_pos, sine = torch.randn(3, 2, QUERIES, DIM)
     memory, memory_pos = torch.randn(2, 2, TOKENS, DIM)
