@@ -1,8 +1,8 @@
-"""Check a KITTI tree, print what it holds, and write it as COCO JSON if asked.
+"""Check a KITTI tree, print its content and, on request, write it as COCO JSON.
 
 python datasets/prepare_kitti.py [ROOT] [--decode] [--coco-json OUT.json [--split train]]
 
-Ends with 1 if anything is wrong with the tree.
+The exit code is 1 if the tree has a problem.
 """
 
 import argparse
@@ -10,15 +10,14 @@ import sys
 from pathlib import Path
 
 from projects.clockdistill.data.coco_export import write_coco_json
-from projects.clockdistill.data.kitti import frame_to_dict, load_kitti
+from projects.clockdistill.data.kitti import datasets_root, frame_to_dict, load_kitti
 from projects.clockdistill.data.kitti_check import check_tree, image_table, type_table
 from projects.clockdistill.data.kitti_presets import PRESETS
 from projects.clockdistill.data.kitti_tree import IMAGE_FOLDER
-from projects.clockdistill.data.root import datasets_root
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -27,9 +26,9 @@ def parse_arguments() -> argparse.Namespace:
         nargs="?",
         type=Path,
         default=datasets_root() / "kitti",
-        help="folder that holds training/image_2 and training/label_2 (default: %(default)s)",
+        help="folder that contains training/image_2 and training/label_2 (default: %(default)s)",
     )
-    parser.add_argument("--decode", action="store_true", help="decode every image: slow, thorough")
+    parser.add_argument("--decode", action="store_true", help="decode every image (slow)")
     parser.add_argument("--preset", choices=PRESETS, default="kitti7", help="classes of the JSON")
     parser.add_argument("--coco-json", type=Path, metavar="OUT", help="write COCO JSON here")
     parser.add_argument(
@@ -42,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run; the return value is the exit code."""
+    """Runs the script and returns its exit code."""
     arguments = parse_arguments()
     root = arguments.root.absolute()
     try:
@@ -61,7 +60,7 @@ def main() -> int:
         print("no problems")
     if arguments.coco_json:
         if report.problems:
-            print(f"{arguments.coco_json} not written: mend the tree first", file=sys.stderr)
+            print(f"{arguments.coco_json} not written. Fix: repair the files", file=sys.stderr)
             return 1
         preset = PRESETS[arguments.preset]
         if arguments.split == "all":

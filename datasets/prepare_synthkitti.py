@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from projects.clockdistill.data.root import datasets_root
+from projects.clockdistill.data.kitti import datasets_root
 from projects.clockdistill.data.synthkitti.preview import preview_grid
 from projects.clockdistill.data.synthkitti.render import draw_frame
 from projects.clockdistill.data.synthkitti.style import SceneStyle
@@ -21,7 +21,7 @@ _PREVIEW_FRAMES = 24
 
 
 def main() -> None:
-    """Run the command line."""
+    """Runs the script."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -28,7 +28,7 @@ def dino_row(name: str, stem: str, paper: dict[str, float], note: str = "") -> R
     """A method on the DINO ResNet-18 student of Tables 1, 4 and 5."""
     return Row(
         name,
-        kitti(f"{stem}_dino_r18"),
+        kitti(stem),
         paper,
         teacher=DINO_TEACHER,
         compared_with="baseline",
@@ -106,7 +106,7 @@ def r50_student(name: str, *papers: dict[str, float]) -> tuple[Row, Row, Row]:
         name,
         "_r50",
         full(f"teachers/{name}_r101_kitti"),
-        full(f"baselines/{name}_r50_kitti"),
+        full(f"{'baselines' if name == 'dino' else 'teachers'}/{name}_r50_kitti"),
         full(f"{name}_r50_kitti"),
         *papers,
     )

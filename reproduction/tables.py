@@ -4,6 +4,7 @@ Source: CLoCKDistill (arXiv:2502.10683v1), Tables 1-6, figures copied digit by d
 that the paper prints is not the difference of its own figures, the row says so.
 """
 
+from projects.clockdistill.configs.models.parts import MINI_TEACHER_CHECKPOINT
 from reproduction.blocks import (
     BASELINE,
     TEACHER,
@@ -18,11 +19,7 @@ from reproduction.blocks import (
 from reproduction.table import Table
 
 # Weights in this repository, by the teacher's config.
-SHIPPED = {
-    "mini/teachers/dino_r50_synthkitti.py": (
-        "projects/clockdistill/weights/dino_r50_synthkitti.safetensors"
-    )
-}
+SHIPPED = {"mini/teachers/dino_r50_synthkitti.py": MINI_TEACHER_CHECKPOINT}
 
 # Table 4's longer runs at mini scale, in parts of the other rows' steps. A step of CLoCKDistill
 # costs 1.45 to 1.6 times the CPU time of an undistilled one (100 steps each, one thread); the
@@ -30,7 +27,7 @@ SHIPPED = {
 EQUAL_TIME = 1.6
 LONG = 4.0
 
-CLOCKDISTILL = dino_row("clockdistill", "methods/clockdistill", ap(62.5, 89.2, 72.0))
+CLOCKDISTILL = dino_row("clockdistill", "dino_r18", ap(62.5, 89.2, 72.0))
 
 KITTI_INPUTS = {"full": (402, 1333), "mini": (96, 320)}  # the paper's; synthkitti's frames
 COCO_INPUTS = {"full": (800, 1064)}  # the paper's (1064, 800), on its side as most of COCO lies
@@ -47,12 +44,14 @@ TABLES = {
                 BASELINE,
                 dino_row(
                     "backbone",
-                    "ablations/backbone",
+                    "methods/fitnet_dino_r18",
                     ap(57.4, 85.2, 63.8),
                     "the paper's figures are those of its FitNet row in Table 4, digit for digit",
                 ),
-                dino_row("memory", "ablations/memory", ap(59.9, 87.7, 67.5)),
-                dino_row("backbone_memory", "ablations/backbone_memory", ap(58.1, 85.5, 65.9)),
+                dino_row("memory", "ablations/memory_dino_r18", ap(59.9, 87.7, 67.5)),
+                dino_row(
+                    "backbone_memory", "ablations/backbone_memory_dino_r18", ap(58.1, 85.5, 65.9)
+                ),
             ),
             KITTI_INPUTS,
             rivals=("memory",),
@@ -139,10 +138,10 @@ TABLES = {
             (
                 TEACHER,
                 BASELINE,
-                dino_row("fitnet", "methods/fitnet", ap(57.4, 85.2, 63.8)),
-                dino_row("fgd", "methods/fgd", ap(57.1, 85.3, 64.5)),
-                dino_row("mgd", "methods/mgd", ap(60.1, 87.7, 67.5)),
-                dino_row("kd_detr", "methods/kd_detr", ap(60.9, 88.2, 68.6)),
+                dino_row("fitnet", "methods/fitnet_dino_r18", ap(57.4, 85.2, 63.8)),
+                dino_row("fgd", "methods/fgd_dino_r18", ap(57.1, 85.3, 64.5)),
+                dino_row("mgd", "methods/mgd_dino_r18", ap(60.1, 87.7, 67.5)),
+                dino_row("kd_detr", "methods/kd_detr_dino_r18", ap(60.9, 88.2, 68.6)),
                 CLOCKDISTILL,
                 longer(
                     BASELINE,
@@ -181,9 +180,9 @@ TABLES = {
             "queries.",
             (
                 BASELINE,
-                dino_row("memory", "ablations/memory", ap(59.9, 87.7, 67.5)),
-                dino_row("memory_mask", "ablations/memory_mask", ap(61.6, 89.4, 68.7)),
-                dino_row("clockdistill", "ablations/clockdistill", ap(62.5, 89.2, 72.0)),
+                dino_row("memory", "ablations/memory_dino_r18", ap(59.9, 87.7, 67.5)),
+                dino_row("memory_mask", "ablations/memory_mask_dino_r18", ap(61.6, 89.4, 68.7)),
+                CLOCKDISTILL,
             ),
             KITTI_INPUTS,
             rivals=("memory", "memory_mask"),

@@ -1,4 +1,4 @@
-"""The project as it is installed: found from anywhere, beside other projects, all pinned."""
+"""Tests the installed project: it is found from any folder, next to other projects, and pinned."""
 
 import os
 import re
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_python(code: str, folder: Path, **environment: str) -> str:
-    """Runs code in another folder, without this test run's own path."""
+    """Returns the output of code that runs in another folder, without the path of this test run."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -28,7 +28,7 @@ def test_the_package_is_found_from_another_folder(tmp_path):
     assert Path(run_python(code, tmp_path)) == expected
 
 
-def test_another_checkout_s_projects_are_found_beside_ours(tmp_path):
+def test_projects_of_another_checkout_are_found_next_to_ours(tmp_path):
     other = tmp_path / "other" / "projects" / "another"
     other.mkdir(parents=True)
     (other / "__init__.py").write_text("name = 'another'\n")

@@ -23,13 +23,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
 import projects.clockdistill.data  # noqa: F401  (registers synthkitti)
+from projects.clockdistill.configs.models.parts import MINI_TEACHER_CHECKPOINT
 from projects.clockdistill.engine.commands import CONFIGS, ROOT, tool_command
 from projects.clockdistill.engine.jobs import Job, exits_on_signals, run_together
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
 
 MINI = CONFIGS / "mini"
-SHIPPED_TEACHER = ROOT / "projects/clockdistill/weights/dino_r50_synthkitti.safetensors"
+SHIPPED_TEACHER = ROOT / MINI_TEACHER_CHECKPOINT
 TEACHER_CONFIG = MINI / "teachers/dino_r50_synthkitti.py"
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 PICTURED_FRAMES = 6

@@ -1,4 +1,4 @@
-"""Write the plain detector of a checkpoint as safetensors: weights alone, to ship or to publish.
+"""Write the plain detector of a checkpoint as safetensors, to ship or to publish.
 
     python tools/save_weights.py output/mini/teachers/dino_r50_synthkitti/model_final.pth \
         projects/clockdistill/weights/dino_r50_synthkitti.safetensors
@@ -16,12 +16,13 @@ from projects.clockdistill.engine.weights import read
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", help="what tools/train_net.py wrote")
+    parser.add_argument("checkpoint", help="a file that tools/train_net.py wrote")
     parser.add_argument("output", type=Path, help="the .safetensors file to write")
     parser.add_argument("--only", metavar="PART", help="a part of the detector: backbone")
     given = parser.parse_args(arguments)
-    # A head that has two names stands twice in the file, since safetensors know no sharing.
+    # A head with two names is in the file twice, since safetensors cannot share tensors.
     prefix = f"{given.only}." if given.only else ""
     model = {
         key: value.clone().contiguous()

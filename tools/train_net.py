@@ -5,9 +5,9 @@
     python tools/train_net.py --config-file ... --eval-only train.init_checkpoint=PATH
     torchrun --nproc-per-node 2 tools/train_net.py --config-file ... train.device=cpu
 
-Any key of the config can be overridden at the end of the line: optimizer.lr=2e-4. The keys that
-this program reads: model, optimizer, lr_multiplier, dataloader (train, test, evaluator) and train
-(configs/common/train.py says what each means).
+Any key of the config can be overridden at the end of the line: optimizer.lr=2e-4. This program
+reads the keys model, optimizer, lr_multiplier, dataloader (train, test, evaluator) and train, whose
+meaning configs/common/train.py gives.
 """
 
 import argparse
@@ -30,28 +30,20 @@ from omegaconf import DictConfig
 from torch import nn
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
-from projects.clockdistill.engine.checkpoint import (
-    DetectorCheckpointer,
-    plain_detector,
-)
+from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
 from projects.clockdistill.engine.config_checks import check_config
 from projects.clockdistill.engine.config_file import ConfigError, load_config
-from projects.clockdistill.engine.console import writers
 from projects.clockdistill.engine.data_checks import check_data, dataset_names
-from projects.clockdistill.engine.distributed import (
+from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
+from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
+from projects.clockdistill.engine.hooks import PeriodicCheckpoint, writers
+from projects.clockdistill.engine.setup import (
     distribute,
+    setup_run,
     torchrun_group,
     under_torchrun,
 )
-from projects.clockdistill.engine.ema import ModelEma
-from projects.clockdistill.engine.evaluate import Evaluation
-from projects.clockdistill.engine.hooks import (
-    EmaUpdate,
-    Evaluate,
-    PeriodicCheckpoint,
-)
-from projects.clockdistill.engine.param_groups import build_optimizer
-from projects.clockdistill.engine.setup import setup_run
+from projects.clockdistill.engine.solver import build_optimizer
 from projects.clockdistill.engine.teacher import check_teacher, load_teacher
 from projects.clockdistill.engine.train_loader import build_train_loader
 from projects.clockdistill.engine.trainer import Trainer
@@ -60,29 +52,40 @@ from projects.clockdistill.engine.weights import CheckpointError
 logger = logging.getLogger("projects.clockdistill.train_net")
 
 
+def build_model(node: DictConfig, device: str) -> nn.Module:
+    """Builds a model; values that it refuses are the config's mistake.
+
+    Raises:
+        ConfigError: with the model's own message.
+    """
+    try:
+        return instantiate(node).to(device)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
 def evaluate(cfg: DictConfig) -> dict:
-    """Evaluate train.init_checkpoint; of a distillation config only the student is built."""
-    model = instantiate(cfg.model.get("student", cfg.model)).to(cfg.train.device)
+    """Evaluates train.init_checkpoint; of a distillation config only the student is built."""
     if not cfg.train.init_checkpoint:
         raise CheckpointError(
-            "--eval-only needs weights: add train.init_checkpoint="
-            f"{Path(cfg.train.output_dir) / 'model_final.pth'}"
+            "--eval-only needs weights, but train.init_checkpoint is empty.\n"
+            f"Fix: add train.init_checkpoint={Path(cfg.train.output_dir) / 'model_final.pth'}"
         )
+    model = build_model(cfg.model.get("student", cfg.model), cfg.train.device)
     checkpointer = DetectorCheckpointer(model, allow_pickle=cfg.train.allow_pickle)
     checkpointer.load_exact(cfg.train.init_checkpoint, "train.init_checkpoint")
     return Evaluation(cfg.dataloader, cfg.train.output_dir)(model)
 
 
 def train(cfg: DictConfig, *, resume: bool) -> None:
-    """Train up to train.max_iter, evaluating on the way and at the end."""
+    """Trains up to train.max_iter, with evaluations on the way and at the end."""
     options = cfg.train
-    model = instantiate(cfg.model).to(options.device)
+    model = build_model(cfg.model, options.device)
     if hasattr(model, "teacher"):
         load_teacher(model.teacher, cfg.model.teacher_checkpoint, allow_pickle=options.allow_pickle)
     optimizer = build_optimizer(cfg.optimizer, model)
-    ema = None
-    if options.model_ema.enabled:
-        ema = ModelEma(plain_detector(model), options.model_ema.decay)
+    detector = plain_detector(model)
+    ema = ModelEma(detector, options.model_ema.decay) if options.model_ema.enabled else None
     evaluates_ema = ema is not None and options.model_ema.use_ema_weights_for_eval_only
     trainer = Trainer(
         distribute(model, options.device, options.ddp),
@@ -103,19 +106,19 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     if not resumed:
         checkpointer.load_initial(options.init_checkpoint)
         if ema is not None:
-            ema.restart()
+            ema.restart(detector)
     start_iter = trainer.iter + 1 if resumed else 0
     evaluation = Evaluation(cfg.dataloader, options.output_dir)
     if hasattr(model, "teacher") and not resumed and comm.is_main_process():
         check_teacher(
             model.teacher_detections,
             evaluation.loader,
-            dataset_names(cfg, "test"),
+            dataset_names(cfg, "test")[0],
             options.teacher_check_images,
         )
-    measure = functools.partial(evaluation, model, ema if evaluates_ema else None)
+    measure = functools.partial(evaluation, ema.module if evaluates_ema else model)
     if start_iter >= options.max_iter:
-        logger.info("train.max_iter=%d is reached already: evaluating", options.max_iter)
+        logger.info("train.max_iter=%d is already reached: evaluating", options.max_iter)
         measure()
         return
     log_sizes(model)
@@ -123,7 +126,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
         [
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-            EmaUpdate(ema) if ema is not None else None,
+            EmaUpdate(ema, detector) if ema is not None else None,
             PeriodicCheckpoint(checkpointer, **options.checkpointer),
             Evaluate(measure, checkpointer, options.eval_period, options.best_metric),
             *(
@@ -137,14 +140,14 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
 
 
 def log_sizes(model: nn.Module) -> None:
-    """Log how many parameters there are and how many learn."""
+    """Logs the number of parameters and of those that are trained."""
     count = sum(p.numel() for p in model.parameters())
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    logger.info("parameters: %s, of which %s learn", f"{count:,}", f"{learning:,}")
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    logger.info("parameters: %s, of which %s are trained", f"{count:,}", f"{trained:,}")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Do what the command line asks for, in this process."""
+    """Runs the command in this process."""
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg)
     check_data(cfg, eval_only=args.eval_only)
@@ -157,21 +160,22 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the command line; start the processes that it asks for."""
+    """Reads the command line and starts the processes."""
     args = default_argument_parser().parse_args(argv)
     try:
         if under_torchrun():
             run(args)
             return
         if args.num_gpus > 1 and not torch.cuda.is_available():
+            command = f"torchrun --nproc-per-node {args.num_gpus} tools/train_net.py"
             raise ConfigError(
-                f"--num-gpus {args.num_gpus}, but there is no CUDA GPU: on CPUs use torchrun "
-                f"--nproc-per-node {args.num_gpus} tools/train_net.py ... train.device=cpu"
+                f"--num-gpus {args.num_gpus}, but there is no CUDA GPU.\n"
+                f"Fix: on CPUs, use {command} ... train.device=cpu"
             )
         launch(
             run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,)
         )
-    except (ConfigError, CheckpointError) as error:
+    except (ConfigError, CheckpointError, FloatingPointError) as error:
         sys.exit(f"train_net: {error}")
 
 

@@ -1,6 +1,6 @@
-"""Every config loads, passes the checks, builds and makes a step; the files are found, not listed.
+"""Tests that every config loads, passes the checks, builds and takes a step.
 
-Those of configs/detrex need a real detrex: tests/detrex holds them.
+Those of configs/detrex need a real detrex, so tests/detrex tests them.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from projects.clockdistill import configs
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.config_checks import check_config
 from projects.clockdistill.engine.config_file import load_config
-from projects.clockdistill.engine.param_groups import build_optimizer
+from projects.clockdistill.engine.solver import build_optimizer
 from projects.clockdistill.engine.weights import local_path, read
 from tests.modeling.tiny_detectors import batch
 
@@ -33,13 +33,13 @@ FAMILIES = ("dino", "dab_detr", "deformable_detr")
 
 
 def detectors(cfg: DictConfig) -> list[DictConfig]:
-    """The trees of the detectors that a config builds; a classifier is none."""
+    """Returns the configs of the detectors that a config builds, without a crop classifier."""
     models = [cfg.model.student, cfg.model.teacher] if "student" in cfg.model else [cfg.model]
     return [model for model in models if "transformer" in model]
 
 
 def shrink(detector: DictConfig) -> None:
-    """Fewer queries, so that a small image has tokens enough, and narrow feed-forward parts."""
+    """Reduces the queries to fewer than a small image has tokens, and the feed-forward widths."""
     detector.num_queries = 20
     for part in (detector.transformer.encoder, detector.transformer.decoder):
         part.feedforward_dim = 32
@@ -94,7 +94,7 @@ def test_every_experiment_of_the_paper_is_there():
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_config_is_whole_builds_and_makes_a_step(name):
+def test_config_passes_the_checks_builds_and_takes_a_step(name):
     cfg = load_config(name, ["train.device=cpu"])
     check_config(cfg)
     assert cfg.train.output_dir.endswith(str(Path(name).with_suffix("")))

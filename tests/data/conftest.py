@@ -1,4 +1,4 @@
-"""Small KITTI trees."""
+"""Fixture: small KITTI trees."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from PIL import Image
 
 @pytest.fixture
 def make_tree(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes {frame: label text} with images of 1242 x 375 and returns the root."""
+    """Returns a function: {frame: label text} -> root of a tree with images of 1242 x 375."""
 
     def write(labels: dict[str, str], size: tuple[int, int] = (1242, 375)) -> Path:
         root = tmp_path / "kitti"

@@ -14,7 +14,7 @@ NAME = "coco_json_test"
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Two images of 40 x 30, one in a folder of its own; ids with gaps, one image empty."""
+    """Two images of 40 x 30, one in a subfolder; ids with gaps, one image without objects."""
     (tmp_path / "images/sub").mkdir(parents=True)
     for name in ("a.png", "sub/b.png"):
         Image.new("RGB", (40, 30)).save(tmp_path / "images" / name)
@@ -34,7 +34,7 @@ def dataset(tmp_path):
 
 @pytest.fixture
 def load(tmp_path):
-    """Write the content and load it by the config's function; unregister afterwards."""
+    """Returns a function that writes content and loads it as the config does."""
 
     def write_and_load(content) -> list[dict]:
         read_coco_json.cache_clear()  # the tests rewrite one file
@@ -48,7 +48,7 @@ def load(tmp_path):
         MetadataCatalog.remove(NAME)
 
 
-def test_two_paths_make_a_registered_dataset(dataset, load, tmp_path):
+def test_two_paths_register_a_dataset(dataset, load, tmp_path):
     dicts = load(dataset)
 
     def item(box, category, iscrowd=0):
@@ -85,14 +85,14 @@ def test_two_paths_make_a_registered_dataset(dataset, load, tmp_path):
     assert DatasetCatalog.get(NAME) == dicts
 
 
-def test_a_name_takes_the_files_given_last(dataset, load):
+def test_registering_a_name_again_replaces_its_files(dataset, load):
     load(dataset)
     dataset["categories"][0]["name"] = "hound"
     load(dataset)
     assert MetadataCatalog.get(NAME).thing_classes == ["cat", "hound"]
 
 
-def test_useless_boxes_are_named_and_left_out(dataset, load, caplog):
+def test_empty_and_outside_boxes_are_named_and_dropped(dataset, load, caplog):
     bad = [[1, 1, 0, 5], [1, 1, 5, -2], [40, 1, 5, 5], [-9, 1, 9, 5]]
     for id_, box in enumerate(bad, start=50):
         dataset["annotations"].append({"id": id_, "image_id": 20, "category_id": 4, "bbox": box})
@@ -105,7 +105,7 @@ def test_useless_boxes_are_named_and_left_out(dataset, load, caplog):
 
 
 def broken(**changes):
-    """A function that changes a dataset's content: list=[entries to add] or list=None."""
+    """Returns a function that adds entries to the lists of a dataset, or deletes a list (None)."""
 
     def change(content):
         for key, entries in changes.items():
@@ -124,21 +124,24 @@ GOOD_BOX = {"image_id": 3, "category_id": 4, "bbox": [0, 0, 1, 1]}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: "{", r"labels\.json is no valid JSON"),
+        (lambda content: "{", r"labels\.json is not valid JSON"),
         (lambda content: [], "no list 'images'"),
         (broken(annotations=None), "no list 'annotations'"),
         (broken(images=[{"id": 5}]), r"images\[2\] has no 'file_name'"),
         (broken(images=[{"id": 3, "file_name": "a.png"}]), "several images have the id 3"),
         (broken(categories=[{"id": 9, "name": "x"}]), "several categories have the id 9"),
-        (broken(categories=[{"id": 7, "name": "cat"}]), "two categories have one name"),
-        (broken(annotations=[GOOD_BOX | {"id": 8, "image_id": 1}]), "annotation 8 of image 1: no"),
+        (broken(categories=[{"id": 7, "name": "cat"}]), "two categories have the same name"),
+        (
+            broken(annotations=[GOOD_BOX | {"id": 8, "image_id": 1}]),
+            "annotation 8 of image 1: image",
+        ),
         (broken(annotations=[GOOD_BOX | {"category_id": 1}]), "number 3 .*unknown category 1"),
         (broken(annotations=[GOOD_BOX | {"bbox": [1, 2, 3]}]), r"bbox \[1, 2, 3\]"),
-        (broken(annotations=[GOOD_BOX | {"bbox": [1, 2, 3, None]}]), "four numbers"),
+        (broken(annotations=[GOOD_BOX | {"bbox": [1, 2, 3, None]}]), "left, top, width, height"),
         (lambda content: content | {"images": []}, "'images' is empty"),
     ],
 )
-def test_what_is_not_coco_s_format_is_named(dataset, load, change, message):
+def test_invalid_content_raises_an_error_that_names_it(dataset, load, change, message):
     with pytest.raises(ValueError, match=message):
         load(change(dataset))
 
@@ -149,7 +152,7 @@ def test_missing_images_are_named_before_training(dataset, load, tmp_path):
         load(dataset)
 
 
-def test_missing_paths_are_named(tmp_path):
+def test_missing_paths_raise_errors_that_name_them(tmp_path):
     with pytest.raises(ValueError, match=r"dataloader\.train\.dataset\.json_file=<path>"):
         coco_json_dicts("custom_train", "", "")
     with pytest.raises(ValueError, match=r"dataloader\.test\.dataset\.image_root=<path>"):
@@ -161,7 +164,7 @@ def test_missing_paths_are_named(tmp_path):
         coco_json_dicts(NAME, str(tmp_path / "labels.json"), str(tmp_path / "nowhere"))
 
 
-def test_what_is_written_is_read_back(dataset, load, tmp_path):
+def test_a_written_file_reads_back_equal(dataset, load, tmp_path):
     dicts = load(dataset)
     path = tmp_path / "out/again.json"
     write_coco_json(path, dicts, ["cat", "dog"], tmp_path / "images")

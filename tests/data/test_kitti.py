@@ -7,21 +7,11 @@ from PIL import Image
 
 from projects.clockdistill.data import register_kitti
 from projects.clockdistill.data.kitti import load_kitti
+from projects.clockdistill.data.kitti_labels import OFFICIAL_TYPES
 from projects.clockdistill.data.kitti_presets import PRESETS
 from projects.clockdistill.data.kitti_tree import read_tree
 
 REST = "1.50 1.60 4.00 1.00 1.60 20.00 -1.57"
-ALL_TYPES = [
-    "Car",
-    "Van",
-    "Truck",
-    "Pedestrian",
-    "Person_sitting",
-    "Cyclist",
-    "Tram",
-    "Misc",
-    "DontCare",
-]
 
 
 def line(kitti_type: str, box: str = "100 50 200 120") -> str:
@@ -43,7 +33,7 @@ def load_all(root, preset: str) -> list[dict]:
     ],
 )
 def test_presets_choose_the_training_targets(make_tree, preset, targets):
-    root = make_tree({"000000": "".join(map(line, ALL_TYPES)), "000001": ""})
+    root = make_tree({"000000": "".join(map(line, OFFICIAL_TYPES)), "000001": ""})
     annotations = load_all(root, preset)[0]["annotations"]
     assert [a["category_id"] for a in annotations if not a["iscrowd"]] == targets
 
@@ -56,8 +46,8 @@ def test_presets_choose_the_training_targets(make_tree, preset, targets):
         ("kitti3g", [0, 1, 2]),
     ],
 )
-def test_regions_not_to_be_judged_are_crowd_boxes(make_tree, preset, regions):
-    root = make_tree({"000000": "".join(map(line, ALL_TYPES)), "000001": ""})
+def test_ignored_regions_are_crowd_boxes(make_tree, preset, regions):
+    root = make_tree({"000000": "".join(map(line, OFFICIAL_TYPES)), "000001": ""})
     annotations = load_all(root, preset)[0]["annotations"]
     assert [a["category_id"] for a in annotations if a["iscrowd"]] == regions
 
@@ -90,20 +80,16 @@ def test_a_frame_becomes_a_standard_dict_clipped_to_the_image(make_tree):
 
 
 def test_registered_names_and_classes():
-    for prefix, preset in (
-        ("kitti", "kitti7"),
-        ("kitti8", "kitti8"),
-        ("kitti3", "kitti3"),
-        ("kitti3g", "kitti3g"),
-        ("synthkitti", "kitti7"),
-    ):
+    presets = {name: name for name in ("kitti8", "kitti3", "kitti3g")}
+    presets |= {"kitti": "kitti7", "synthkitti": "kitti7"}
+    for prefix, preset in presets.items():
         for split in ("train", "val"):
             assert f"{prefix}_{split}" in DatasetCatalog
             names = MetadataCatalog.get(f"{prefix}_{split}").thing_classes
             assert names == list(PRESETS[preset].classes)
 
 
-def test_the_root_is_looked_up_when_the_data_is_loaded(make_tree, monkeypatch):
+def test_the_root_is_read_when_the_data_is_loaded(make_tree, monkeypatch):
     root = make_tree({f"{i:06d}": line("Car") for i in range(10)})
     monkeypatch.setenv("DETECTRON2_DATASETS", str(root.parent))
     assert len(DatasetCatalog.get("kitti_train")) == 8
@@ -123,7 +109,7 @@ def test_split_files_by_environment(make_tree, monkeypatch, tmp_path):
     assert [d["image_id"] for d in DatasetCatalog.get("kitti3_val")] == [0, 1]
 
 
-def test_a_tree_of_ones_own_with_split_files(make_tree, tmp_path):
+def test_a_custom_tree_with_split_files(make_tree, tmp_path):
     root = make_tree({f"{i:06d}": "" for i in range(4)})
     (tmp_path / "t").write_text("000002")
     (tmp_path / "v").write_text("000003")
@@ -138,12 +124,12 @@ def test_a_tree_of_ones_own_with_split_files(make_tree, tmp_path):
             MetadataCatalog.remove(f"mine_kitti_{split}")
 
 
-def test_an_unknown_preset_is_refused():
-    with pytest.raises(ValueError, match=r"no KITTI preset 'kitti9'.*kitti7"):
+def test_an_unknown_preset_is_rejected():
+    with pytest.raises(ValueError, match=r"unknown KITTI preset 'kitti9'.*kitti7"):
         register_kitti("x", "kitti9")
 
 
-def test_all_problems_of_a_tree_are_told_at_once(make_tree):
+def test_all_problems_of_a_tree_are_reported_at_once(make_tree):
     root = make_tree(
         {
             "000000": line("Car").replace("120", "oops"),
@@ -169,7 +155,7 @@ def test_all_problems_of_a_tree_are_told_at_once(make_tree):
         assert part in message
 
 
-def test_loading_kitti_sized_data_is_quick_and_cached(make_tree, tmp_path):
+def test_kitti_sized_data_loads_in_seconds_and_is_cached(make_tree, tmp_path):
     # The header, and with it the cost, is that of a 1242 x 375 image; its pixels are one colour.
     root = make_tree({"000000": line("Car") * 6})
     image = (root / "training/image_2/000000.png").read_bytes()
@@ -189,7 +175,7 @@ def test_loading_kitti_sized_data_is_quick_and_cached(make_tree, tmp_path):
     assert again == first and again[0] is not first[0]
 
 
-def test_jpeg_images_are_read_too(make_tree):
+def test_jpeg_images_are_accepted(make_tree):
     root = make_tree({"000000": "", "000001": ""})
     (root / "training/image_2/000001.png").unlink()
     Image.new("RGB", (640, 200)).save(root / "training/image_2/000001.jpg")

@@ -51,7 +51,7 @@ def test_an_unchanged_image_keeps_pixels_and_boxes(record):
     assert "annotations" not in mapped
 
 
-def test_channel_order_follows_the_config(record):
+def test_img_format_sets_the_channel_order(record):
     assert DetrMapper([], img_format="BGR")(record)["image"][:, 0, 0].tolist() == [0, 0, 200]
 
 
@@ -62,21 +62,14 @@ def test_a_flip_mirrors_image_and_boxes(record):
     assert mapped["instances"].gt_boxes.tensor.tolist() == [[70, 10, 90, 40], [10, 20, 40, 30]]
 
 
-def test_a_resize_scales_the_boxes_not_the_original_size(record):
+def test_a_resize_scales_the_boxes_and_keeps_the_original_size(record):
     mapped = DetrMapper([T.ResizeShortestEdge(30, max_size=1000)])(record)
     assert mapped["image"].shape == (3, 30, 50)
     assert mapped["instances"].gt_boxes.tensor[0].tolist() == [5, 5, 15, 20]
     assert (mapped["height"], mapped["width"]) == (60, 100)
 
 
-def test_the_paper_s_test_size_of_kitti(tmp_path):
-    Image.new("RGB", (1242, 375)).save(tmp_path / "k.png")
-    record = {"file_name": str(tmp_path / "k.png"), "height": 375, "width": 1242}
-    mapped = DetrMapper([T.ResizeShortestEdge(800, max_size=1333)], is_train=False)(record)
-    assert mapped["image"].shape == (3, 402, 1333)
-
-
-def test_after_a_crop_boxes_are_clipped_and_lost_ones_left_out(record):
+def test_a_crop_clips_boxes_and_drops_those_outside(record):
     class CropLeft(T.Augmentation):
         def get_transform(self, image):
             return T.CropTransform(0, 0, 25, 25)
@@ -88,7 +81,7 @@ def test_after_a_crop_boxes_are_clipped_and_lost_ones_left_out(record):
     assert mapped["instances"].gt_classes.tolist() == [3]
 
 
-def test_each_way_is_taken_half_of_the_time(record):
+def test_each_augmentation_is_used_half_of_the_time(record):
     np.random.seed(0)
     mapper = DetrMapper([], [T.ResizeShortestEdge(30, max_size=1000)])
     heights = [mapper(record)["image"].shape[1] for _ in range(400)]
@@ -96,20 +89,20 @@ def test_each_way_is_taken_half_of_the_time(record):
     assert set(heights) == {30, 60} and abs(heights.count(30) - 200) < 50
 
 
-@pytest.mark.parametrize("ways", [([],), ([T.RandomFlip(prob=1.0)],), ([], [])])
+@pytest.mark.parametrize("augmentations", [([],), ([T.RandomFlip(prob=1.0)],), ([], [])])
 @pytest.mark.parametrize("annotations", [[], None])
-def test_an_image_without_objects_has_empty_instances(record, ways, annotations):
+def test_an_image_without_objects_has_empty_instances(record, augmentations, annotations):
     if annotations is None:
         del record["annotations"]
     else:
         record["annotations"] = annotations
-    instances = DetrMapper(*ways)(record)["instances"]
+    instances = DetrMapper(*augmentations)(record)["instances"]
     assert len(instances) == 0
     assert instances.gt_boxes.tensor.shape == (0, 4)
     assert instances.gt_classes.dtype == torch.int64
 
 
-def test_in_evaluation_there_are_no_targets(record):
+def test_evaluation_images_have_no_targets(record):
     mapped = DetrMapper([], is_train=False)(record)
     assert "instances" not in mapped and "annotations" not in mapped
 
@@ -121,7 +114,7 @@ def test_a_missing_image_is_named(record):
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.6])
-def test_an_unreadable_or_cut_off_image_is_named(record, kept):
+def test_an_unreadable_or_truncated_image_is_named(record, kept):
     path = record["file_name"]
     Image.effect_noise((100, 60), 50).convert("RGB").save(path)
     with open(path, "rb") as file:
@@ -132,7 +125,7 @@ def test_an_unreadable_or_cut_off_image_is_named(record, kept):
         DetrMapper([])(record)
 
 
-def test_an_image_of_another_size_than_labelled_is_named(record):
+def test_an_image_of_unexpected_size_is_named(record):
     record["width"] = 99
     with pytest.raises(ValueError, match=r"a\.png"):
         DetrMapper([])(record)

@@ -8,15 +8,15 @@ from projects.clockdistill.data.split import split_by_files, split_by_seed
 KITTI_FRAMES = [f"{index:06d}" for index in range(7481)]
 
 
-def test_kitti_splits_into_the_papers_numbers():
+def test_kitti_splits_into_5985_and_1496_frames():
     split = split_by_seed(KITTI_FRAMES)
     assert (len(split["train"]), len(split["val"])) == (5985, 1496)
     assert sorted(split["train"] + split["val"]) == KITTI_FRAMES
 
 
-def test_the_split_stays_the_same_for_ever():
-    # Not a law but a promise: results on `kitti_val` stay comparable. The digest was taken when
-    # the rule (order by SHA-256 of "seed:frame") was written.
+def test_the_split_never_changes():
+    # Results on `kitti_val` must stay comparable. The digest was recorded when the rule (order by
+    # SHA-256 of "seed:frame") was written.
     text = "\n".join(split_by_seed(KITTI_FRAMES)["val"])
     assert (
         hashlib.sha256(text.encode()).hexdigest()
@@ -29,12 +29,12 @@ def test_the_split_does_not_depend_on_the_order_of_files():
     assert split_by_seed(shuffled) == split_by_seed(KITTI_FRAMES)
 
 
-def test_another_seed_is_another_split():
+def test_another_seed_gives_another_split():
     assert split_by_seed(KITTI_FRAMES, seed=1)["val"] != split_by_seed(KITTI_FRAMES)["val"]
 
 
 @pytest.mark.parametrize(("count", "train", "val"), [(1, 1, 0), (2, 1, 1), (3, 2, 1), (10, 8, 2)])
-def test_small_trees_keep_a_frame_for_validation(count, train, val):
+def test_small_datasets_keep_a_frame_for_validation(count, train, val):
     split = split_by_seed(KITTI_FRAMES[:count])
     assert (len(split["train"]), len(split["val"])) == (train, val)
 
@@ -49,7 +49,7 @@ def files(tmp_path):
     return write
 
 
-def test_split_files_are_taken_as_they_are(files):
+def test_split_files_are_used_unchanged(files):
     split = split_by_files(KITTI_FRAMES, *files("000003\n000001\n", "\n000002\n"))
     assert split == {"train": ["000003", "000001"], "val": ["000002"]}
 
@@ -58,7 +58,7 @@ def test_split_files_are_taken_as_they_are(files):
     ("train", "val", "message"),
     [
         ("000001\n9\n", "000002", r"train\.txt:2: unknown frame '9'"),
-        ("000001\n\n000001", "000002", r"train\.txt:3: frame '000001' stands in line 1"),
+        ("000001\n\n000001", "000002", r"train\.txt:3: frame '000001' is already in line 1"),
         ("000001", "000001", r"share 1 frames, e\.g\. 000001"),
         ("", "000001", r"train\.txt: no frames"),
     ],

@@ -14,7 +14,7 @@ DONT_CARE = "DontCare -1 -1 -10 300 50 310 60 -1 -1 -1 -1000 -1000 -1000 -10\n"
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run the script in this process -> exit code, standard output, standard error."""
+    """Returns a function that runs the script -> exit code, standard output, standard error."""
     spec = importlib.util.spec_from_file_location("prepare_kitti", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
@@ -29,7 +29,7 @@ def run(monkeypatch, capsys):
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """Ten sound frames of KITTI's size."""
+    """Ten valid frames of KITTI's size."""
     for folder in ("image_2", "label_2"):
         (tmp_path / "kitti/training" / folder).mkdir(parents=True)
     picture = Image.effect_noise((1242, 375), 30).convert("RGB")
@@ -40,7 +40,7 @@ def root(tmp_path) -> Path:
     return tmp_path / "kitti"
 
 
-def test_a_sound_tree_passes_with_a_table(run, root):
+def test_a_valid_tree_passes_with_tables(run, root):
     code, out, err = run(root, "--decode")
     assert (code, err) == (0, "")
     assert "10 frames" in out and "no problems" in out
@@ -71,18 +71,18 @@ def test_every_problem_is_listed(run, root):
     for part in (
         "image_2/000000.png: no label file 000000.txt",
         "label_2/000001.txt: no image 000001.png",
-        "label_2/000002.txt:2: 3 fields instead of 15",
+        "label_2/000002.txt:2: 3 fields, expected 15",
         "label_2/000002.txt:3: field 1 (type) is 'Bus'",
         "000003.png",
         "000004.png",
-        "image_2/notes.doc: not a file of this folder",
-        "label_2/000005.xml: not a file of this folder",
+        "image_2/notes.doc: unexpected",
+        "label_2/000005.xml: unexpected",
         "8 problems",
     ):
         assert part in err
 
 
-def test_a_cut_off_jpeg_is_found_by_decoding(run, root):
+def test_decoding_finds_a_truncated_jpeg(run, root):
     path = root / "training/image_2/000003.jpg"
     Image.open(path.with_suffix(".png")).save(path)
     path.with_suffix(".png").unlink()
@@ -92,7 +92,7 @@ def test_a_cut_off_jpeg_is_found_by_decoding(run, root):
     assert code == 1 and "unreadable image" in err and "000003.jpg" in err
 
 
-def test_a_missing_tree_is_told(run, tmp_path):
+def test_a_missing_tree_is_named(run, tmp_path):
     code, _, err = run(tmp_path)
     assert code == 1 and "image_2" in err and "DETECTRON2_DATASETS" in err
 
@@ -106,9 +106,9 @@ def test_coco_json_of_all_or_a_part(run, root, tmp_path, split, count):
     assert content["images"][0]["file_name"].endswith(".png")
     assert "/" not in content["images"][0]["file_name"]
     assert [c["name"] for c in content["categories"]][:2] == ["Car", "Van"]
-    sound = [a for a in content["annotations"] if not a["iscrowd"]]
-    assert len(sound) == 2 * count
-    assert sound[0] | {"id": 0, "image_id": 0} == {
+    targets = [a for a in content["annotations"] if not a["iscrowd"]]
+    assert len(targets) == 2 * count
+    assert targets[0] | {"id": 0, "image_id": 0} == {
         "id": 0,
         "image_id": 0,
         "category_id": 1,
@@ -119,7 +119,7 @@ def test_coco_json_of_all_or_a_part(run, root, tmp_path, split, count):
     assert len(content["annotations"]) == (2 + 7) * count  # DontCare once for each class
 
 
-def test_no_json_of_a_broken_tree(run, root, tmp_path):
+def test_a_broken_tree_writes_no_json(run, root, tmp_path):
     (root / "training/label_2/000000.txt").unlink()
     code, _, err = run(root, "--coco-json", tmp_path / "out.json")
     assert code == 1 and "not written" in err and not (tmp_path / "out.json").exists()

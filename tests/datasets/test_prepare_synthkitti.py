@@ -21,7 +21,7 @@ def run(monkeypatch):
     return call
 
 
-def test_draws_as_many_frames_as_asked(run, tmp_path):
+def test_draws_the_given_number_of_frames(run, tmp_path):
     run("--frames", 3, "--seed", 9, "--out", tmp_path / "tree")
     assert len(list((tmp_path / "tree/training/image_2").iterdir())) == 3
     assert len(list((tmp_path / "tree/training/label_2").iterdir())) == 3
@@ -34,7 +34,7 @@ def test_draws_a_preview_instead(run, tmp_path):
     assert not (tmp_path / "tree").exists()
 
 
-def test_no_frames_are_refused(run, capsys):
+def test_zero_frames_are_rejected(run, capsys):
     with pytest.raises(SystemExit):
         run("--frames", 0)
     assert "at least 1" in capsys.readouterr().err

@@ -28,33 +28,33 @@ DETREX_ADAPTERS = {
 }
 
 
-def small(tree: DictConfig) -> DictConfig:
-    """Makes a tree of either kind small; detrex's sine encodings fix the width of 256."""
-    tree.num_classes = NUM_CLASSES
-    tree.num_queries = 12
-    tree.select_box_nums_for_evaluation = 12
-    for part in (tree.transformer.encoder, tree.transformer.decoder):
+def small(config: DictConfig) -> DictConfig:
+    """Makes a config of either kind small; detrex's sine encodings fix the width of 256."""
+    config.num_classes = NUM_CLASSES
+    config.num_queries = 12
+    config.select_box_nums_for_evaluation = 12
+    for part in (config.transformer.encoder, config.transformer.decoder):
         part.num_layers = 2
         part.feedforward_dim = 32
         part.attn_dropout = part.ffn_dropout = 0.0
-    if "dn_number" in tree:
-        tree.dn_number = 5
-        tree.label_noise_ratio = 0.0  # the two draw replaced labels in another order, boxes alike
-    return tree
+    if "dn_number" in config:
+        config.dn_number = 5
+        config.label_noise_ratio = 0.0  # the two draw replaced labels in another order, boxes alike
+    return config
 
 
-def detrex_tree(family: str) -> DictConfig:
+def detrex_config(family: str) -> DictConfig:
     return small(with_resnet(tied(own_config(family)), depth=18))
 
 
-def our_tree(family: str) -> DictConfig:
+def our_config(family: str) -> DictConfig:
     module = importlib.import_module(f"projects.clockdistill.configs.models.{family}")
     return small(getattr(module, family)(depth=18))
 
 
 def distiller(make: Callable[[str], DictConfig], family: str) -> nn.Module:
     """Distillation between two detectors of a family, both detrex's or both ours."""
-    adapters = DETREX_ADAPTERS if make is detrex_tree else ADAPTERS
+    adapters = DETREX_ADAPTERS if make is detrex_config else ADAPTERS
     return built(distill(make(family), make(family), adapters[family], num_points=9))
 
 

@@ -1,4 +1,4 @@
-"""The configs that distil detrex's own trees: whole, built and stepped; files found, not listed."""
+"""The configs that distil detrex's own detectors: complete, built, one step."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from detectron2.config import instantiate
 from projects.clockdistill import configs
 from projects.clockdistill.engine.config_checks import check_config
 from projects.clockdistill.engine.config_file import load_config
-from projects.clockdistill.engine.param_groups import build_optimizer
+from projects.clockdistill.engine.solver import build_optimizer
 from tests.detrex.pairs import batch, small
 
 pytestmark = pytest.mark.detrex
@@ -44,7 +44,7 @@ def test_config_is_whole_builds_and_steps(name):
     assert all(p.isfinite().all() for p in model.student.parameters())
 
 
-def test_detrexs_own_trees_stay_as_they_are():
-    trees = [load_config(EXPERIMENTS[0], []).model for _ in range(2)]
-    trees[0].student.transformer.encoder.num_layers = 1
-    assert trees[1].student.transformer.encoder.num_layers == 6
+def test_detrexs_own_models_stay_as_they_are():
+    models = [load_config(EXPERIMENTS[0], []).model for _ in range(2)]
+    models[0].student.transformer.encoder.num_layers = 1
+    assert models[1].student.transformer.encoder.num_layers == 6

@@ -14,8 +14,8 @@ from tests.detrex.pairs import (
     FAMILIES,
     attend_to_padding,
     batch,
-    detrex_tree,
-    our_tree,
+    detrex_config,
+    our_config,
     same_weights,
 )
 from tests.modeling.tiny_detectors import ADAPTERS
@@ -27,7 +27,7 @@ class Pair:
     """detrex's detector and ours, each with its hooks."""
 
     def __init__(self, family: str):
-        self.theirs, self.ours = built(detrex_tree(family)), built(our_tree(family))
+        self.theirs, self.ours = built(detrex_config(family)), built(our_config(family))
         same_weights(self.theirs, self.ours)
         attend_to_padding(self.ours)
         self.sides = (

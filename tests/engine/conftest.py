@@ -1,4 +1,4 @@
-"""What several tests of the engine start from."""
+"""Fixtures of the engine's tests."""
 
 import logging
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What our loggers say, whether or not a run has given them handlers before."""
+    """Captures the project's log, whether or not a run has given its loggers handlers before."""
     logger = logging.getLogger("projects.clockdistill")
     propagate, logger.propagate = logger.propagate, True
     caplog.set_level(logging.INFO, logger.name)

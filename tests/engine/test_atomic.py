@@ -1,4 +1,4 @@
-"""A file is the old one or the new one."""
+"""Tests that a file has either its old or its new content."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ import pytest
 from projects.clockdistill.engine.atomic import atomic_write
 
 
-def test_new_content_takes_the_place_of_the_old(tmp_path: Path) -> None:
+def test_new_content_replaces_the_old(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     with atomic_write(path, "w") as handle:
         handle.write("new")
         handle.flush()
-        assert path.read_text() == "old"  # nothing is seen before all is written
+        assert path.read_text() == "old"  # nothing is visible before all is written
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 

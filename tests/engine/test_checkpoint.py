@@ -1,4 +1,4 @@
-"""Checkpoints: what is in them, what is refused, and what an interruption leaves."""
+"""Tests checkpoints: their content, what is refused and what an interruption leaves."""
 
 import pickle
 from pathlib import Path
@@ -11,7 +11,6 @@ from torch import nn
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.ema import ModelEma
 from projects.clockdistill.engine.weights import CheckpointError
-from tests.fakes import FakeCriterion, FakeDetector, FakeDistiller
 
 
 class _Part:
@@ -31,8 +30,19 @@ class _NeedsCode:
     """An object that only pickled code can bring back."""
 
 
-def _detector(num_classes: int = 2, width: int = 8) -> FakeDetector:
-    return FakeDetector(num_classes=num_classes, criterion=FakeCriterion(num_classes), width=width)
+def _detector(num_classes: int = 2, width: int = 8) -> nn.Module:
+    """Returns a module with a detector's names; the checkpointer runs none."""
+    parts = {
+        "backbone": nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width)),
+        "class_embed": nn.Linear(width, num_classes),
+        "bbox_embed": nn.Linear(width, 4),
+    }
+    return nn.ModuleDict(parts)
+
+
+def _distiller() -> nn.Module:
+    parts = {"student": _detector(), "teacher": _detector(), "distill_modules": nn.Linear(2, 2)}
+    return nn.ModuleDict(parts)
 
 
 def _equal(one: dict, other: dict) -> bool:
@@ -43,7 +53,7 @@ def _equal(one: dict, other: dict) -> bool:
 
 
 def test_file_holds_the_plain_student_and_never_the_teacher(tmp_path: Path) -> None:
-    model = FakeDistiller(student=_detector(), teacher=_detector())
+    model = _distiller()
     DetectorCheckpointer(model, str(tmp_path), trainer=_Part()).save("model_final")
     content = torch.load(tmp_path / "model_final.pth", weights_only=True)
     assert set(content) == {"model", "distill", "trainer"}
@@ -54,13 +64,13 @@ def test_file_holds_the_plain_student_and_never_the_teacher(tmp_path: Path) -> N
     assert _equal(plain.state_dict(), model.student.state_dict())
 
 
-def test_resume_brings_back_weights_distill_modules_and_parts(tmp_path: Path) -> None:
-    saved = FakeDistiller(student=_detector(), teacher=_detector())
+def test_resume_restores_weights_distill_modules_and_parts(tmp_path: Path) -> None:
+    saved = _distiller()
     part = _Part()
     part.value = 7
     DetectorCheckpointer(saved, str(tmp_path), trainer=part).save("model_0000006")
 
-    model, other = FakeDistiller(student=_detector(), teacher=_detector()), _Part()
+    model, other = _distiller(), _Part()
     teacher = {key: value.clone() for key, value in model.teacher.state_dict().items()}
     assert DetectorCheckpointer(model, str(tmp_path), trainer=other).resume()
     assert other.value == 7
@@ -69,19 +79,16 @@ def test_resume_brings_back_weights_distill_modules_and_parts(tmp_path: Path) ->
     assert _equal(model.teacher.state_dict(), teacher)
 
 
-def test_nothing_to_resume_is_no_error(tmp_path: Path) -> None:
-    assert not DetectorCheckpointer(_detector(), str(tmp_path)).resume()
-
-
-def test_best_weights_do_not_become_what_resume_takes(tmp_path: Path) -> None:
+def test_resume_ignores_the_best_weights(tmp_path: Path) -> None:
     checkpointer = DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part())
+    assert not checkpointer.resume()  # there is nothing yet
     checkpointer.save("model_0000004")
     checkpointer.save_weights("model_best")
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000004.pth"
     assert set(torch.load(tmp_path / "model_best.pth", weights_only=True)) == {"model"}
 
 
-def test_evaluated_average_is_the_model_and_resume_takes_the_raw_weights(tmp_path: Path) -> None:
+def test_file_holds_the_evaluated_average_and_resume_takes_the_raw_weights(tmp_path: Path) -> None:
     model = _detector()
     ema = ModelEma(model, decay=0.9)
     average = {key: value.clone() for key, value in model.state_dict().items()}
@@ -97,22 +104,22 @@ def test_evaluated_average_is_the_model_and_resume_takes_the_raw_weights(tmp_pat
     other = ModelEma(resumed, decay=0.9)
     DetectorCheckpointer(resumed, str(tmp_path), ema=other, evaluates_ema=True).resume()
     assert _equal(resumed.state_dict(), raw)
-    assert _equal(other.weights(), average)
+    assert _equal(other.module.state_dict(), average)
 
 
-def test_average_switched_on_at_resume_starts_from_the_weights(tmp_path: Path) -> None:
+def test_average_enabled_at_resume_starts_from_the_weights(tmp_path: Path) -> None:
     model = _detector()
     DetectorCheckpointer(model, str(tmp_path)).save("model_final")
     resumed = _detector()
     ema = ModelEma(resumed, decay=0.9)
     DetectorCheckpointer(resumed, str(tmp_path), ema=ema).resume()
-    assert _equal(ema.weights(), model.state_dict())
+    assert _equal(ema.module.state_dict(), model.state_dict())
 
 
 # ------------------------------------------------------------------ interruptions
 
 
-def test_write_that_dies_in_the_middle_leaves_the_previous_file(
+def test_interrupted_write_leaves_the_previous_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = _detector()
@@ -134,7 +141,7 @@ def test_write_that_dies_in_the_middle_leaves_the_previous_file(
     assert DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part()).resume()
 
 
-def test_truncated_checkpoint_names_itself_and_the_previous_usable_one(tmp_path: Path) -> None:
+def test_truncated_checkpoint_names_the_newest_usable_one(tmp_path: Path) -> None:
     checkpointer = DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part())
     for name in ("model_0000001", "model_0000003", "model_0000005"):
         checkpointer.save(name)
@@ -145,14 +152,14 @@ def test_truncated_checkpoint_names_itself_and_the_previous_usable_one(tmp_path:
         DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part()).resume()
     message = str(caught.value)
     assert "model_0000005.pth is damaged" in message
-    assert "write model_0000001.pth into" in message
+    assert "Fix: write model_0000001.pth" in message
 
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")  # as the message says
     assert DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part()).resume()
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage " * 100, b"PK\x03\x04 cut"])
-def test_no_checkpoint_at_all_is_called_damaged(tmp_path: Path, content: bytes) -> None:
+def test_garbage_is_called_damaged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"weights\.pth is damaged"):
@@ -199,13 +206,13 @@ def test_usual_forms_of_a_weight_file_load(tmp_path: Path, wrap) -> None:
     assert _equal(model.state_dict(), weights)
 
 
-def test_file_without_weights_says_what_it_has(tmp_path: Path) -> None:
+def test_unusable_files_are_named(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "loss": 0.5}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="it has: epoch, loss"):
         DetectorCheckpointer(_detector()).load_initial(str(tmp_path / "w.pth"))
-
-
-def test_missing_file_names_key_and_path(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="none of its keys fits"):
+        DetectorCheckpointer(_detector()).load_initial(str(tmp_path / "w.pth"))
     with pytest.raises(CheckpointError, match=r"train\.init_checkpoint=.*nowhere\.pth"):
         DetectorCheckpointer(_detector()).load_initial(str(tmp_path / "nowhere.pth"))
 
@@ -213,32 +220,32 @@ def test_missing_file_names_key_and_path(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ weights that do not fit
 
 
-def _three_classes(tmp_path: Path) -> tuple[str, FakeDetector]:
-    model = _detector(num_classes=3)
-    DetectorCheckpointer(model, str(tmp_path)).save("three")
-    return str(tmp_path / "three.pth"), model
-
-
-def test_start_from_other_class_count_lists_what_stays_fresh(
+def test_start_from_another_class_count_lists_the_keys_that_keep_their_values(
     tmp_path: Path, log: pytest.LogCaptureFixture
 ) -> None:
-    path, other = _three_classes(tmp_path)
-    model = _detector()
+    other, model = _detector(num_classes=3), _detector()
+    DetectorCheckpointer(other, str(tmp_path)).save("three")
     fresh = model.class_embed.weight.clone()
-    DetectorCheckpointer(model).load_initial(path)
-    # 8 channels, 3 x 3 kernel
-    assert "class_embed.weight: (3, 8, 3, 3) in the file, (2, 8, 3, 3) in the model" in log.text
+    DetectorCheckpointer(model).load_initial(str(tmp_path / "three.pth"))
+    assert "class_embed.weight: (3, 8) in the file, (2, 8) in the model" in log.text
     assert "class_embed.bias: (3,) in the file, (2,) in the model" in log.text
     assert torch.equal(model.class_embed.weight, fresh)
     assert torch.equal(model.bbox_embed.weight, other.bbox_embed.weight)
 
 
-def test_exact_load_refuses_other_shapes_with_the_list(tmp_path: Path) -> None:
-    path, _ = _three_classes(tmp_path)
+def test_exact_load_refuses_other_shapes_on_three_lines(
+    tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    DetectorCheckpointer(_detector(width=4), str(tmp_path)).save("narrow")
     with pytest.raises(CheckpointError) as caught:
-        DetectorCheckpointer(_detector()).load_exact(path, "train.init_checkpoint")
-    assert "class_embed.weight: (3, 8, 3, 3) in the file" in str(caught.value)
-    assert "class_embed.bias" in str(caught.value)
+        DetectorCheckpointer(_detector()).load_exact(str(tmp_path / "narrow.pth"), "key")
+    lines = str(caught.value).splitlines()
+    # all but the two biases of the heads: 2 + 4 of the backbone, 2 of the heads
+    assert lines[1].startswith("  backbone.0.weight: (4, 3) in the file, (8, 3) in the model; ")
+    assert lines[1].endswith("; and 5 more")
+    assert lines[2].startswith("Fix: ")
+    assert len(lines) == 3
+    assert "bbox_embed.weight: (4, 4) in the file, (4, 8) in the model" in log.text
 
 
 def test_exact_load_refuses_missing_and_unexpected_keys(tmp_path: Path) -> None:
@@ -255,13 +262,7 @@ def test_exact_load_refuses_missing_and_unexpected_keys(tmp_path: Path) -> None:
         DetectorCheckpointer(_detector()).load_exact(path, "key", allow_unexpected=False)
 
 
-def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
-    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="none of its keys fits"):
-        DetectorCheckpointer(_detector()).load_initial(str(tmp_path / "w.pth"))
-
-
 def test_resume_refuses_another_model(tmp_path: Path) -> None:
     DetectorCheckpointer(_detector(width=8), str(tmp_path), trainer=_Part()).save("model_final")
-    with pytest.raises(CheckpointError, match=r"backbone\.0\.weight"):
+    with pytest.raises(CheckpointError, match=r"backbone\.0\.weight: .*\nFix: "):
         DetectorCheckpointer(_detector(width=4), str(tmp_path), trainer=_Part()).resume()

@@ -1,25 +1,25 @@
-"""Datasets must be there, and classes must agree."""
+"""Tests the checks of datasets and classes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from projects.clockdistill.engine.config_file import ConfigError
+from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.data_checks import check_data
-from tests.fakes import register_fake_dataset, write_fake_config
+from tests.tiny_run import DISTILLED, PLAIN, register_drawings, tiny_overrides
 
 
 @pytest.fixture
 def plain(tmp_path: Path) -> DictConfig:
-    return LazyConfig.load(str(write_fake_config(tmp_path)))
+    return load_config(PLAIN, tiny_overrides(tmp_path))
 
 
 @pytest.fixture
 def distill(tmp_path: Path) -> DictConfig:
-    return LazyConfig.load(str(write_fake_config(tmp_path, distill=True)))
+    return load_config(DISTILLED, tiny_overrides(tmp_path, DISTILLED))
 
 
 def test_agreeing_counts_pass(plain: DictConfig, distill: DictConfig) -> None:
@@ -27,65 +27,62 @@ def test_agreeing_counts_pass(plain: DictConfig, distill: DictConfig) -> None:
     check_data(distill, eval_only=False)
 
 
-def test_model_of_other_class_count_names_key_and_value(plain: DictConfig) -> None:
-    plain.model.num_classes = 80
-    with pytest.raises(ConfigError) as caught:
-        check_data(plain, eval_only=False)
-    message = str(caught.value)
-    assert "model.num_classes=80" in message
-    assert "dataloader.train.dataset.names=fake_train has 2 classes (red, green)" in message
-    assert "set model.num_classes=2" in message
-
-
-def test_criterion_that_disagrees_is_found(plain: DictConfig) -> None:
-    plain.model.criterion.num_classes = 3
-    with pytest.raises(ConfigError, match=r"model\.criterion\.num_classes=3"):
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "model.num_classes",
+            80,
+            r"^model\.num_classes=80, but dataloader\.train\.dataset\.names=drawings_train has 2 "
+            r"classes \(red, green\)\.\nFix: set model\.num_classes=2",
+        ),
+        ("model.criterion.num_classes", 3, r"model\.criterion\.num_classes=3"),
+        ("dataloader.train.dataset.names", "drawings_trian", r"did you mean drawings_train\?"),
+    ],
+)
+def test_bad_value_is_named_with_its_key(
+    plain: DictConfig, key: str, value: Any, message: str
+) -> None:
+    OmegaConf.update(plain, key, value)
+    with pytest.raises(ConfigError, match=message):
         check_data(plain, eval_only=False)
 
 
 @pytest.mark.parametrize("part", ["student", "teacher"])
-def test_student_and_teacher_are_both_looked_at(distill: DictConfig, part: str) -> None:
+def test_student_and_teacher_are_both_checked(distill: DictConfig, part: str) -> None:
     distill.model[part].num_classes = 7
     with pytest.raises(ConfigError, match=rf"model\.{part}\.num_classes=7"):
         check_data(distill, eval_only=False)
 
 
-def test_evaluation_looks_at_student_and_test_data_only(distill: DictConfig) -> None:
+def test_evaluation_checks_only_the_student_and_the_test_data(distill: DictConfig) -> None:
     distill.model.teacher.num_classes = 7
     distill.dataloader.train.dataset.names = "nowhere"
     check_data(distill, eval_only=True)
 
 
-def test_backbones_own_classifier_is_no_concern(plain: DictConfig) -> None:
-    plain.model.backbone = {"num_classes": 1000}
+def test_a_backbones_own_classifier_is_ignored(plain: DictConfig) -> None:
+    plain.model.backbone.num_classes = 1000
     check_data(plain, eval_only=False)
-
-
-def test_unknown_dataset_suggests_a_registered_one(plain: DictConfig) -> None:
-    plain.dataloader.train.dataset.names = "fake_trian"
-    with pytest.raises(ConfigError, match=r"names=fake_trian .*did you mean fake_train\?"):
-        check_data(plain, eval_only=False)
 
 
 def test_train_and_test_data_of_other_classes_are_refused(
     plain: DictConfig, tmp_path: Path
 ) -> None:
-    register_fake_dataset("fake_val", tmp_path / "swapped", classes=("green", "red"))
+    register_drawings("drawings_val", tmp_path / "swapped", classes=("green", "red"))
     with pytest.raises(ConfigError, match="same classes"):
         check_data(plain, eval_only=False)
 
 
-def test_missing_files_of_a_coco_dataset_are_named(plain: DictConfig, tmp_path: Path) -> None:
-    MetadataCatalog.get("fake_train").set(json_file=str(tmp_path / "no.json"))
-    with pytest.raises(ConfigError, match=r"no\.json does not exist.*datasets/README\.md"):
-        check_data(plain, eval_only=False)
-
-
-def test_message_of_a_missing_tree_gets_the_key(plain: DictConfig) -> None:
+def test_missing_files_are_named(plain: DictConfig, tmp_path: Path) -> None:
     def missing() -> list[dict]:
         raise FileNotFoundError("no folder training/image_2")
 
-    DatasetCatalog.remove("fake_train")
-    DatasetCatalog.register("fake_train", missing)
-    with pytest.raises(ConfigError, match=r"dataset\.names=fake_train: no folder training/image_2"):
+    MetadataCatalog.get("drawings_train").set(json_file=str(tmp_path / "no.json"))
+    with pytest.raises(ConfigError, match=r"no\.json does not exist.*\n.*datasets/README\.md"):
+        check_data(plain, eval_only=False)
+    for catalog in (MetadataCatalog, DatasetCatalog):
+        catalog.remove("drawings_train")
+    DatasetCatalog.register("drawings_train", missing)
+    with pytest.raises(ConfigError, match=r"names=drawings_train: no folder training/image_2"):
         check_data(plain, eval_only=False)

@@ -1,4 +1,4 @@
-"""The moving average follows its formula and gives the weights back."""
+"""Tests the moving average of the student."""
 
 import pytest
 import torch
@@ -7,46 +7,47 @@ from torch import nn
 from projects.clockdistill.engine.ema import ModelEma
 
 
-def _module(value: float) -> nn.Module:
-    module = nn.BatchNorm1d(1)
-    nn.init.constant_(module.weight, value)
-    return module
+def detector() -> nn.Module:
+    """Returns a module with parameters, float buffers and a counter, as a detector has."""
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
 
 
-def test_average_follows_the_formula() -> None:
-    module = _module(1.0)
-    ema = ModelEma(module, decay=0.15)
-    nn.init.constant_(module.weight, 2.0)
-    module.running_mean.fill_(10.0)
-    module.num_batches_tracked.fill_(7)
-    # step 0: decay = min(0.15, 1/10) = 0.1 -> 0.1 * 1 + 0.9 * 2; the mean 0.1 * 0 + 0.9 * 10
-    ema.update()
-    torch.testing.assert_close(ema.weights()["weight"], torch.tensor([1.9]))
-    torch.testing.assert_close(ema.weights()["running_mean"], torch.tensor([9.0]))
-    assert ema.weights()["num_batches_tracked"] == 7  # a counter has no average
-    # step 1: decay = min(0.15, 2/11) = 0.15 -> 0.15 * 1.9 + 0.85 * 2 = 1.985
-    ema.update()
-    torch.testing.assert_close(ema.weights()["weight"], torch.tensor([1.985]))
+@pytest.mark.parametrize("decay", [0.0, 0.15, 0.9997])
+def test_average_equals_its_formula_at_every_step(decay: float) -> None:
+    model = detector()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    ema = ModelEma(model, decay)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    for step in range(12):
+        optimizer.zero_grad()
+        model(torch.randn(5, 2)).pow(2).sum().backward()
+        optimizer.step()
+        ema.update_parameters(model)
+        weight = min(decay, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = weight * expected[name] + (1 - weight) * value
+            else:
+                expected[name] = value.clone()
+        torch.testing.assert_close(dict(ema.module.state_dict()), expected)
+    assert expected["1.num_batches_tracked"] == 12
 
 
-def test_applied_swaps_the_weights_and_gives_them_back() -> None:
-    module = _module(1.0)
-    ema = ModelEma(module, decay=0.5)
-    nn.init.constant_(module.weight, 2.0)
-    with ema.applied():
-        assert module.weight.item() == 1.0
-    assert module.weight.item() == 2.0
-
-
-def test_state_survives_a_round_trip() -> None:
-    ema = ModelEma(_module(1.0), decay=0.9)
-    ema.update()
-    other = ModelEma(_module(5.0), decay=0.9)
+def test_average_continues_from_its_state_and_restarts_from_weights() -> None:
+    model = detector()
+    ema, other = ModelEma(model, decay=0.9), ModelEma(detector(), decay=0.9)
+    nn.init.ones_(model[0].weight)
+    ema.update_parameters(model)
     other.load_state_dict(ema.state_dict())
-    assert other.steps == 1
-    assert other.weights()["weight"].item() == 1.0
+    for average in (ema, other):
+        average.update_parameters(model)
+    torch.testing.assert_close(other.state_dict(), ema.state_dict(), rtol=0, atol=0)
+
+    other.restart(model)
+    fresh = ModelEma(model, decay=0.9)
+    torch.testing.assert_close(other.state_dict(), fresh.state_dict(), rtol=0, atol=0)
 
 
 def test_decay_out_of_range_names_the_key() -> None:
-    with pytest.raises(ValueError, match=r"train\.model_ema\.decay"):
-        ModelEma(_module(1.0), decay=1.0)
+    with pytest.raises(ValueError, match=r"train\.model_ema\.decay=1\.0"):
+        ModelEma(detector(), decay=1.0)

@@ -1,34 +1,38 @@
-"""Periodic and best checkpoints, also over a resumed run."""
+"""Tests the hooks: periodic and best checkpoints, progress bar, metric files."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from detectron2.engine import hooks
 from detectron2.engine.train_loop import TrainerBase
+from detectron2.utils.events import CommonMetricPrinter
+from torch import nn
 
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.ema import ModelEma
-from projects.clockdistill.engine.hooks import EmaUpdate, Evaluate, PeriodicCheckpoint
-from tests.fakes import FakeCriterion, FakeDetector
+from projects.clockdistill.engine.config_file import ConfigError
+from projects.clockdistill.engine.evaluate import Evaluate
+from projects.clockdistill.engine.hooks import PeriodicCheckpoint, ProgressBar, writers
 
 
 class _Idle(TrainerBase):
-    """A loop that does nothing but count."""
+    """A loop that trains nothing."""
 
     def run_step(self) -> None:
-        pass
+        self.storage.put_scalars(total_loss=2.5, lr=1e-3)
 
 
 @pytest.fixture
 def checkpointer(tmp_path: Path) -> DetectorCheckpointer:
-    model = FakeDetector(num_classes=2, criterion=FakeCriterion(2))
-    return DetectorCheckpointer(model, str(tmp_path))
+    return DetectorCheckpointer(nn.Linear(1, 1), str(tmp_path))
 
 
-def _run(hooks: list, start: int, end: int) -> TrainerBase:
+def _run(registered: list, start: int, end: int) -> TrainerBase:
     trainer = _Idle()
-    trainer.register_hooks(hooks)
+    trainer.register_hooks(registered)
     trainer.train(start, end)
     return trainer
 
@@ -37,7 +41,7 @@ def _weights(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("*.pth")}
 
 
-def test_newest_stay_and_a_resumed_run_goes_on_removing(
+def test_newest_are_kept_also_over_a_resume(
     checkpointer: DetectorCheckpointer, tmp_path: Path
 ) -> None:
     _run([PeriodicCheckpoint(checkpointer, period=2, max_to_keep=2)], 0, 7)
@@ -50,13 +54,10 @@ def test_newest_stay_and_a_resumed_run_goes_on_removing(
 def test_period_of_zero_saves_at_the_end_only(
     checkpointer: DetectorCheckpointer, tmp_path: Path
 ) -> None:
+    with pytest.raises(ConfigError, match=r"train\.checkpointer\.max_to_keep"):
+        PeriodicCheckpoint(checkpointer, period=0, max_to_keep=0)
     _run([PeriodicCheckpoint(checkpointer, period=0, max_to_keep=1)], 0, 3)
     assert _weights(tmp_path) == {"model_final.pth"}
-
-
-def test_keeping_none_is_refused(checkpointer: DetectorCheckpointer) -> None:
-    with pytest.raises(ValueError, match=r"train\.checkpointer\.max_to_keep"):
-        PeriodicCheckpoint(checkpointer, period=1, max_to_keep=0)
 
 
 def _evaluate(checkpointer: DetectorCheckpointer, values: list[float]) -> Evaluate:
@@ -96,7 +97,7 @@ def test_new_run_in_the_same_folder_forgets_the_old_best(
     assert _best(tmp_path) == (2, 5.0)
 
 
-def test_end_is_evaluated_once(checkpointer: DetectorCheckpointer) -> None:
+def test_the_end_is_evaluated_once(checkpointer: DetectorCheckpointer) -> None:
     values = [1.0, 2.0, 3.0]
     _run([_evaluate(checkpointer, values)], 0, 5)  # after steps 2, 4 and 5
     with pytest.raises(StopIteration):
@@ -110,7 +111,27 @@ def test_metric_that_was_not_measured_keeps_no_best(
     assert not (tmp_path / "model_best.pth").exists()
 
 
-def test_every_step_enters_the_average() -> None:
-    ema = ModelEma(FakeDetector(num_classes=2, criterion=FakeCriterion(2)), decay=0.9)
-    _run([EmaUpdate(ema)], 0, 3)
-    assert ema.steps == 3
+def test_bar_shows_steps_loss_rate_and_remaining_time() -> None:
+    stream = io.StringIO()
+    _run([ProgressBar(period=2, stream=stream)], 4, 10)
+    last = stream.getvalue().split("\r")[-1]
+    assert "10/10" in last
+    assert "loss=2.5" in last and "lr=0.001" in last
+    assert "4/10" in stream.getvalue().split("\r")[1]  # a resumed run starts where it stopped
+    assert "?" not in last.split("[")[1].split(",")[0]  # elapsed<remaining
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_console_depends_on_the_terminal_and_files_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    registered = writers(str(tmp_path), max_iter=4, log_period=2)
+    assert any(isinstance(hook, ProgressBar) for hook in registered) == terminal
+    printers = [w for h in registered if isinstance(h, hooks.PeriodicWriter) for w in h._writers]
+    assert any(isinstance(w, CommonMetricPrinter) for w in printers) == (not terminal)
+    _run(registered, 0, 4)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [1, 3]
+    assert lines[0]["total_loss"] == 2.5
+    assert list(tmp_path.glob("events.out.tfevents.*"))

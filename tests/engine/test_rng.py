@@ -1,4 +1,4 @@
-"""The state of every generator can be kept and brought back."""
+"""Tests that the state of every generator can be saved and restored."""
 
 import random
 
@@ -19,7 +19,7 @@ def _draw() -> list[float]:
     ]
 
 
-def test_state_brings_back_the_same_draws(tmp_path) -> None:
+def test_restored_state_gives_the_same_draws(tmp_path) -> None:
     _draw()
     torch.save(get_rng_state(), tmp_path / "rng.pth")
     first = _draw()
@@ -28,7 +28,7 @@ def test_state_brings_back_the_same_draws(tmp_path) -> None:
     assert _draw() == first
 
 
-def test_what_is_drawn_inside_changes_nothing_outside() -> None:
+def test_draws_inside_change_nothing_outside() -> None:
     state = get_rng_state()
     expected = _draw()
     set_rng_state(state)

@@ -1,4 +1,4 @@
-"""A teacher that was not loaded, or knows nothing, does not go unnoticed."""
+"""Tests that a teacher that was not loaded, or is no better than chance, is noticed."""
 
 import logging
 from pathlib import Path
@@ -11,65 +11,62 @@ from torch import nn
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.teacher import check_teacher, load_teacher
 from projects.clockdistill.engine.weights import CheckpointError
-from tests.fakes import FakeCriterion, FakeDetector, OracleDetector, register_fake_dataset
+from tests.modeling.tiny_detectors import tiny_dino
+from tests.tiny_run import OracleDetector, register_drawings
 
 
 @pytest.fixture
 def loader(tmp_path: Path):
-    register_fake_dataset("fake_val", tmp_path / "fake_val", images=8)
+    register_drawings("drawings_val", tmp_path / "drawings_val", images=8)
     mapper = DatasetMapper(is_train=False, augmentations=[], image_format="RGB")
-    records = get_detection_dataset_dicts("fake_val", filter_empty=False)
+    records = get_detection_dataset_dicts("drawings_val", filter_empty=False)
     return build_detection_test_loader(records, mapper=mapper, num_workers=0)
 
 
 def _detections_of(detector: nn.Module):
-    """The form in which the check asks for detections."""
+    """Returns the callable that the check needs."""
     detector.eval()
     return lambda batched_inputs: [result["instances"] for result in detector(batched_inputs)]
 
 
-def _detector(num_classes: int = 2) -> FakeDetector:
-    return FakeDetector(num_classes=num_classes, criterion=FakeCriterion(num_classes))
-
-
 def test_whole_checkpoint_loads(tmp_path: Path) -> None:
-    DetectorCheckpointer(saved := _detector(), str(tmp_path)).save("model_final")
-    teacher = _detector()
+    saved, teacher = nn.Linear(2, 3), nn.Linear(2, 3)
+    DetectorCheckpointer(saved, str(tmp_path)).save("model_final")
     load_teacher(teacher, str(tmp_path / "model_final.pth"), allow_pickle=False)
-    assert torch.equal(teacher.class_embed.weight, saved.class_embed.weight)
+    assert torch.equal(teacher.weight, saved.weight)
 
 
 @pytest.mark.parametrize("change", ["missing", "mismatched", "unexpected"])
 def test_checkpoint_that_does_not_fit_is_refused_with_the_key(tmp_path: Path, change: str) -> None:
-    weights = _detector().state_dict()
+    weights = nn.Linear(2, 3).state_dict()
     if change == "missing":
-        del weights["class_embed.bias"]
+        del weights["bias"]
     elif change == "mismatched":
-        weights["class_embed.bias"] = torch.zeros(9)
+        weights["bias"] = torch.zeros(9)
     else:
-        weights["class_embed.bias.old"] = torch.zeros(2)
+        weights["bias.old"] = torch.zeros(2)
     torch.save({"model": weights}, tmp_path / "teacher.pth")
-    with pytest.raises(CheckpointError, match=r"class_embed\.bias.*\n.*Give the checkpoint"):
-        load_teacher(_detector(), str(tmp_path / "teacher.pth"), allow_pickle=False)
+    with pytest.raises(CheckpointError, match=r"model\.teacher_ch.*\n  bias.*\nFix: name a check"):
+        load_teacher(nn.Linear(2, 3), str(tmp_path / "teacher.pth"), allow_pickle=False)
 
 
 @pytest.mark.parametrize("empty", ["", None])
 def test_no_checkpoint_is_refused_with_the_command(empty: str | None) -> None:
     with pytest.raises(CheckpointError, match=r"train_net\.py --config-file .*configs/teachers/"):
-        load_teacher(_detector(), empty, allow_pickle=False)
+        load_teacher(nn.Linear(2, 3), empty, allow_pickle=False)
 
 
 def test_missing_file_names_the_command_that_makes_it() -> None:
     with pytest.raises(CheckpointError, match=r"configs/mini/teachers/dino_x\.py"):
         path = "output/mini/teachers/dino_x/model_final.pth"
-        load_teacher(_detector(), path, allow_pickle=False)
+        load_teacher(nn.Linear(2, 3), path, allow_pickle=False)
     with pytest.raises(CheckpointError, match=r"configs/teachers/<config>\.py"):
-        load_teacher(_detector(), "elsewhere/x.pth", allow_pickle=False)
+        load_teacher(nn.Linear(2, 3), "elsewhere/x.pth", allow_pickle=False)
 
 
 def test_good_teacher_passes_quietly(loader, log: pytest.LogCaptureFixture) -> None:
     result = check_teacher(
-        _detections_of(OracleDetector("fake_val")), loader, ["fake_val"], images=6
+        _detections_of(OracleDetector("drawings_val")), loader, "drawings_val", images=6
     )
     assert result.passed
     # 8 images of which the 4th and the 8th are empty
@@ -82,8 +79,9 @@ def test_good_teacher_passes_quietly(loader, log: pytest.LogCaptureFixture) -> N
 def test_teacher_no_better_than_chance_is_warned_about(
     loader, log: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    teacher = _detector() if kind == "random" else OracleDetector("fake_val", shift=1)
-    result = check_teacher(_detections_of(teacher), loader, ["fake_val"], images=6)
+    shifted = OracleDetector("drawings_val", shift=1)
+    teacher = tiny_dino(num_classes=2) if kind == "random" else shifted
+    result = check_teacher(_detections_of(teacher), loader, "drawings_val", images=6)
     assert not result.passed
     assert "THE TEACHER IS NO BETTER THAN CHANCE" in log.text
     assert f"AP50 {result.ap50:.1f} on 6 test images" in log.text
@@ -92,13 +90,14 @@ def test_teacher_no_better_than_chance_is_warned_about(
 
 
 def test_check_draws_nothing_from_the_generators(loader) -> None:
-    detect = _detections_of(_detector())
+    detect = _detections_of(tiny_dino(num_classes=2))
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    check_teacher(detect, loader, ["fake_val"], images=2)
+    check_teacher(detect, loader, "drawings_val", images=2)
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_zero_images_ask_for_no_proof(loader) -> None:
-    assert check_teacher(_detections_of(_detector()), loader, ["fake_val"], images=0) is None
+def test_zero_images_disable_the_check(loader) -> None:
+    detect = _detections_of(OracleDetector("drawings_val"))
+    assert check_teacher(detect, loader, "drawings_val", images=0) is None

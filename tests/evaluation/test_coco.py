@@ -1,4 +1,4 @@
-"""Box AP equals pycocotools' to 1e-9, whatever the boxes."""
+"""Tests that box AP equals that of pycocotools to 1e-9."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ from projects.clockdistill.evaluation.coco import (
     box_average_precision,
     load_ground_truth,
 )
-from tests.fakes import OracleDetector, register_fake_dataset
+from tests.tiny_run import OracleDetector, register_drawings
 
 _NAMES = {3: "car", 5: "tram", 9: "van"}  # ids with gaps, as COCO's own
 
@@ -149,7 +149,7 @@ def test_no_detection_at_all_is_zero_and_no_object_is_no_number() -> None:
 def test_detection_in_an_unknown_image_is_refused() -> None:
     ground_truth, _ = _scene(seed=1, images=1, objects=2, detections=0)
     stray = {"image_id": 99, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.5}
-    with pytest.raises(ValueError, match=r"\[99\].*dataloader\.evaluator"):
+    with pytest.raises(ValueError, match=r"\[99\]\.\nFix: give dataloader\.evaluator"):
         box_average_precision(ground_truth, [stray], _NAMES)
 
 
@@ -164,7 +164,7 @@ def _evaluate(name: str, output_dir: Path | None = None, shift: int = 0) -> dict
 
 
 def test_perfect_detector_scores_a_hundred(tmp_path: Path) -> None:
-    name = register_fake_dataset("fake_val", tmp_path / "images")
+    name = register_drawings("drawings_val", tmp_path / "images")
     metrics = _evaluate(name, tmp_path / "out")
     assert metrics["AP"] == pytest.approx(100.0)
     assert metrics["AP-red"] == metrics["AP-green"] == pytest.approx(100.0)
@@ -173,15 +173,15 @@ def test_perfect_detector_scores_a_hundred(tmp_path: Path) -> None:
     assert _evaluate(name, shift=1)["AP"] < 50.0
 
 
-def test_changed_dataset_of_the_same_name_is_measured_anew(tmp_path: Path) -> None:
-    name = register_fake_dataset("fake_val", tmp_path / "images", seed=0)
+def test_changed_dataset_of_the_same_name_is_measured_again(tmp_path: Path) -> None:
+    name = register_drawings("drawings_val", tmp_path / "images", seed=0)
     _evaluate(name, tmp_path / "out")
-    register_fake_dataset(name, tmp_path / "images", seed=1)
+    register_drawings(name, tmp_path / "images", seed=1)
     assert _evaluate(name, tmp_path / "out")["AP"] == pytest.approx(100.0)
 
 
 def test_nothing_detected_scores_zero(tmp_path: Path) -> None:
-    name = register_fake_dataset("fake_val", tmp_path / "images")
+    name = register_drawings("drawings_val", tmp_path / "images")
     evaluator = CocoEvaluator(name)
     evaluator.reset()
     nothing = Instances(

@@ -84,7 +84,7 @@ def test_appended_groups_change_no_detection(whole, detector):
         torch.testing.assert_close(after["instances"].scores, before["instances"].scores)
 
 
-def test_no_group_sees_another_nor_the_detectors_own_queries(whole, decode):
+def test_no_group_sees_another_nor_the_detectors_detector_queries(whole, decode):
     a, b = group(), group(count=5, seed=1)
     together = decode(a, b).predictions
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_exact_copies_give_equal_predictions(decode):
 
 
 @pytest.mark.parametrize("num_points", [4, 7])
-def test_the_detectors_own_queries_become_the_last_group(family, detector, num_points):
+def test_the_detectors_detector_queries_become_the_last_group(family, detector, num_points):
     inputs = batch(counts=(2,), sizes=((64, 96),))
     appended = group(images=1)
     hooks = DetectorHooks(detector, ADAPTERS[family](), "decoder", SpecificQueries(num_points))

@@ -191,7 +191,7 @@ def test_a_teacher_equal_to_the_student_gives_losses_of_zero(family):
         torch.testing.assert_close(value, torch.tensor(0.0), rtol=0, atol=1e-4)
 
 
-def test_the_teacher_decodes_its_own_queries_only_for_the_student(family):
+def test_the_teacher_decodes_its_detector_queries_only_for_the_student(family):
     seen = []
     for specific, expected in ((None, 5), (SpecificQueries(7), 7 + 5)):
         model = distiller(family, groups={"target_aware": None, "specific": specific})

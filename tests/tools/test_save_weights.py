@@ -1,4 +1,4 @@
-"""Safetensors of a checkpoint hold its detector and nothing else."""
+"""Tests that the safetensors of a checkpoint hold its detector and nothing else."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch
 from projects.clockdistill.engine.weights import read
 
 
-def test_the_detector_alone_is_written(tmp_path: Path) -> None:
+def test_only_the_detector_is_written(tmp_path: Path) -> None:
     shared = torch.rand(2, 3)
     model = {"head.weight": shared, "decoder.head.weight": shared, "steps": torch.tensor(3)}
     torch.save({"model": model, "distill": {"x": torch.ones(9)}}, tmp_path / "checkpoint.pth")
@@ -18,7 +18,7 @@ def test_the_detector_alone_is_written(tmp_path: Path) -> None:
     torch.testing.assert_close(read(str(output))["model"], model)
 
 
-def test_a_part_alone_is_written(tmp_path: Path) -> None:
+def test_only_a_part_is_written(tmp_path: Path) -> None:
     model = {"backbone.stem.weight": torch.rand(2), "backbone_too.weight": torch.rand(2)}
     torch.save({"model": model}, tmp_path / "checkpoint.pth")
     output = tmp_path / "backbone.safetensors"
@@ -26,7 +26,7 @@ def test_a_part_alone_is_written(tmp_path: Path) -> None:
     assert list(read(str(output))["model"]) == ["backbone.stem.weight"]
 
 
-def test_a_part_that_is_not_there_is_refused(tmp_path: Path, capsys) -> None:
+def test_a_missing_part_is_refused(tmp_path: Path, capsys) -> None:
     torch.save({"model": {"backbone.weight": torch.rand(2)}}, tmp_path / "checkpoint.pth")
     output = tmp_path / "neck.safetensors"
     with pytest.raises(SystemExit):

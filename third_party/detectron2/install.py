@@ -2,7 +2,7 @@
 
     python third_party/detectron2/install.py [--sdist FILE] [--constraint FILE] [--wheel-only DIR]
 
-A detectron2 that is there already is left untouched. README.md beside this file says more.
+An installed detectron2 is left untouched. README.md in this folder gives details.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mends import MENDS, apply
+from patches import PATCHES, apply
 from sdist import FILE_NAME, SHA256, obtain, unpack, verify
 from wheel_file import write_wheel
 
@@ -45,9 +45,9 @@ REQUIRES = (
 
 
 def find_installed() -> str | None:
-    """Describes the detectron2 that this Python imports, or None where there is none.
+    """Describes the detectron2 that this Python imports, or None.
 
-    A wheel of this recipe with another version than today's counts as none: it is replaced.
+    A wheel of this recipe with another version than `VERSION` counts as none: it is replaced.
     """
     spec = importlib.util.find_spec("detectron2")
     if spec is None or spec.origin is None:
@@ -62,13 +62,13 @@ def find_installed() -> str | None:
 
 
 def build_wheel(archive: bytes, folder: Path) -> Path:
-    """Mends the archive's package and writes it as a wheel.
+    """Patches the package of the archive and writes it as a wheel.
 
     Raises:
-        ValueError: if the archive lacks a package or a mend meets what it does not expect.
+        ValueError: if the archive lacks a package or a patch does not match as expected.
     """
     files, licence = unpack(archive)
-    files, changed = apply(files, MENDS)
+    files, changed = apply(files, PATCHES)
     stand_in = Path(__file__).with_name("no_compiled_ops.py").read_bytes()
     files["detectron2/_C.py"] = stand_in
     licences = {"LICENSE": licence, "NOTICE": _notice(changed).encode()}
@@ -86,8 +86,8 @@ def _notice(changed: list[str]) -> str:
         "- added the three projects that upstream's setup.py installs as detectron2.projects.*",
         "- taken off: upper bounds of the required versions, and requirements of caffe2",
     ]
-    for mend in MENDS:
-        lines.append(f"- {mend.name}: {mend.reason}, in {', '.join(sorted(mend.places))}")
+    for patch in PATCHES:
+        lines.append(f"- {patch.name}: {patch.reason}, in {', '.join(sorted(patch.places))}")
     lines += ["", "Changed files, each with a first line that says so:"]
     lines += [f"  {path}" for path in changed]
     return "\n".join([*lines, ""])
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line.
 
     Raises:
-        SystemExit: with a message, if the archive cannot be had or is not the expected one.
+        SystemExit: with a message, if the archive is not found or is not the expected one.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sdist", type=Path, help=f"a copy of {FILE_NAME}, instead of a download")
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
             archive = obtain()
         with tempfile.TemporaryDirectory() as temporary:
             wheel = build_wheel(archive, options.wheel_only or Path(temporary))
-            print(f"built {wheel.name} with {len(MENDS)} mends")
+            print(f"built {wheel.name} with {len(PATCHES)} patches")
             if not options.wheel_only:
                 _pip_install(wheel, options.constraint)
     except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
 """Obtains exactly one source archive: pb1-detectron2 0.6, known by its SHA-256.
 
-pip cannot be asked for it: before handing out an sdist it runs the archive's setup.py for metadata,
+pip cannot fetch it: before it hands out an sdist it runs the archive's setup.py for metadata,
 which here wants torch and then declares requirements that pip refuses. So the archive is read from
 the places that pip is configured for, and no line of its setup.py ever runs.
 """
@@ -113,7 +113,7 @@ def obtain() -> bytes:
 
 
 def _pip_config() -> dict[str, str]:
-    """pip's settings from its files and environment, the later source winning as in pip."""
+    """Returns the settings of pip from its files and environment; as in pip, the later one wins."""
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in _pip("config", "list").splitlines():
         name, _, value = line.partition("=")
@@ -124,7 +124,7 @@ def _pip_config() -> dict[str, str]:
 
 
 def _default_index() -> str:
-    """The index that pip uses where none is configured, as its help states it."""
+    """Returns the index that pip uses where none is configured, as its help states it."""
     return re.search(r"\(default\s+(https?://[^\s)]+)\)", _pip("download", "--help")).group(1)
 
 

@@ -25,7 +25,7 @@ def write_wheel(
         version: PEP 440 version, local label included.
         requires: lines of Requires-Dist.
         files: path below site-packages -> content.
-        licences: file name -> content, put beside the metadata.
+        licences: file name -> content, put next to the metadata.
 
     Returns:
         The path of the wheel.

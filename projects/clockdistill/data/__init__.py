@@ -1,9 +1,8 @@
-"""Data: read, check, draw and register. Importing it registers the datasets, touching no file."""
+"""Datasets: reading, checking, drawing, registering. The import registers them, reading no file."""
 
-from .kitti import register_kitti
-from .kitti_presets import PRESETS
-from .root import datasets_root
-from .synthkitti.tree import ensure_tree
+from projects.clockdistill.data.kitti import datasets_root, register_kitti
+from projects.clockdistill.data.kitti_presets import PRESETS
+from projects.clockdistill.data.synthkitti.tree import ensure_tree
 
 TUNE_SEED = 1
 
@@ -20,5 +19,5 @@ for _preset in PRESETS:
     # The default preset carries the plain name: kitti_train, kitti_val.
     register_kitti("kitti" if _preset == "kitti7" else _preset, _preset)
 register_kitti("synthkitti", "kitti7", root=_synthkitti_root)
-# Other scenes, to choose settings on: what is reported is measured on synthkitti_val alone.
+# Settings are chosen on these other scenes; reported figures are measured on synthkitti_val.
 register_kitti("synthkitti_tune", "kitti7", root=_synthkitti_tune_root)

@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 def write_coco_json(
     path: Path, dataset_dicts: Sequence[dict], classes: Sequence[str], image_root: Path
 ) -> None:
-    """Write a dataset for tools that read COCO's format; parents of `path` are made.
+    """Writes a dataset as a JSON file in COCO's format; parent folders of `path` are created.
 
     Category ids count from 1 in the order of the classes, file names are relative to the
     image folder, crowd boxes stay crowd boxes.

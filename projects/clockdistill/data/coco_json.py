@@ -1,4 +1,4 @@
-"""Any COCO-format dataset from two paths: a JSON file and the folder of its images."""
+"""COCO-format datasets from two paths: a JSON file and the folder of its images."""
 
 import collections
 import functools
@@ -12,9 +12,9 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.structures import BoxMode
 
-from .image_header import read_image_size
+from projects.clockdistill.data.image_header import read_image_size
 
-_SHOWN = 10  # of many like problems
+_SHOWN = 10  # problems of one kind listed in a message
 
 _NEEDED_FIELDS = {
     "images": ("id", "file_name"),
@@ -26,43 +26,43 @@ _logger = logging.getLogger(__name__)
 
 
 def coco_json_dicts(names: str, json_file: str, image_root: str) -> list[dict]:
-    """Register a COCO-format dataset and load it; images without objects are kept.
+    """Registers a COCO-format dataset and loads it; images without objects are kept.
 
-    For `dataloader.<train|test>.dataset` of a config: `configs/common/custom.py`.
+    Used as `dataloader.<train|test>.dataset` in `configs/common/custom.py`.
 
     Args:
-        names: what it shall be called in detectron2's catalogs.
+        names: its name in detectron2's catalogs.
         json_file: annotations in COCO's format; only boxes are used.
-        image_root: folder that its file names are relative to.
+        image_root: folder that the JSON file's file names are relative to.
 
     Returns:
         detectron2's dataset dicts.
 
     Raises:
-        FileNotFoundError, ValueError: as `register_coco_json` and `read_coco_json` raise them.
+        FileNotFoundError, ValueError: as in `register_coco_json` and `read_coco_json`.
     """
     register_coco_json(names, json_file, image_root)
     return get_detection_dataset_dicts(names, filter_empty=False)
 
 
 def register_coco_json(name: str, json_file: str, image_root: str) -> None:
-    """Register a COCO-format dataset with its class names; the JSON is read, no image is.
+    """Registers a COCO-format dataset with its class names; reads the JSON, but no image.
 
     The evaluator gets its ground truth from the loaded dicts, not from the file, so that
-    boxes which were dropped for training are not asked for in evaluation.
+    boxes that are dropped in training are not expected in evaluation.
 
     Args:
-        name: a name already registered by this function is given the new files.
-        json_file, image_root: as of `coco_json_dicts`.
+        name: registering the same name again replaces the files.
+        json_file, image_root: as for `coco_json_dicts`.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_coco_json` raises them.
+        FileNotFoundError, ValueError: as in `read_coco_json`; ValueError also if a path is empty.
     """
     for key, value in (("json_file", json_file), ("image_root", image_root)):
         if not value:
             split = "test" if "val" in name or "test" in name else "train"
             raise ValueError(
-                f"dataset {name!r} has no {key}. Mend: dataloader.{split}.dataset.{key}=<path>"
+                f"dataset {name!r} has no {key}. Fix: set dataloader.{split}.dataset.{key}=<path>"
             )
     paths = Path(json_file).expanduser().absolute(), Path(image_root).expanduser().absolute()
     categories, _ = read_coco_json(*paths)
@@ -83,18 +83,18 @@ def _load(json_file: Path, image_root: Path) -> list[dict]:
 
 @functools.lru_cache(maxsize=4)
 def read_coco_json(json_file: Path, image_root: Path) -> tuple[dict[int, str], list[dict]]:
-    """Read and check a COCO-format dataset; cached, the result is not to be changed.
+    """Reads and checks a COCO-format dataset; the result is cached and must not be changed.
 
-    Boxes without width or height, or wholly outside their image, are dropped with a warning
-    that names them: labelling tools leave such ones behind.
+    Boxes without width or height, or completely outside their image, are dropped with a
+    warning that names them, because labelling tools leave such boxes behind.
 
     Returns:
         Category id -> name in the order of the ids, and detectron2's dataset dicts with
         contiguous class numbers in that order.
 
     Raises:
-        FileNotFoundError: if the file, the folder or images are missing, with their names.
-        ValueError: if the content is not COCO's format, with the place and the mend.
+        FileNotFoundError: if the file, the folder or images are missing; names them.
+        ValueError: if the content is not in COCO's format; names the place and the fix.
     """
     if not json_file.is_file():
         raise FileNotFoundError(f"annotation file {json_file} does not exist")
@@ -111,11 +111,11 @@ def _parse(json_file: Path) -> dict[str, Any]:
     try:
         content = json.loads(json_file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{json_file} is no valid JSON: {error}") from error
+        raise ValueError(f"{json_file} is not valid JSON: {error}") from error
     for key, fields in _NEEDED_FIELDS.items():
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(
-                f"{json_file} has no list {key!r}. Mend: COCO's format is "
+                f"{json_file} has no list {key!r}. Fix: use COCO's format, "
                 '{"images": [...], "categories": [...], "annotations": [...]}.'
             )
         for index, entry in enumerate(content[key]):
@@ -133,7 +133,9 @@ def _parse(json_file: Path) -> dict[str, Any]:
 def _categories(json_file: Path, entries: list[dict]) -> dict[int, str]:
     categories = {entry["id"]: str(entry["name"]) for entry in entries}
     if len(set(categories.values())) < len(categories):
-        raise ValueError(f"{json_file}: two categories have one name: {_some(categories.values())}")
+        raise ValueError(
+            f"{json_file}: two categories have the same name: {_some(categories.values())}"
+        )
     return dict(sorted(categories.items()))
 
 
@@ -142,7 +144,7 @@ def _records(json_file: Path, image_root: Path, entries: list[dict]) -> dict[Any
     if absent := [str(path) for path in paths.values() if not path.is_file()]:
         raise FileNotFoundError(
             f"{len(absent)} of the {len(paths)} images of {json_file} do not exist: "
-            f"{_some(absent)}. Mend: image_root is the folder that 'file_name' is relative to."
+            f"{_some(absent)}. Fix: set image_root to the folder that 'file_name' is relative to."
         )
     records = {}
     for entry in entries:
@@ -169,17 +171,17 @@ def _add_annotations(
     for index, entry in enumerate(entries):
         where = f"annotation {entry.get('id', f'number {index}')} of image {entry['image_id']}"
         if entry["image_id"] not in records:
-            raise ValueError(f"{json_file}: {where}: no such image")
+            raise ValueError(f"{json_file}: {where}: image not in 'images'")
         if entry["category_id"] not in class_of:
             raise ValueError(
                 f"{json_file}: {where}: unknown category {entry['category_id']!r}. "
-                f"Mend: 'categories' has {_some(class_of)}."
+                f"Fix: use an id of 'categories': {_some(class_of)}."
             )
         record = records[entry["image_id"]]
         box = entry["bbox"]
         if not _is_box(box):
             raise ValueError(
-                f"{json_file}: {where}: bbox {box!r}. Mend: four numbers: left, top, width, height."
+                f"{json_file}: {where}: bbox {box!r}. Fix: give [left, top, width, height]."
             )
         left, top, width, height = box
         outside = left >= record["width"] or top >= record["height"]

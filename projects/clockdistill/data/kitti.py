@@ -1,4 +1,4 @@
-"""KITTI's 2D detection data in detectron2's catalogs."""
+"""KITTI in detectron2's catalogs: splits and classes -> dataset dicts."""
 
 import functools
 import os
@@ -8,12 +8,19 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from .kitti_presets import PRESETS, KittiPreset
-from .kitti_tree import KittiFrame, read_tree
-from .root import datasets_root
-from .split import split_by_files, split_by_seed
+from projects.clockdistill.data.kitti_presets import PRESETS, KittiPreset
+from projects.clockdistill.data.kitti_tree import KittiFrame, read_tree
+from projects.clockdistill.data.split import split_by_files, split_by_seed
 
 SPLIT_FOLDER_VARIABLE = "CLOCKDISTILL_KITTI_SPLIT"
+
+
+def datasets_root() -> Path:
+    """Returns the folder of all datasets: `$DETECTRON2_DATASETS`, by default `datasets`.
+
+    The variable is read at each call, so it may be set after this module is imported.
+    """
+    return Path(os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser()
 
 
 def register_kitti(
@@ -22,23 +29,23 @@ def register_kitti(
     root: Path | Callable[[], Path] | None = None,
     split_files: dict[str, Path] | None = None,
 ) -> None:
-    """Register `<name>_train` and `<name>_val`. No file is touched before they are loaded.
+    """Registers `<name>_train` and `<name>_val`. No file is read before they are loaded.
 
     Args:
         name: prefix of both datasets.
-        preset: a key of `PRESETS`, or a reading of your own.
-        root: folder that holds `training/`, or a function that yields it when the data is
+        preset: key of `PRESETS`, or a preset of your own.
+        root: folder that contains `training/`, or a function that returns it when the data is
             loaded. By default `$DETECTRON2_DATASETS/kitti`.
-        split_files: {"train": path, "val": path}, frame names one a line. By default the
-            folder in the environment variable CLOCKDISTILL_KITTI_SPLIT with `train.txt` and
-            `val.txt`; where that is unset, the seeded 8:2 split.
+        split_files: {"train": path, "val": path}, files with one frame name per line. By
+            default `train.txt` and `val.txt` in the folder that the environment variable
+            CLOCKDISTILL_KITTI_SPLIT names; if it is unset, the seeded 8:2 split.
 
     Raises:
-        ValueError: if there is no such preset.
+        ValueError: if the preset is unknown.
     """
     if isinstance(preset, str):
         if preset not in PRESETS:
-            raise ValueError(f"no KITTI preset {preset!r}. Mend: one of {', '.join(PRESETS)}.")
+            raise ValueError(f"unknown KITTI preset {preset!r}. Fix: use {', '.join(PRESETS)}.")
         preset = PRESETS[preset]
     for split in ("train", "val"):
         DatasetCatalog.register(
@@ -56,7 +63,7 @@ def load_kitti(
     root: Path | Callable[[], Path] | None = None,
     split_files: dict[str, Path] | None = None,
 ) -> list[dict]:
-    """One split as detectron2's dataset dicts; arguments as of `register_kitti`.
+    """Returns one split as detectron2's dataset dicts; arguments as for `register_kitti`.
 
     Raises:
         FileNotFoundError, ValueError: as `read_tree` and `split_by_files` raise them.
@@ -75,7 +82,7 @@ def load_kitti(
 
 
 def frame_to_dict(frame: KittiFrame, preset: KittiPreset) -> dict:
-    """One frame as detectron2's dataset dict, boxes clipped to the image."""
+    """Returns a frame as detectron2's dataset dict, boxes clipped to the image."""
     return {
         "file_name": str(frame.image_path),
         "image_id": frame.index,

@@ -1,4 +1,4 @@
-"""A whole KITTI tree looked over: every problem, and what it holds."""
+"""Checks of a whole KITTI folder tree: all its problems, and tables of its content."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,18 +9,24 @@ import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
-from .kitti_labels import OFFICIAL_TYPES
-from .kitti_tree import KittiFrame, list_tree, missing_partners, read_frame
+from projects.clockdistill.data.kitti_labels import OFFICIAL_TYPES
+from projects.clockdistill.data.kitti_tree import (
+    KittiFrame,
+    list_tree,
+    missing_partners,
+    read_frame,
+)
 
 _SMALL, _LARGE = 32**2, 96**2  # COCO's area limits, square pixels
 
 
 @dataclass(frozen=True)
 class TreeReport:
-    """
+    """Result of a check.
+
     Attributes:
         frames: all frames whose image header and label file could be read.
-        problems: one message each, with path and mend.
+        problems: one message each, with path and fix.
     """
 
     frames: tuple[KittiFrame, ...]
@@ -28,23 +34,23 @@ class TreeReport:
 
 
 def check_tree(root: Path, decode: bool = False) -> TreeReport:
-    """Check a KITTI tree from end to end.
+    """Checks a KITTI tree completely.
 
     Args:
-        root: folder that holds `training/`.
-        decode: whether to decode every image. Without, a PNG's checksums are verified, which
-            finds cut-off files, but of a JPEG only the header is read.
+        root: folder that contains `training/`.
+        decode: whether to decode every image. If False, a PNG's checksums are verified, which
+            finds truncated files, but only the header of a JPEG is read.
 
     Raises:
         FileNotFoundError: if the image or label folder is missing.
     """
     listing = list_tree(root)
     problems = [
-        f"{path}: not a file of this folder. Mend: move it away." for path in listing.strangers
+        f"{path}: unexpected file or folder. Fix: move it away." for path in listing.unexpected
     ]
     problems += missing_partners(listing)
     if not listing.images:
-        problems.append(f"{root}: no image at all")
+        problems.append(f"{root}: no images")
     frames = []
     for index, (name, image_path) in enumerate(sorted(listing.images.items())):
         if name not in listing.labels:
@@ -65,12 +71,12 @@ def _image_problems(path: Path, decode: bool) -> list[str]:
             else:
                 image.verify()
     except (OSError, SyntaxError, ValueError) as error:  # Pillow uses all three for broken files
-        return [f"unreadable image {path}: {error}. Mend: restore the file."]
+        return [f"unreadable image {path}: {error}. Fix: restore the file."]
     return []
 
 
 def type_table(frames: Sequence[KittiFrame]) -> str:
-    """Per KITTI type: objects, COCO's small / medium / large, box heights in pixels."""
+    """Formats object counts, COCO's small / medium / large and box heights (px) per KITTI type."""
     rows = []
     for name in OFFICIAL_TYPES:
         boxes = np.array([o.box_xyxy for frame in frames for o in frame.objects if o.type == name])
@@ -88,7 +94,7 @@ def type_table(frames: Sequence[KittiFrame]) -> str:
 
 
 def image_table(frames: Sequence[KittiFrame]) -> str:
-    """Image sizes and how many images have each, the commonest first."""
+    """Formats the image sizes and how many images have each, most frequent first."""
     sizes = Counter((frame.width, frame.height) for frame in frames)
     rows = [[f"{width} x {height}", count] for (width, height), count in sizes.most_common()]
     return tabulate(rows, ["image size", "images"], tablefmt="github")

@@ -1,4 +1,4 @@
-"""One KITTI label file -> objects, or every malformed line of it with its field and its mend."""
+"""KITTI label files -> objects, or a message for every malformed line."""
 
 import difflib
 import math
@@ -63,26 +63,14 @@ class KittiObject:
     rotation_y: float
 
     def as_line(self) -> str:
-        """The object in the label file's own notation, two decimals like the official files."""
+        """Returns the object as a line of a label file, with two decimals as in official files."""
         numbers = (*self.box_xyxy, *self.size_hwl, *self.location_xyz, self.rotation_y)
         tail = " ".join(map(_as_text, (self.alpha, *numbers)))
         return f"{self.type} {_as_text(self.truncated)} {self.occluded} {tail}"
 
 
-def read_label_file(path: Path) -> list[KittiObject]:
-    """Read one label file.
-
-    Raises:
-        ValueError: if a line is malformed: every such line with file, line number, field, mend.
-    """
-    objects, problems = parse_label_file(path)
-    if problems:
-        raise ValueError("\n".join(problems))
-    return objects
-
-
 def parse_label_file(path: Path) -> tuple[list[KittiObject], list[str]]:
-    """Read what can be read of one label file.
+    """Reads a label file.
 
     Returns:
         The objects of the well-formed lines, and one message for each malformed line.
@@ -90,7 +78,7 @@ def parse_label_file(path: Path) -> tuple[list[KittiObject], list[str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        return [], [f"{path}: not a text file ({error}). Mend: restore it from the dataset."]
+        return [], [f"{path}: not a text file ({error}). Fix: restore it from the dataset."]
     objects, problems = [], []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -103,27 +91,27 @@ def parse_label_file(path: Path) -> tuple[list[KittiObject], list[str]]:
 
 
 def parse_label_line(line: str) -> KittiObject:
-    """Parse one line of 15 fields.
+    """Parses a line of 15 fields.
 
-    The 2D fields must make sense. Of the 3D fields only numbers are asked, because
-    2D-only data in KITTI's format fills them with zeros.
+    The 2D fields must be valid. The 3D fields need only be numbers, because 2D-only data in
+    KITTI's format fills them with zeros.
 
     Raises:
-        ValueError: naming the field and the mend.
+        ValueError: naming the field and the fix.
     """
     fields = line.split()
     if len(fields) != len(FIELD_NAMES):
-        mend = "give exactly: " + " ".join(FIELD_NAMES)
+        fix = "give exactly: " + " ".join(FIELD_NAMES)
         if len(fields) == len(FIELD_NAMES) + 1:
-            mend = "a 16th field is the score of a result file; labels have none, remove it"
-        raise ValueError(f"{len(fields)} fields instead of 15. Mend: {mend}.")
+            fix = "remove the 16th field; it is the score of a result file, labels have none"
+        raise ValueError(f"{len(fields)} fields, expected 15. Fix: {fix}.")
     if fields[0] not in OFFICIAL_TYPES:
         close = difflib.get_close_matches(
             fields[0].lower(), [name.lower() for name in OFFICIAL_TYPES], n=1
         )
         hint = [name for name in OFFICIAL_TYPES if close and name.lower() == close[0]]
-        mend = f"write {hint[0]!r}" if hint else "use one of " + ", ".join(OFFICIAL_TYPES)
-        raise ValueError(_field_message(0, fields[0], "not a KITTI type", mend))
+        fix = f"write {hint[0]!r}" if hint else "use one of " + ", ".join(OFFICIAL_TYPES)
+        raise ValueError(_field_message(0, fields[0], "not a KITTI type", fix))
     values = [_number(index, text) for index, text in enumerate(fields) if index > 0]
     truncated, occluded, alpha, left, top, right, bottom = values[:7]
     if not (0 <= truncated <= 1 or truncated == -1):
@@ -131,11 +119,11 @@ def parse_label_line(line: str) -> KittiObject:
     if occluded not in (-1, 0, 1, 2, 3):
         raise ValueError(_field_message(2, fields[2], "not a state", "give 0, 1, 2, 3 or -1"))
     if right <= left:
-        mend = f"it must exceed left = {fields[4]}"
-        raise ValueError(_field_message(6, fields[6], "box without width", mend))
+        fix = f"give a value above left = {fields[4]}"
+        raise ValueError(_field_message(6, fields[6], "box without width", fix))
     if bottom <= top:
-        mend = f"it must exceed top = {fields[5]}"
-        raise ValueError(_field_message(7, fields[7], "box without height", mend))
+        fix = f"give a value above top = {fields[5]}"
+        raise ValueError(_field_message(7, fields[7], "box without height", fix))
     return KittiObject(
         type=fields[0],
         truncated=truncated,
@@ -149,7 +137,7 @@ def parse_label_line(line: str) -> KittiObject:
 
 
 def _as_text(number: float) -> str:
-    is_unknown = number in (-1, -10, -1000)  # the devkit's own marks, written as integers
+    is_unknown = number in (-1, -10, -1000)  # the devkit writes these marks as integers
     return f"{number:g}" if is_unknown else f"{number:.2f}"
 
 
@@ -163,5 +151,5 @@ def _number(index: int, text: str) -> float:
     return value
 
 
-def _field_message(index: int, text: str, fault: str, mend: str) -> str:
-    return f"field {index + 1} ({FIELD_NAMES[index]}) is {text!r}: {fault}. Mend: {mend}."
+def _field_message(index: int, text: str, fault: str, fix: str) -> str:
+    return f"field {index + 1} ({FIELD_NAMES[index]}) is {text!r}: {fault}. Fix: {fix}."

@@ -1,4 +1,4 @@
-"""Which KITTI types are which classes, and which only say "do not judge here"."""
+"""Presets: which KITTI types become which classes, and where detections are not evaluated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class KittiPreset:
-    """A reading of KITTI's nine types.
+    """An assignment of KITTI's nine types to classes.
 
     Attributes:
         name: also the prefix of the registered datasets, except for the default `kitti7`.
         classes: class names in the order of their ids.
         class_of: KITTI type -> class; types in neither mapping are background.
-        ignored_for: KITTI type -> classes whose detections are not judged there. Such objects
-            become crowd boxes: never a training target, and in COCO evaluation detections of
-            that class inside them are no false positives.
+        ignored_for: KITTI type -> classes whose detections are not evaluated there. Such objects
+            become crowd boxes: they are no training targets, and in COCO evaluation
+            detections of that class inside them are no false positives.
     """
 
     name: str
@@ -33,9 +33,9 @@ def _preset(
         name=name,
         classes=classes,
         class_of={**{kitti_type: kitti_type for kitti_type in classes}, **(grouped or {})},
-        # DontCare holds objects too small or far to be labelled. KITTI's own evaluation forgives
-        # detections of any class there, measured by the detection's overlapped share; a crowd
-        # box of each category makes COCO evaluation do exactly that.
+        # DontCare contains objects too small or far to be labelled. KITTI's own evaluation ignores
+        # detections of any class there, measured by the share of the detection that overlaps;
+        # a crowd box of each category makes COCO evaluation do exactly that.
         ignored_for={"DontCare": classes, **(neighbours or {})},
     )
 
@@ -49,7 +49,7 @@ PRESETS: Mapping[str, KittiPreset] = {
         # naming them: the eight labelled types without Misc are what seven-class code uses.
         _preset("kitti7", _SEVEN),
         _preset("kitti8", (*_SEVEN, "Misc")),
-        # The three officially evaluated. KITTI's devkit forgives a Car on a Van and a Pedestrian
+        # The three officially evaluated. KITTI's devkit ignores a Car on a Van and a Pedestrian
         # on a Person_sitting; the other types are background.
         _preset(
             "kitti3",

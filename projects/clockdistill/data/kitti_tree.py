@@ -1,11 +1,11 @@
-"""KITTI's folder tree -> frames: image path, size and labelled objects of each."""
+"""KITTI's folders -> frames with image path, size and labelled objects."""
 
 import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-from .image_header import read_image_size
-from .kitti_labels import KittiObject, parse_label_file
+from projects.clockdistill.data.image_header import read_image_size
+from projects.clockdistill.data.kitti_labels import KittiObject, parse_label_file
 
 IMAGE_FOLDER = Path("training/image_2")
 LABEL_FOLDER = Path("training/label_2")
@@ -19,10 +19,10 @@ class KittiFrame:
 
     Attributes:
         name: file name without suffix, e.g. "000042".
-        index: place in the sorted list of all frames; the official frames' own number.
+        index: position in the sorted list of all frames; for official frames, their number.
         image_path: the image file.
         width, height: pixels, from the image's header.
-        objects: everything its label file names, DontCare included.
+        objects: all lines of its label file, DontCare included.
     """
 
     name: str
@@ -35,21 +35,21 @@ class KittiFrame:
 
 @dataclass(frozen=True, slots=True)
 class TreeListing:
-    """What lies in a tree, without opening a file.
+    """Files of a tree, none of them opened.
 
     Attributes:
         images: frame name -> image file.
         labels: frame name -> label file.
-        strangers: files and folders that are neither, and second images of one frame.
+        unexpected: files and folders that are neither, and second images of a frame.
     """
 
     images: dict[str, Path]
     labels: dict[str, Path]
-    strangers: tuple[Path, ...]
+    unexpected: tuple[Path, ...]
 
 
 def list_tree(root: Path) -> TreeListing:
-    """List the images and label files of a KITTI tree.
+    """Lists the images and label files of a KITTI tree.
 
     Raises:
         FileNotFoundError: if `training/image_2` or `training/label_2` is missing.
@@ -57,34 +57,34 @@ def list_tree(root: Path) -> TreeListing:
     for folder in (IMAGE_FOLDER, LABEL_FOLDER):
         if not (root / folder).is_dir():
             raise FileNotFoundError(
-                f"no folder {root / folder}. Mend: lay the data out as datasets/README.md shows, "
-                "or point DETECTRON2_DATASETS to the folder that holds it."
+                f"folder {root / folder} does not exist. Fix: arrange the data as in "
+                "datasets/README.md, or set DETECTRON2_DATASETS to the folder that contains it."
             )
-    images, labels, strangers = {}, {}, []
+    images, labels, unexpected = {}, {}, []
     for path in sorted((root / IMAGE_FOLDER).iterdir()):
         is_image = path.suffix.lower() in IMAGE_SUFFIXES and path.stem not in images
         if is_image and path.is_file():
             images[path.stem] = path
         else:
-            strangers.append(path)
+            unexpected.append(path)
     for path in sorted((root / LABEL_FOLDER).iterdir()):
         if path.suffix == ".txt" and path.is_file():
             labels[path.stem] = path
         else:
-            strangers.append(path)
-    return TreeListing(images, labels, tuple(strangers))
+            unexpected.append(path)
+    return TreeListing(images, labels, tuple(unexpected))
 
 
 @functools.lru_cache(maxsize=8)
 def read_tree(root: Path) -> tuple[KittiFrame, ...]:
-    """Read all frames of a KITTI tree; cached for the life of the process.
+    """Reads all frames of a KITTI tree; the result is cached.
 
-    Images are not decoded: `datasets/prepare_kitti.py` does that.
+    Images are not decoded; `datasets/prepare_kitti.py --decode` does that.
 
     Raises:
-        FileNotFoundError: if the folders or all images are missing.
-        ValueError: if files lack their partner, labels are malformed, an image has no readable
-            header or a box lies outside its image: each with its path.
+        FileNotFoundError: if a folder is missing or there is no image.
+        ValueError: if an image has no label file or the reverse, labels are malformed, an image
+            header is unreadable or a box lies outside its image; every case with its path.
     """
     listing = list_tree(root)
     if not listing.images:
@@ -106,15 +106,15 @@ def read_tree(root: Path) -> tuple[KittiFrame, ...]:
 
 
 def missing_partners(listing: TreeListing) -> list[str]:
-    """One message for each image without a label file and each label file without an image."""
+    """Returns a message per image without a label file and per label file without an image."""
     problems = [
         f"{path}: no label file {name}.txt in {LABEL_FOLDER}. "
-        "Mend: add it (empty if the image shows no object) or remove the image."
+        "Fix: add it (empty if the image shows no object) or remove the image."
         for name, path in listing.images.items()
         if name not in listing.labels
     ]
     problems += [
-        f"{path}: no image {name}.png or .jpg in {IMAGE_FOLDER}. Mend: add it or remove the label."
+        f"{path}: no image {name}.png or .jpg in {IMAGE_FOLDER}. Fix: add it or remove the label."
         for name, path in listing.labels.items()
         if name not in listing.images
     ]
@@ -124,10 +124,10 @@ def missing_partners(listing: TreeListing) -> list[str]:
 def read_frame(
     name: str, index: int, image_path: Path, label_path: Path
 ) -> tuple[KittiFrame | None, list[str]]:
-    """Read one frame.
+    """Reads a frame.
 
     Returns:
-        The frame (None if the image has no readable header) and all problems met.
+        The frame (None if its image header is unreadable) and all problems found.
     """
     objects, problems = parse_label_file(label_path)
     try:
@@ -139,6 +139,6 @@ def read_frame(
         if left >= width or top >= height or right <= 0 or bottom <= 0:
             problems.append(
                 f"{label_path}: the box {item.box_xyxy} of a {item.type} lies outside the image "
-                f"of {width} x {height}. Mend: labels are in pixels of this very image."
+                f"of {width} x {height}. Fix: give the box in pixels of this image."
             )
     return KittiFrame(name, index, image_path, width, height, tuple(objects)), problems

@@ -1,4 +1,4 @@
-"""A dataset dict -> what a DETR eats: augmented image tensor and boxes."""
+"""Dataset mapper: dataset dict -> augmented image tensor and boxes."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 
 class DetrMapper:
-    """Reads, augments and packs one image for detectron2's loaders.
+    """Reads and augments one image for detectron2's loaders.
 
-    Each training image takes one of two ways with equal chance, as the DETR family does
-    (DETR, arXiv:2005.12872, section 4): plain, or with a random crop. Randomness is NumPy's
-    global one, which detectron2 seeds in every worker.
+    Each training image gets one of two augmentations with equal probability, as in DETR
+    (arXiv:2005.12872, section 4): without or with a random crop. Random numbers come from
+    NumPy's global generator, which detectron2 seeds in every worker.
     """
 
     def __init__(
@@ -24,37 +24,40 @@ class DetrMapper:
         is_train: bool = True,
         img_format: str = "RGB",
     ) -> None:
-        """
+        """Initializes the mapper.
+
         Args:
-            augmentation: the plain way.
-            augmentation_with_crop: the other way; None or empty for no such way.
-            is_train: whether boxes are asked for; without, annotations are left out.
+            augmentation: transforms without a crop.
+            augmentation_with_crop: transforms with a crop; None or empty to always use the
+                first.
+            is_train: whether to return boxes.
             img_format: channel order of the tensor, "RGB" or "BGR".
         """
-        self._ways = [T.AugmentationList(list(augmentation))]
+        self._augmentations = [T.AugmentationList(list(augmentation))]
         if augmentation_with_crop:
-            self._ways.append(T.AugmentationList(list(augmentation_with_crop)))
+            self._augmentations.append(T.AugmentationList(list(augmentation_with_crop)))
         self._is_train = is_train
         self._img_format = img_format
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """
+        """Maps one image.
+
         Args:
             dataset_dict: detectron2's standard dict; not changed.
 
         Returns:
             The dict without "annotations", with "image": (3, H, W) uint8 and, in training,
             "instances": gt_boxes (N, 4) absolute xyxy in the augmented image and gt_classes
-            (N,) int64. N may be 0; crowd boxes and boxes cut away are left out.
+            (N,) int64. N may be 0; crowd boxes and boxes outside the crop are left out.
 
         Raises:
             FileNotFoundError: if the image file is missing.
-            ValueError: if it is unreadable or not of the size that the dict says.
+            ValueError: if it is unreadable or its size differs from the dict's.
         """
         mapped = {key: value for key, value in dataset_dict.items() if key != "annotations"}
         augmented = T.AugInput(self._read_image(mapped))
-        way = self._ways[np.random.randint(len(self._ways))]
-        transforms = way(augmented)
+        augmentation = self._augmentations[np.random.randint(len(self._augmentations))]
+        transforms = augmentation(augmented)
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
         mapped["image"] = torch.from_numpy(image)
         if self._is_train:
@@ -69,7 +72,7 @@ class DetrMapper:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"image {path} does not exist") from error
         except (OSError, SyntaxError) as error:  # Pillow reports a broken PNG as SyntaxError
-            raise ValueError(f"unreadable image {path}: {error}. Mend: restore it.") from error
+            raise ValueError(f"unreadable image {path}: {error}. Fix: restore it.") from error
         detection_utils.check_image_size(mapped, image)  # its message names the file
         return image
 

@@ -1,4 +1,4 @@
-"""Frames -> train and val: a seeded 8:2 split of our own, or the user's split files."""
+"""Frames -> train and val: the seeded 8:2 split, or the user's split files."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ SPLIT_SEED = 0
 
 
 def split_by_seed(frames: Sequence[str], seed: int = SPLIT_SEED) -> dict[str, list[str]]:
-    """Split frames 8:2 by the SHA-256 digest of "seed:frame".
+    """Splits frames 8:2 by the SHA-256 digest of "seed:frame".
 
-    Digests, not a library's shuffle: the same frames part the same way under every version
-    of Python and NumPy and in every order of the file system. KITTI's 7,481 frames give
+    Digests, not a library's shuffle, so that the split is the same under every version of
+    Python and NumPy and in every order of the file system. KITTI's 7,481 frames give
     5,985 / 1,496.
 
     Args:
         frames: names without suffix.
-        seed: another seed is another split.
+        seed: another seed gives another split.
 
     Returns:
         "train" and "val", each sorted; val has at least one frame if there are two or more.
@@ -28,10 +28,10 @@ def split_by_seed(frames: Sequence[str], seed: int = SPLIT_SEED) -> dict[str, li
 
 
 def split_by_files(frames: Sequence[str], train_file: Path, val_file: Path) -> dict[str, list[str]]:
-    """Split frames as two text files say, one frame name a line (KITTI's `ImageSets` notation).
+    """Splits frames as two text files say, one frame name per line (KITTI's `ImageSets` format).
 
     Returns:
-        "train" and "val" in the files' own order; frames named by neither are left out.
+        "train" and "val" in the files' own order; frames in neither file are left out.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -47,7 +47,7 @@ def split_by_files(frames: Sequence[str], train_file: Path, val_file: Path) -> d
     if shared := sorted(set(split["train"]) & set(split["val"])):
         raise ValueError(
             f"{train_file} and {val_file} share {len(shared)} frames, e.g. {shared[0]}. "
-            "Mend: a frame is for training or for validation."
+            "Fix: remove them from one file."
         )
     return split
 
@@ -61,14 +61,14 @@ def _read_split_file(path: Path, known: set[str]) -> list[str]:
         if frame not in known:
             raise ValueError(
                 f"{path}:{number}: unknown frame {frame!r}. "
-                "Mend: give names of image_2 without suffix, e.g. 000042."
+                "Fix: give names of image_2 without suffix, e.g. 000042."
             )
         if frame in first_line:
             raise ValueError(
-                f"{path}:{number}: frame {frame!r} stands in line {first_line[frame]} already. "
-                "Mend: remove one."
+                f"{path}:{number}: frame {frame!r} is already in line {first_line[frame]}. "
+                "Fix: remove one."
             )
         first_line[frame] = number
     if not first_line:
-        raise ValueError(f"{path}: no frames. Mend: one frame name a line.")
+        raise ValueError(f"{path}: no frames. Fix: write one frame name per line.")
     return list(first_line)

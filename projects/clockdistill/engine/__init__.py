@@ -1,1 +1,1 @@
-"""What tools/train_net.py is composed of; works on any detector and any registered dataset."""
+"""Parts of tools/train_net.py, which work with any detector and any registered dataset."""

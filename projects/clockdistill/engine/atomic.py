@@ -1,4 +1,7 @@
-"""Files that are either the old or the new one, never half of it."""
+"""Atomic writes: a file has either its old or its new content.
+
+By hand: neither torch nor detectron2 writes a checkpoint so that a kill cannot destroy it.
+"""
 
 import os
 from collections.abc import Iterator
@@ -9,10 +12,10 @@ from typing import IO
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
-    """Open a temporary file beside ``path`` that takes its place once written and on disk.
+    """Opens a temporary file that replaces `path` once it is complete and on disk.
 
-    An error or a kill inside the block leaves the previous file untouched. The temporary name
-    is fixed, so what a killed process left behind is overwritten by the next write.
+    An error or a kill inside the block leaves the previous file untouched. The name of the
+    temporary file is fixed, so the next write overwrites what a killed process left.
 
     Args:
         path: the file to write.
@@ -33,7 +36,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make the rename itself survive a power cut, where the system can."""
+    """Makes the rename itself survive a power failure, where the system can."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,6 +1,7 @@
-"""Checkpoints: the plain detector, and beside it what resuming needs."""
+"""Checkpoints of the plain detector, with the state that resuming needs."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,37 +9,37 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from projects.clockdistill.engine import pretrained, weights
+from projects.clockdistill.engine import weights
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.ema import ModelEma
-from projects.clockdistill.engine.weights import CheckpointError
+from projects.clockdistill.engine.weights import BACKBONE, CheckpointError
 
 logger = logging.getLogger(__name__)
 
-_BACKBONE = "backbone."
+_SHOWN_KEYS = 3
 
 
 def plain_detector(model: nn.Module) -> nn.Module:
-    """Return the student of a distillation model, and any other detector itself."""
+    """Returns the student of a distillation model, and any other detector itself."""
     model = getattr(model, "module", model)  # out of DistributedDataParallel
     return getattr(model, "student", model)
 
 
 class DetectorCheckpointer(DetectionCheckpointer):
-    """detectron2's checkpointer, made safe to interrupt, to load from and to resume.
+    """detectron2's checkpointer with atomic writes, safe loading and exact resume.
 
-    A file holds under "model" the plain detector's weights as they were evaluated (with an
-    evaluated moving average that is the average), and in a full checkpoint besides: "trainer",
-    "distill" (``model.distill_modules``, if it has any), "ema" and "raw_model" (the weights in
-    training, where "model" is the average). A teacher is never in it.
+    The key "model" of a file holds the plain detector's weights as they were evaluated (the moving
+    average, if that is evaluated). A full checkpoint also holds "trainer", "distill"
+    (`model.distill_modules`, if there are any), "ema" and "raw_model" (the weights in training,
+    where "model" is the average). No file holds a teacher.
 
     Args:
-        model: a detector, or a distillation model with ``student`` and ``distill_modules``.
+        model: a detector, or a distillation model with `student` and `distill_modules`.
         save_dir: folder of the run.
-        ema: moving average over the plain detector's weights.
-        evaluates_ema: whether it is the average that is evaluated.
+        ema: moving average of the plain detector.
+        evaluates_ema: whether the average is evaluated.
         allow_pickle: whether files that need pickled code may be loaded.
-        **checkpointables: further parts with ``state_dict`` and ``load_state_dict``.
+        **checkpointables: further parts with `state_dict` and `load_state_dict`.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
     # ---------------------------------------------------------------- writing
 
     def save(self, name: str, **extra: Any) -> None:
-        """Write a full checkpoint ``name``.pth and make it the one to resume from."""
+        """Writes a full checkpoint `name`.pth, from which `resume` continues."""
         if not self.save_dir or not self.save_to_disk:
             return
         content = {"model": self._evaluated_weights()}
@@ -79,17 +80,18 @@ class DetectorCheckpointer(DetectionCheckpointer):
         self.tag_last_checkpoint(f"{name}.pth")
 
     def save_weights(self, name: str, **extra: Any) -> None:
-        """Write the evaluated weights alone; the checkpoint to resume from stays what it was."""
+        """Writes only the evaluated weights; `resume` continues from the same file as before."""
         if self.save_dir and self.save_to_disk:
             self._write(name, {"model": self._evaluated_weights(), **extra})
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Remember the checkpoint to resume from."""
+        """Records the checkpoint to resume from."""
         with atomic_write(Path(self.save_dir) / "last_checkpoint", "w") as handle:
             handle.write(last_filename_basename)
 
     def _evaluated_weights(self) -> dict[str, torch.Tensor]:
-        return self._ema.weights() if self._evaluates_ema else self.model.state_dict()
+        detector = self._ema.module if self._evaluates_ema else self.model
+        return detector.state_dict()
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         path = Path(self.save_dir) / f"{name}.pth"
@@ -100,14 +102,14 @@ class DetectorCheckpointer(DetectionCheckpointer):
     # ---------------------------------------------------------------- reading
 
     def load_initial(self, address: str) -> None:
-        """Start from other weights: what fits is loaded, what does not is listed.
+        """Loads the weights to start from; keys that do not fit are logged.
 
         Args:
-            address: path or URL of a detector or a backbone, or ``torchvision://...`` for the
-                latter; "" loads nothing.
+            address: path or URL of a detector or a backbone, or `torchvision://...` for a
+                backbone; "" loads nothing.
 
         Raises:
-            CheckpointError: if nothing fits, or a backbone does not fit whole.
+            CheckpointError: if no key fits, or a backbone does not fit completely.
         """
         if not address:
             logger.info("train.init_checkpoint is empty: starting from scratch")
@@ -115,58 +117,56 @@ class DetectorCheckpointer(DetectionCheckpointer):
         self._load(address, "train.init_checkpoint")
         misfits = self._misfits()
         if self._is_backbone:
-            misfits = [line for line in misfits if line.strip().startswith(_BACKBONE)]
+            misfits = [line for line in misfits if line.startswith(BACKBONE)]
             if misfits:
                 raise CheckpointError(
                     f"train.init_checkpoint={address} does not fit this backbone:\n"
-                    + "\n".join(misfits)
-                    + '\nName the weights of its own depth, or train.init_checkpoint="" to start '
-                    "from scratch"
+                    f"{_summary(misfits)}\nFix: name weights of the backbone's depth, or start "
+                    'from scratch with train.init_checkpoint=""'
                 )
-            logger.info("backbone starts from %s; the rest from scratch", address)
+            logger.info("the backbone starts from %s, the rest from scratch", address)
             return
         # torch does not call a batch norm's counter missing
         keys = [k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")]
         if set(keys) <= set(self._incompatible.missing_keys):
             raise CheckpointError(
-                f"train.init_checkpoint={address}: none of its keys fits this model. It has e.g. "
-                f"{self._incompatible.unexpected_keys[:3]}, the model "
-                f"{keys[:3]}"
+                f"train.init_checkpoint={address}: none of its keys fits this model. It has "
+                f"{self._incompatible.unexpected_keys[:3]}, the model {keys[:3]}"
             )
         if misfits:
             logger.warning(
-                "train.init_checkpoint=%s fits in part; these keep their fresh values:\n%s",
+                "train.init_checkpoint=%s fits in part; these keys keep their initial values:\n%s",
                 address,
                 "\n".join(misfits),
             )
-        self._note_unexpected(address)
+        self._log_unexpected(address)
 
     def load_exact(self, address: str, key: str, *, allow_unexpected: bool = True) -> None:
-        """Load weights that must fit whole.
+        """Loads weights that must fit completely.
 
         Args:
             address: path or URL.
-            key: the config key that gave the address, for the message.
-            allow_unexpected: whether the file may hold more than the model has.
+            key: the config key that holds the address, for the message.
+            allow_unexpected: whether the file may hold keys that the model does not have.
 
         Raises:
-            CheckpointError: if it does not fit, with all keys that do not.
+            CheckpointError: if they do not fit.
         """
         self._load(address, key)
         self._require_exact(f"{key}={address}")
         if not allow_unexpected and self._incompatible.unexpected_keys:
             raise CheckpointError(
                 f"{key}={address} holds keys that the model does not have:\n"
-                + "\n".join(f"  {name}" for name in self._incompatible.unexpected_keys)
-                + "\nGive the checkpoint of this very model, or the config of this checkpoint"
+                f"{_summary(self._incompatible.unexpected_keys)}\n"
+                "Fix: name a checkpoint of this model, or use the config of this checkpoint"
             )
-        self._note_unexpected(address)
+        self._log_unexpected(address)
 
     def resume(self) -> bool:
-        """Load the last full checkpoint of the run, if there is one.
+        """Loads the last full checkpoint of the run; returns whether there was one.
 
         Raises:
-            CheckpointError: if it is damaged, gone or of another model.
+            CheckpointError: if it is damaged, missing or of another model.
         """
         if not self.has_checkpoint():
             logger.info("--resume: nothing to resume in %s", self.save_dir)
@@ -175,10 +175,10 @@ class DetectorCheckpointer(DetectionCheckpointer):
         try:
             content = self._load(path, "last_checkpoint", resuming=True)
         except CheckpointError as error:
-            raise CheckpointError(f"{error}. {self._other_checkpoint(path)}") from error
+            raise CheckpointError(f"{error}.\nFix: {self._other_checkpoint(path)}") from error
         self._require_exact(path)
         if self._ema is not None and "ema" in content["absent"]:
-            self._ema.restart()
+            self._ema.restart(self.model)
         return True
 
     def _load(self, address: str, key: str, *, resuming: bool = False) -> dict[str, Any]:
@@ -187,32 +187,29 @@ class DetectorCheckpointer(DetectionCheckpointer):
         return self.load(path, checkpointables=None if resuming else [])
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        """Read a file; called by detectron2's ``load``."""
+        """Reads a file; called by detectron2's `load`."""
         if filename.endswith((".pkl", ".pyth")):
             if not self._allow_pickle:
-                raise CheckpointError(weights.needs_pickle(filename))
+                raise weights.needs_pickle(filename)
             return super()._load_file(filename)
         content = weights.read(filename, allow_pickle=self._allow_pickle)
         content["absent"] = self.checkpointables.keys() - content.keys()
-        if pretrained.is_torchvision_resnet(content["model"]):
-            backbone = pretrained.to_detectron2_names(content["model"])
-            content["model"] = {_BACKBONE + name: value for name, value in backbone.items()}
-        self._is_backbone = all(name.startswith(_BACKBONE) for name in content["model"])
+        self._is_backbone = all(name.startswith(BACKBONE) for name in content["model"])
         if self._resuming and "raw_model" in content:
             content["model"] = content.pop("raw_model")
         return content
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
-        """Keep what did not fit, instead of logging it; called by detectron2's ``load``."""
+        """Keeps what did not fit instead of logging it; called by detectron2's `load`."""
         self._incompatible = incompatible
 
     def _misfits(self) -> list[str]:
         other_shape = {
-            name: f"  {name}: {found} in the file, {wanted} in the model"
+            name: f"{name}: {found} in the file, {wanted} in the model"
             for name, found, wanted in self._incompatible.incorrect_shapes
         }
         missing = [
-            f"  {name}: not in the file"
+            f"{name}: not in the file"
             for name in self._incompatible.missing_keys
             if name not in other_shape
         ]
@@ -223,24 +220,25 @@ class DetectorCheckpointer(DetectionCheckpointer):
         if not misfits:
             return
         if self._is_backbone:
-            raise CheckpointError(f"{what} holds a backbone only; name a whole detector's weights")
+            raise CheckpointError(
+                f"{what} holds only a backbone. Fix: name the weights of a whole detector"
+            )
         raise CheckpointError(
-            f"{what} does not fit the model of this config:\n"
-            + "\n".join(misfits)
-            + "\nGive the checkpoint of this very model, or the config of this checkpoint (class "
+            f"{what} does not fit the model of this config:\n{_summary(misfits)}\n"
+            "Fix: name a checkpoint of this model, or use the config of this checkpoint (class "
             "counts and sizes must agree)"
         )
 
-    def _note_unexpected(self, address: str) -> None:
+    def _log_unexpected(self, address: str) -> None:
         if self._incompatible.unexpected_keys and not self._is_backbone:
             logger.warning(
                 "%s holds keys that the model does not have:\n%s",
                 address,
-                "\n".join(f"  {name}" for name in self._incompatible.unexpected_keys),
+                "\n".join(self._incompatible.unexpected_keys),
             )
 
     def _other_checkpoint(self, damaged: str) -> str:
-        """Say how to resume from the newest other checkpoint of the run that can be read."""
+        """Returns how to resume from the newest other checkpoint of the run that can be read."""
         others = sorted(
             Path(self.save_dir).glob("model_[0-9]*.pth"),
             key=lambda path: path.stat().st_mtime,
@@ -249,7 +247,15 @@ class DetectorCheckpointer(DetectionCheckpointer):
         for path in others:
             if path.name != Path(damaged).name and not weights.is_damaged(str(path)):
                 return (
-                    f"The newest other checkpoint is {path}: write {path.name} into "
-                    f"{Path(self.save_dir) / 'last_checkpoint'} to resume from it"
+                    f"write {path.name}, the newest other checkpoint, into "
+                    f"{Path(self.save_dir) / 'last_checkpoint'}"
                 )
-        return "There is no other checkpoint in the folder: start the run again without --resume"
+        return "start the run again without --resume; there is no other checkpoint in the folder"
+
+
+def _summary(lines: Sequence[str]) -> str:
+    """Returns the first lines in one line, for a message; all of them are logged."""
+    if len(lines) > _SHOWN_KEYS:
+        logger.error("all keys that do not fit:\n%s", "\n".join(lines))
+    more = f"; and {len(lines) - _SHOWN_KEYS} more" if len(lines) > _SHOWN_KEYS else ""
+    return f"  {'; '.join(lines[:_SHOWN_KEYS])}{more}"

@@ -1,70 +1,56 @@
-"""Refuse a config that would fail later, before any work is done."""
+"""Checks that refuse a config before any work is done."""
+
+from collections.abc import Iterable
 
 import torch
+from detectron2.config import LazyConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from projects.clockdistill.engine.call_arguments import accepted_arguments
-from projects.clockdistill.engine.config_file import ConfigError, nearest
+from projects.clockdistill.engine.config_file import (
+    CONFIGS,
+    ConfigError,
+    accepted_arguments,
+    nearest,
+)
 
+_COMMON = CONFIGS / "common"
 _TOP_LEVEL = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
-
-# every key of cfg.train; configs/common/train.py gives each its default and its meaning
-TRAIN_KEYS = {
-    "output_dir": None,
-    "init_checkpoint": None,
-    "allow_pickle": None,
-    "max_iter": None,
-    "seed": None,
-    "device": None,
-    "amp": {"enabled": None, "dtype": None},
-    "clip_grad": {"enabled": None, "params": {"max_norm": None, "norm_type": None}},
-    "ddp": {"broadcast_buffers": None, "find_unused_parameters": None, "fp16_compression": None},
-    "checkpointer": {"period": None, "max_to_keep": None},
-    "eval_period": None,
-    "log_period": None,
-    "model_ema": {"enabled": None, "decay": None, "use_ema_weights_for_eval_only": None},
-    "best_metric": None,
-    "teacher_check_images": None,
-}
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Check the keys, the arguments of every lazy call and the device.
+    """Checks the keys, the arguments of every lazy call and the device.
 
     Raises:
-        ConfigError: naming the key and the mend.
+        ConfigError: with the key and the fix.
     """
     for key in _TOP_LEVEL:
         if key not in cfg:
             raise ConfigError(
-                f"the config has no {key}; it needs " + ", ".join(_TOP_LEVEL) + " (see "
-                "projects/clockdistill/configs/common for parts to import)"
+                f"the config has no {key}; it needs {', '.join(_TOP_LEVEL)}.\n"
+                f"Fix: import what is missing from {_COMMON}"
             )
-    _check_train_keys(cfg.train, TRAIN_KEYS, "train")
+    _check_train_keys(cfg.train, LazyConfig.load(str(_COMMON / "train.py")).train, "train")
     _check_calls(cfg, "")
     _check_device(cfg.train)
 
 
-def _check_train_keys(node: DictConfig, schema: dict, path: str) -> None:
+def _check_train_keys(node: DictConfig, schema: DictConfig, path: str) -> None:
+    """Checks that a node has exactly the keys of `schema`, which gives each its default."""
     for key in node:
         if key not in schema:
-            known = [f"{path}.{name}" for name in schema]
-            raise ConfigError(
-                f"unknown config key {path}.{key}{nearest(f'{path}.{key}', known)} "
-                f"{path} has: {', '.join(schema)}"
-            )
+            raise _unknown_key(path, key, schema, path)
     for key, below in schema.items():
         if key not in node:
             raise ConfigError(
-                f"the config has no {path}.{key}: take train from configs/common/train.py and "
-                "change what differs"
+                f"the config has no {path}.{key}. Fix: import train from configs/common/train.py "
+                "and change what differs"
             )
-        if below is not None:
+        if isinstance(below, DictConfig):
             _check_train_keys(node[key], below, f"{path}.{key}")
 
 
 def _check_calls(node: DictConfig | ListConfig, path: str) -> None:
-    """Walk a tree; every lazy call's arguments must be its target's."""
+    """Checks the arguments of every lazy call in a config against its target."""
     if isinstance(node, DictConfig):
         try:
             accepted = accepted_arguments(node)
@@ -74,16 +60,17 @@ def _check_calls(node: DictConfig | ListConfig, path: str) -> None:
             if key != "_target_" and key not in accepted:
                 target = node["_target_"]
                 name = getattr(target, "__qualname__", target)
-                known = [f"{path}.{name}" for name in accepted]
-                raise ConfigError(
-                    f"unknown config key {path}.{key}{nearest(f'{path}.{key}', known)} "
-                    f"{name} takes: {', '.join(accepted)}"
-                )
+                raise _unknown_key(path, key, accepted, name)
     for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
         if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
             continue
         if isinstance(node[key], (DictConfig, ListConfig)):
             _check_calls(node[key], f"{path}.{key}" if path else str(key))
+
+
+def _unknown_key(path: str, key: str, known: Iterable[str], owner: str) -> ConfigError:
+    near = nearest(f"{path}.{key}", [f"{path}.{name}" for name in known])
+    return ConfigError(f"unknown config key {path}.{key}{near}\n{owner} has: {', '.join(known)}")
 
 
 def _check_device(train: DictConfig) -> None:
@@ -93,12 +80,13 @@ def _check_device(train: DictConfig) -> None:
         raise ConfigError(f"train.device={train.device}: {error}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            f"train.device={train.device}, but this PyTorch ({torch.__version__}) finds no CUDA "
-            "GPU: add train.device=cpu"
+            f"train.device={train.device}, but PyTorch {torch.__version__} finds no CUDA GPU.\n"
+            "Fix: add train.device=cpu"
         )
     if not train.amp.enabled:
         return
-    if train.amp.dtype not in ("bfloat16", "float16"):
-        raise ConfigError(f"train.amp.dtype={train.amp.dtype}: use bfloat16 or float16")
-    if train.amp.dtype == "float16" and device.type != "cuda":
-        raise ConfigError("train.amp.dtype=float16 needs CUDA: use train.amp.dtype=bfloat16")
+    dtype = train.amp.dtype
+    if dtype not in ("bfloat16", "float16"):
+        raise ConfigError(f"train.amp.dtype={dtype} is unknown. Fix: use bfloat16 or float16")
+    if dtype == "float16" and device.type != "cuda":
+        raise ConfigError(f"train.amp.dtype={dtype} needs CUDA. Fix: use train.amp.dtype=bfloat16")

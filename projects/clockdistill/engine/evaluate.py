@@ -1,17 +1,21 @@
-"""Evaluate a model on the config's test data."""
+"""Evaluation on the config's test data, alone or as a hook of training."""
 
+import json
 import logging
-from contextlib import nullcontext
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 from detectron2.config import instantiate
+from detectron2.engine import HookBase
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
-from projects.clockdistill.engine.call_arguments import accepted_arguments
-from projects.clockdistill.engine.ema import ModelEma
+from projects.clockdistill.engine.atomic import atomic_write
+from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
+from projects.clockdistill.engine.config_file import accepted_arguments
 from projects.clockdistill.engine.rng import preserved_rng
 from projects.clockdistill.evaluation.report import format_table, write_results
 
@@ -19,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 class Evaluation:
-    """The test data and what measures on it; built once, used as often as need be.
+    """Test data and evaluator, built once and used for every evaluation of a run.
 
     Args:
-        dataloader: cfg.dataloader, with ``test`` and ``evaluator``.
+        dataloader: `cfg.dataloader`, with `test` and `evaluator`.
         output_dir: folder of the run, for results.json, results.md and the detections.
     """
 
@@ -35,20 +39,87 @@ class Evaluation:
             extra["output_dir"] = str(Path(output_dir) / "inference")
         self._evaluator = instantiate({**node, **extra})
 
-    def __call__(self, model: nn.Module, ema: ModelEma | None = None) -> dict:
-        """Measure, show the table and write it; training goes on as if nothing had been drawn.
+    def __call__(self, model: nn.Module) -> dict:
+        """Evaluates a model, logs the table and writes it; no random generator changes.
 
         Args:
-            model: returns detections in eval mode; without its wrapper for several processes.
-            ema: the average to measure instead of the model's own weights.
+            model: returns detections in eval mode; not wrapped for several processes.
 
         Returns:
-            {task: {metric: percent}} on the main process, nothing on the others.
+            {task: {metric: percent}} on the main process, {} on the others.
         """
-        with preserved_rng(), ema.applied() if ema is not None else nullcontext():
+        with preserved_rng():
             results = inference_on_dataset(model, self.loader, self._evaluator)
         if comm.is_main_process():
             write_results(results, self._output_dir)
             for task, metrics in results.items():
                 logger.info("%s:\n%s", task, format_table(metrics))
         return results or {}
+
+
+class Evaluate(HookBase):
+    """Evaluates every `period` steps and at the end, and keeps the best weights.
+
+    Args:
+        evaluate: returns results as {task: {metric: value}} on the main process.
+        checkpointer: writes model_best.pth.
+        period: in steps; 0 evaluates at the end only.
+        best_metric: such as "bbox/AP"; the weights with its highest value are kept.
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[], dict[str, dict[str, float]]],
+        checkpointer: DetectorCheckpointer,
+        period: int,
+        best_metric: str,
+    ) -> None:
+        self._evaluate = evaluate
+        self._checkpointer = checkpointer
+        self._period = period
+        self._best_metric = best_metric
+        self._record = Path(checkpointer.save_dir) / "model_best.json"
+        self._best = -math.inf
+
+    def before_train(self) -> None:
+        # in a file of its own, since a run may die between an evaluation and the next checkpoint
+        if self.trainer.start_iter > 0 and self._record.is_file():
+            kept = json.loads(self._record.read_text())
+            if kept["metric"] == self._best_metric:
+                self._best = kept["value"]
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done != self.trainer.max_iter and (self._period <= 0 or done % self._period != 0):
+            return
+        results = self._evaluate()
+        comm.synchronize()  # the other ranks wait for the main process
+        if not comm.is_main_process():
+            return
+        flat = {
+            f"{task}/{metric}": value
+            for task, metrics in results.items()
+            for metric, value in metrics.items()
+        }
+        for name, value in flat.items():
+            if math.isfinite(value):  # a class without objects has no AP
+                self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
+        self._keep_best(flat, done)
+
+    def _keep_best(self, results: dict[str, float], done: int) -> None:
+        if self._best_metric not in results:
+            logger.warning(
+                "train.best_metric=%s was not measured, so there is no model_best.pth; measured: "
+                "%s",
+                self._best_metric,
+                ", ".join(results),
+            )
+            return
+        value = results[self._best_metric]
+        if not value > self._best:
+            return
+        self._best = value
+        self._checkpointer.save_weights("model_best", iteration=done - 1)
+        with atomic_write(self._record, "w") as handle:
+            json.dump({"metric": self._best_metric, "value": value, "steps": done}, handle)
+        logger.info("best so far: %s = %.3f after %d steps", self._best_metric, value, done)

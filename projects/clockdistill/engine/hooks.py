@@ -1,47 +1,40 @@
-"""Hooks of the training loop that detectron2 does not have, or not so that a run can resume."""
+"""Hooks of the training loop: periodic checkpoints, progress bar and metric writers."""
 
-import json
 import logging
-import math
 import re
-from collections.abc import Callable
+import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
-from detectron2.engine import HookBase
+from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.ema import ModelEma
+from projects.clockdistill.engine.config_file import ConfigError
 
-logger = logging.getLogger(__name__)
-
-
-class EmaUpdate(HookBase):
-    """Takes every step into the moving average."""
-
-    def __init__(self, ema: ModelEma) -> None:
-        self._ema = ema
-
-    def after_step(self) -> None:
-        self._ema.update()
+# loggers that have a console handler of their own
+_CONSOLE_LOGGERS = ("detectron2", "fvcore", "projects.clockdistill")
 
 
 class PeriodicCheckpoint(HookBase):
-    """Saves every ``period`` steps and at the end; removes the oldest beyond ``max_to_keep``.
+    """Saves every `period` steps and at the end; removes the oldest beyond `max_to_keep`.
 
-    What counts is what stands in the folder, so a resumed run goes on removing.
+    It counts the files in the folder, so that a resumed run removes those of the run before it,
+    which detectron2's own hook does not.
 
     Args:
         checkpointer: writes the files.
         period: in steps; 0 saves at the end only.
-        max_to_keep: periodic checkpoints that stay, at least 1.
+        max_to_keep: number of periodic checkpoints to keep, at least 1.
     """
 
     def __init__(self, checkpointer: DetectorCheckpointer, period: int, max_to_keep: int) -> None:
         if max_to_keep < 1:
-            raise ValueError(f"train.checkpointer.max_to_keep must be at least 1: {max_to_keep}")
+            raise ConfigError(f"train.checkpointer.max_to_keep={max_to_keep} must be at least 1")
         self._checkpointer = checkpointer
         self._period = period
         self._max_to_keep = max_to_keep
@@ -59,82 +52,62 @@ class PeriodicCheckpoint(HookBase):
             return
         folder = Path(self._checkpointer.save_dir)
         found = [p for p in folder.glob("model_*.pth") if re.fullmatch(r"model_\d{7}", p.stem)]
-        # an earlier run in this folder may have gone further: age is by time, not by number
+        # by time, not by number: an earlier run in this folder may have taken more steps
         found.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
         for path in found[: -self._max_to_keep]:
             path.unlink()
 
 
-class Evaluate(HookBase):
-    """Evaluates every ``period`` steps and at the end, and keeps the best weights.
+class ProgressBar(HookBase):
+    """Bar with the remaining time, the total loss and the learning rate; logs appear above it.
 
     Args:
-        evaluate: returns results as {task: {metric: value}} on the main process.
-        checkpointer: writes ``model_best.pth``.
-        period: in steps; 0 evaluates at the end only.
-        best_metric: e.g. "bbox/AP"; the highest is kept.
+        period: steps between two updates of the figures.
+        stream: the terminal.
     """
 
-    def __init__(
-        self,
-        evaluate: Callable[[], dict[str, dict[str, float]]],
-        checkpointer: DetectorCheckpointer,
-        period: int,
-        best_metric: str,
-    ) -> None:
-        self._evaluate = evaluate
-        self._checkpointer = checkpointer
+    def __init__(self, period: int, stream: TextIO | None = None) -> None:
         self._period = period
-        self._best_metric = best_metric
-        self._record = Path(checkpointer.save_dir) / "model_best.json"
-        self._best = -math.inf
+        self._stream = stream or sys.stdout
+        self._stack = ExitStack()
 
     def before_train(self) -> None:
-        # beside the weights, not in the checkpoint: a run may die between evaluating and saving
-        if self.trainer.start_iter > 0 and self._record.is_file():
-            kept = json.loads(self._record.read_text())
-            if kept["metric"] == self._best_metric:
-                self._best = kept["value"]
+        self._bar = self._stack.enter_context(
+            tqdm(
+                total=self.trainer.max_iter,
+                initial=self.trainer.start_iter,
+                file=self._stream,
+                dynamic_ncols=True,
+                desc="train",
+                unit="step",
+            )
+        )
+        loggers = [logging.getLogger(name) for name in _CONSOLE_LOGGERS]
+        self._stack.enter_context(logging_redirect_tqdm(loggers))
 
     def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if (self._period > 0 and done % self._period == 0) or done == self.trainer.max_iter:
-            self._run(done)
+        self._bar.update()
+        if (self.trainer.iter + 1) % self._period == 0:
+            storage = self.trainer.storage
+            loss = storage.history("total_loss").median(self._period)
+            self._bar.set_postfix(loss=f"{loss:.4g}", lr=f"{storage.history('lr').latest():.3g}")
 
-    def _run(self, done: int) -> None:
-        results = self._evaluate()
-        comm.synchronize()  # the other ranks wait for the one that measures
-        if not comm.is_main_process():
-            return
-        flat = flatten(results)
-        for name, value in flat.items():
-            if math.isfinite(value):  # a class without objects has no AP
-                self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
-        self._keep_best(flat, done)
-
-    def _keep_best(self, results: dict[str, float], done: int) -> None:
-        if self._best_metric not in results:
-            logger.warning(
-                "train.best_metric=%s was not measured, so no model_best.pth; there are: %s",
-                self._best_metric,
-                ", ".join(results),
-            )
-            return
-        value = results[self._best_metric]
-        if not value > self._best:
-            return
-        self._best = value
-        self._checkpointer.save_weights("model_best", iteration=done - 1)
-        record: dict[str, Any] = {"metric": self._best_metric, "value": value, "steps": done}
-        with atomic_write(self._record, "w") as handle:
-            json.dump(record, handle)
-        logger.info("best so far: %s = %.3f after %d steps", self._best_metric, value, done)
+    def after_train(self) -> None:
+        self._stack.close()
 
 
-def flatten(results: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Return {"task/metric": value} of {task: {metric: value}}."""
-    return {
-        f"{task}/{metric}": value
-        for task, metrics in results.items()
-        for metric, value in metrics.items()
-    }
+def writers(output_dir: str, max_iter: int, log_period: int) -> list[HookBase]:
+    """Returns the hooks that write the metrics to metrics.json, TensorBoard and the console.
+
+    The console gets a progress bar if it is a terminal, otherwise one line per `log_period`.
+
+    Args:
+        output_dir: folder of the run.
+        max_iter: steps of the run.
+        log_period: steps between two lines.
+    """
+    Path(output_dir).mkdir(parents=True, exist_ok=True)
+    files = [JSONWriter(str(Path(output_dir) / "metrics.json")), TensorboardXWriter(output_dir)]
+    if sys.stdout.isatty():
+        return [hooks.PeriodicWriter(files, log_period), ProgressBar(log_period)]
+    return [hooks.PeriodicWriter([CommonMetricPrinter(max_iter), *files], log_period)]

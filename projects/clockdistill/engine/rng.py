@@ -1,4 +1,7 @@
-"""State of every random generator that a training step may draw from."""
+"""State of every random generator that a training step may draw from.
+
+By hand: no library captures torch, CUDA, numpy and Python in a form that loads without pickle.
+"""
 
 import random
 from collections.abc import Iterator
@@ -10,7 +13,7 @@ import torch
 
 
 def get_rng_state() -> dict[str, Any]:
-    """Return the generators' states as tensors and plain numbers, loadable without pickled code."""
+    """Returns the generators' states as tensors and plain numbers."""
     name, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -21,7 +24,7 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put the generators back to what :func:`get_rng_state` returned."""
+    """Sets the generators to what `get_rng_state` returned."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
@@ -33,7 +36,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def preserved_rng() -> Iterator[None]:
-    """Leave the generators as they were, so that what runs inside never changes training."""
+    """Restores the generators at the end, so that what runs inside never changes training."""
     state = get_rng_state()
     try:
         yield

@@ -1,30 +1,35 @@
-"""Start of a run: folder, logs, the config beside the weights, seeds."""
+"""Start of a run: processes, folder, logs, saved config and seeds."""
 
 import logging
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from detectron2.config import LazyConfig
+import torch
+import torch.distributed as dist
+from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
+from torch import nn
+
+from projects.clockdistill.engine.config_file import save_config
 
 logger = logging.getLogger(__name__)
 
 _LOGGERS = {"detectron2": "d2", "fvcore": "fvcore", "projects.clockdistill": "clockdistill"}
 
 
-def setup_run(cfg: DictConfig, *, keep_config: bool) -> Path:
-    """Make the run's folder, open its log, save the full config and seed every generator.
+def setup_run(cfg: DictConfig, *, keep_config: bool) -> None:
+    """Creates the run's folder, opens its log, saves the full config and seeds every generator.
 
     Args:
         cfg: the whole config.
-        keep_config: leave a config.yaml that is there, since the weights beside it are its own.
-
-    Returns:
-        The run's folder.
+        keep_config: keep an existing config.yaml, which belongs to the weights in that folder.
     """
     folder = Path(cfg.train.output_dir)
     rank = comm.get_rank()
@@ -36,17 +41,62 @@ def setup_run(cfg: DictConfig, *, keep_config: bool) -> Path:
         logging.getLogger(name).handlers.clear()
         setup_logger(str(folder), distributed_rank=rank, name=name, abbrev_name=short)
     logger.info("command: %s", " ".join(sys.argv))
-    logger.debug("environment:\n%s", _environment())
+    logger.debug("environment:\n%s", collect_env_info())
     config = folder / "config.yaml"
     if comm.is_main_process() and not (keep_config and config.is_file()):
-        LazyConfig.save(cfg, str(config))
+        save_config(cfg, config)
         logger.info("full config: %s", config)
     seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed + rank)
-    return folder
 
 
-def _environment() -> str:
+def under_torchrun() -> bool:
+    """Returns whether torchrun started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+@contextmanager
+def torchrun_group(device: str) -> Iterator[None]:
+    """Joins torchrun's processes for the duration of the block; without torchrun, does nothing.
+
+    Args:
+        device: `train.device`; "cuda" communicates over nccl and selects the local rank's GPU.
+    """
+    if not under_torchrun():
+        yield
+        return
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    _create_local_group(int(os.environ["LOCAL_WORLD_SIZE"]))
     try:
-        return collect_env_info()
-    except ImportError as error:  # it asks the compiled ops for their compiler, if they seem there
-        return f"detectron2 could not tell: {error}"
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _create_local_group(processes_per_machine: int) -> None:
+    """Tells detectron2 which processes share this machine."""
+    if hasattr(comm, "create_local_process_group"):
+        comm.create_local_process_group(processes_per_machine)
+        return
+    # v0.6 has the group but creates it only inside its own launch
+    for first in range(0, comm.get_world_size(), processes_per_machine):
+        ranks = range(first, first + processes_per_machine)
+        group = dist.new_group(list(ranks))
+        if comm.get_rank() in ranks:
+            comm._LOCAL_PROCESS_GROUP = group
+
+
+def distribute(model: nn.Module, device: str, ddp: DictConfig) -> nn.Module:
+    """Wraps a model for several processes; in a single process, returns it unchanged.
+
+    Args:
+        model: on its device.
+        device: `train.device`.
+        ddp: `train.ddp`, arguments of DistributedDataParallel.
+    """
+    options = dict(ddp)
+    if torch.device(device).type == "cpu":
+        options["device_ids"] = None  # detectron2 would name a GPU
+    return create_ddp_model(model, **options)

@@ -1,10 +1,9 @@
-"""A teacher must be really loaded, and must be worth listening to, before the first step.
+"""Loading of a teacher, and a check that it is better than chance before the first step.
 
 A teacher that was never loaded is the commonest failure of distillation runs, and a silent one:
 the losses fall all the same.
 """
 
-import itertools
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,14 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import BoxMode, Instances
+from detectron2.data import MetadataCatalog
+from detectron2.structures import Instances
 from torch import nn
 
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.rng import preserved_rng
 from projects.clockdistill.engine.weights import CheckpointError, local_path
-from projects.clockdistill.evaluation.coco import box_average_precision, to_coco_detections
+from projects.clockdistill.evaluation.coco import (
+    box_average_precision,
+    load_categories,
+    load_ground_truth,
+    to_coco_detections,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,44 +34,42 @@ _MARGIN = 5.0
 
 
 def load_teacher(teacher: nn.Module, checkpoint: str | None, *, allow_pickle: bool) -> None:
-    """Load a teacher's weights, whole or not at all.
+    """Loads a teacher's weights, which must fit completely.
 
     Args:
         teacher: the frozen detector.
-        checkpoint: model.teacher_checkpoint: a path or an address.
+        checkpoint: `model.teacher_checkpoint`, a path or an address.
         allow_pickle: whether a file that needs pickled code may be loaded.
 
     Raises:
-        CheckpointError: if there is no such file, or a key is missing, left over or of another
-            shape; with the list and the mend.
+        CheckpointError: if there is no such file, or a key is missing, unexpected or of another
+            shape.
     """
     key = "model.teacher_checkpoint"
     if not checkpoint:
         raise CheckpointError(
-            f"{key} is empty: a student cannot learn from a teacher without weights. Train one "
-            "with python tools/train_net.py --config-file projects/clockdistill/configs/teachers/"
-            "<config>.py, then set "
-            f"{key}=output/teachers/<config>/model_final.pth"
+            f"{key} is empty: a student cannot learn from a teacher without weights.\n"
+            f"Fix: {_how_to_train('')}"
         )
     try:
         local_path(checkpoint, key)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}. {_how_to_train(checkpoint)}") from error
+        raise CheckpointError(f"{error}.\nFix: {_how_to_train(checkpoint)}") from error
     reader = DetectorCheckpointer(teacher, allow_pickle=allow_pickle)
     reader.load_exact(checkpoint, key, allow_unexpected=False)
 
 
 def _how_to_train(checkpoint: str) -> str:
-    """Name the command that writes a file of the default layout output/teachers/<config>/."""
+    """Returns the command that writes a file of the default layout output/teachers/<config>/."""
     parts = Path(checkpoint).parts
     config = "teachers/<config>"
     if "output" in parts and "teachers" in parts:
         # output/mini/teachers/x/model_final.pth -> configs/mini/teachers/x.py
         config = "/".join(parts[parts.index("output") + 1 : -1])
     return (
-        "Train the teacher first: python tools/train_net.py --config-file "
-        f"projects/clockdistill/configs/{config}.py; or name another file with "
-        "model.teacher_checkpoint=PATH"
+        "train the teacher with python tools/train_net.py --config-file "
+        f"projects/clockdistill/configs/{config}.py,\n"
+        f"then set model.teacher_checkpoint=output/{config}/model_final.pth, or name another file"
     )
 
 
@@ -81,51 +83,76 @@ class TeacherCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the detections say anything about their own images."""
+        """Whether the detections fit their own images better than others."""
         return self.ap50 > self.chance + _MARGIN
 
 
 def check_teacher(
     detect: Callable[[list[dict[str, Any]]], list[Instances]],
     loader: Iterable[list[dict[str, Any]]],
-    dataset_names: list[str],
+    dataset_name: str,
     images: int,
 ) -> TeacherCheck | None:
-    """Compare a teacher's detections on a few images with chance, and warn if it is no better.
+    """Compares a teacher's detections on a few images with chance, and warns if it is no better.
 
-    Chance is measured, not assumed: the same detections against the objects of another of the
-    images, over all such shifts. It knows where objects tend to be, but not what is to be seen.
+    Chance is measured: the same detections are compared with the objects of another of the images,
+    over all such shifts. This knows where objects usually are, but not what an image shows.
 
     Args:
-        detect: batched inputs to the teacher's detections, in the datasets' classes.
+        detect: batched inputs -> the teacher's detections, in the dataset's classes.
         loader: batches of test images.
-        dataset_names: the datasets of the loader, for their objects.
-        images: number of images with objects to look at; 0 looks at none.
+        dataset_name: the loader's dataset.
+        images: number of images with objects to use; 0 disables the check.
 
     Returns:
-        None if nothing was looked at.
+        None if there was no image to use.
     """
-    truth = _objects_by_image(dataset_names)
+    ground_truth = load_ground_truth(dataset_name)
+    annotations = [a for a in ground_truth["annotations"] if not a["iscrowd"]]
+    with_objects = {annotation["image_id"] for annotation in annotations}
     with preserved_rng(), torch.no_grad():
-        chosen = _images_with_objects(loader, truth, images)
+        chosen = _first_images(loader, with_objects, images)
         found = [detect([image])[0] for image in chosen]
     if not chosen:
         return None
-    objects = [truth[image["image_id"]] for image in chosen]
-    classes = list(MetadataCatalog.get(dataset_names[0]).thing_classes)
-    shifted = [
-        _ap50(found, objects[shift:] + objects[:shift], classes) for shift in range(1, len(chosen))
-    ]
-    result = TeacherCheck(
-        ap50=_ap50(found, objects, classes),
-        chance=float(np.mean(shifted)) if shifted else 0.0,
-        images=len(chosen),
-    )
-    _report(result)
+    ids = [image["image_id"] for image in chosen]
+    truth = {
+        "images": [{"id": image_id} for image_id in ids],
+        "annotations": [a for a in annotations if a["image_id"] in ids],
+    }
+    categories = load_categories(dataset_name)
+    class_names = MetadataCatalog.get(dataset_name).thing_classes
+    names = {category: class_names[label] for label, category in categories.items()}
+
+    def ap50(shift: int) -> float:
+        shifted = ids[shift:] + ids[:shift]
+        detections = [
+            detection
+            for instances, image_id in zip(found, shifted, strict=True)
+            for detection in to_coco_detections(instances, image_id, categories)
+        ]
+        return box_average_precision(truth, detections, names)["AP50"]
+
+    chance = [ap50(shift) for shift in range(1, len(ids))]
+    result = TeacherCheck(ap50(0), float(np.mean(chance)) if chance else 0.0, len(ids))
+    _log_result(result)
     return result
 
 
-def _report(result: TeacherCheck) -> None:
+def _first_images(
+    loader: Iterable[list[dict[str, Any]]], with_objects: set[Any], count: int
+) -> list[dict[str, Any]]:
+    chosen: list[dict[str, Any]] = []
+    if count < 1:
+        return chosen
+    for batch in loader:
+        chosen += [image for image in batch if image["image_id"] in with_objects]
+        if len(chosen) >= count:
+            break
+    return chosen[:count]
+
+
+def _log_result(result: TeacherCheck) -> None:
     figures = (
         f"AP50 {result.ap50:.1f} on {result.images} test images; its detections on other images' "
         f"objects reach {result.chance:.1f}"
@@ -135,59 +162,10 @@ def _report(result: TeacherCheck) -> None:
         return
     frame = "!" * 98
     logger.warning(
-        "\n%s\nTHE TEACHER IS NO BETTER THAN CHANCE: %s.\nA student cannot learn from it. Look at "
-        "model.teacher_checkpoint, at the order of the classes and at the input's size,\ncolour "
-        "order and normalisation; train.teacher_check_images=0 turns this check off.\n%s",
+        "\n%s\nTHE TEACHER IS NO BETTER THAN CHANCE: %s.\nFix: check model.teacher_checkpoint, the "
+        "order of the classes and the input's size, colour order and\nnormalisation; "
+        "train.teacher_check_images=0 disables this check.\n%s",
         frame,
         figures,
         frame,
     )
-
-
-def _objects_by_image(dataset_names: list[str]) -> dict[Any, list[dict[str, Any]]]:
-    """Return the annotations of every image that has any beside crowds."""
-    objects = {}
-    for record in itertools.chain.from_iterable(DatasetCatalog.get(n) for n in dataset_names):
-        kept = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
-        if kept:
-            objects[record["image_id"]] = kept
-    return objects
-
-
-def _images_with_objects(
-    loader: Iterable[list[dict[str, Any]]], truth: dict[Any, Any], count: int
-) -> list[dict[str, Any]]:
-    chosen: list[dict[str, Any]] = []
-    if count < 1:
-        return chosen
-    for batch in loader:
-        chosen += [image for image in batch if image["image_id"] in truth]
-        if len(chosen) >= count:
-            break
-    return chosen[:count]
-
-
-def _ap50(found: list[Any], objects: list[list[dict[str, Any]]], classes: list[str]) -> float:
-    """Return the AP50 of the i-th detections against the i-th objects."""
-    images = [{"id": index} for index in range(len(found))]
-    annotations = []
-    for index, image_objects in enumerate(objects):
-        for annotation in image_objects:
-            mode = annotation["bbox_mode"]
-            box = BoxMode.convert(list(annotation["bbox"]), mode, BoxMode.XYWH_ABS)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": index,
-                    "category_id": annotation["category_id"],
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                }
-            )
-    same = {label: label for label in range(len(classes))}
-    detections = []
-    for index, instances in enumerate(found):
-        detections += to_coco_detections(instances, index, same)
-    ground_truth = {"images": images, "annotations": annotations}
-    return box_average_precision(ground_truth, detections, dict(enumerate(classes)))["AP50"]

@@ -1,4 +1,7 @@
-"""The training loader, with an image order that a resumed run goes on with."""
+"""Training loader whose order of images a resumed run continues.
+
+By hand: detectron2's sampler always starts at the first image.
+"""
 
 import inspect
 import itertools
@@ -15,7 +18,7 @@ from torch.utils.data import DataLoader
 
 
 class ResumableSampler(TrainingSampler):
-    """detectron2's endless shuffle, entered at any place.
+    """detectron2's endless shuffle, started at any position.
 
     Args:
         size: number of images.
@@ -35,17 +38,16 @@ class ResumableSampler(TrainingSampler):
 def build_train_loader(
     node: DictConfig, seed: int, start_iter: int
 ) -> Iterable[list[dict[str, Any]]]:
-    """Build ``cfg.dataloader.train`` so that its batches are those from ``start_iter`` on.
+    """Builds `cfg.dataloader.train` so that its batches are those from `start_iter` on.
 
-    The order of the images follows from the seed alone. A resumed run sees the very batches
-    of an uninterrupted one where all images are of one orientation (detectron2 batches wide
-    and tall images apart) and no worker or a divisor of the steps done reads ahead; else
-    some images of that epoch come twice or not at all. A config with a sampler of its own
-    keeps it, and starts it anew.
+    The order of the images depends on the seed alone. A resumed run gets exactly the batches of an
+    uninterrupted one if all images have one orientation (detectron2 batches wide and tall images
+    separately) and the number of workers is 0 or divides the steps done; otherwise some images of
+    that epoch come twice or not at all. A config's own sampler is kept and starts again.
 
     Args:
-        node: a lazy call of a loader builder that takes ``dataset`` and ``sampler``.
-        seed: below 0 shuffles another way every time.
+        node: a lazy call of a loader builder that takes `dataset` and `sampler`.
+        seed: below 0, every run shuffles differently.
         start_iter: first step.
     """
     arguments = {key: instantiate(value) for key, value in node.items() if key != "_target_"}
@@ -63,10 +65,10 @@ def build_train_loader(
 
 
 def _seed_workers(loader: Iterable[list[dict[str, Any]]]) -> None:
-    """Let the workers' seed follow from the process's, without drawing it from its generator.
+    """Derives the workers' seed from the process's seed, without a draw from its generator.
 
-    PyTorch draws that seed when the loader is first read. The state that a resumed run has just
-    been given would be one draw further than it was.
+    PyTorch draws that seed when the loader is first read, which would advance the state that a
+    resumed run has just restored by one draw.
     """
     while loader is not None and not isinstance(loader, DataLoader):
         # detectron2 wraps a loader to batch by orientation, and to collate

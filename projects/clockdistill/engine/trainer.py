@@ -1,4 +1,4 @@
-"""The training loop's step: one for CPU and GPU, one process or many, with or without AMP."""
+"""Training step on CPU or GPU, in one process or several, with or without mixed precision."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -17,14 +17,14 @@ _AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Trainer(TrainerBase):
-    """Forward, backward, clip, step; every loss measured and checked before the weights change.
+    """Forward, backward, clip, step; every loss is checked before the weights change.
 
     Args:
         model: returns {name: scalar loss} for a batch; may be wrapped for several processes.
         build_loader: returns the endless batches from the given step on.
-        optimizer: over the model's parameters that learn.
-        amp_dtype: "bfloat16" or "float16" for mixed precision, None for none.
-        max_norm: largest norm of all gradients together; infinity clips nothing.
+        optimizer: over the model's trained parameters.
+        amp_dtype: "bfloat16" or "float16" for mixed precision, None for float32.
+        max_norm: largest norm of all gradients together; infinity disables clipping.
         norm_type: order of that norm.
     """
 
@@ -52,19 +52,19 @@ class Trainer(TrainerBase):
         self._resumed_rng: dict[str, Any] | None = None
 
     def train(self, start_iter: int, max_iter: int) -> None:
-        """Run the steps from ``start_iter`` up to ``max_iter``."""
+        """Runs the steps from `start_iter` up to `max_iter`."""
         self.model.train()
         if start_iter > 0:
-            # else augmentations, and draws on other ranks, would repeat those of the first steps
+            # otherwise augmentations, and draws on other ranks, would repeat the first steps' own
             torch.manual_seed(torch.initial_seed() + start_iter)
         self._batches = iter(self._build_loader(start_iter))
-        # a checkpoint holds the main process's state; other ranks go on with a fresh one
+        # a checkpoint holds the main process's state; other ranks continue with a fresh one
         if self._resumed_rng is not None and comm.is_main_process():
             set_rng_state(self._resumed_rng)
         super().train(start_iter, max_iter)
 
     def run_step(self) -> None:
-        """Make one step; see the class.
+        """Runs one step.
 
         Raises:
             FloatingPointError: before the weights change, if a loss or the gradient is not finite.
@@ -84,46 +84,42 @@ class Trainer(TrainerBase):
         self._scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm, self._norm_type)
 
-        names = [*losses, "total_loss", "grad_norm"]
-        values = [*losses.values(), total, grad_norm]
-        measured = self._measure(names, values, batch)
-        self.storage.put_scalars(**measured, data_time=data_time)
+        metrics = self._checked_metrics(
+            {**losses, "total_loss": total, "grad_norm": grad_norm}, batch
+        )
+        self.storage.put_scalars(**metrics, data_time=data_time)
 
         self._scaler.step(self.optimizer)
         self._scaler.update()
 
-    def _measure(
-        self, names: list[str], values: list[Tensor], batch: list[dict[str, Any]]
+    def _checked_metrics(
+        self, tensors: dict[str, Tensor], batch: list[dict[str, Any]]
     ) -> dict[str, float]:
-        """Return each value, averaged over the processes; one transfer from the device."""
-        local = torch.stack([value.detach().float() for value in values])
-        shared = local.clone()
+        """Returns each value, averaged over the processes; one transfer from the device."""
+        local = torch.stack([value.detach().float() for value in tensors.values()])
+        mean = local.clone()
         if comm.get_world_size() > 1:
-            dist.all_reduce(shared)
-            shared /= comm.get_world_size()
-        own, mean = torch.stack([local, shared]).cpu()
-        # every process sees the mean, so that all of them stop together
-        bad = [
-            name for name, finite in zip(names, mean.isfinite().tolist(), strict=True) if not finite
-        ]
+            # detectron2's reduce_dict gives only the main process the result; here every process
+            # needs it, so that all of them stop together
+            dist.all_reduce(mean)
+            mean /= comm.get_world_size()
+        local, mean = torch.stack([local, mean]).cpu()
+        finite = dict(zip(tensors, mean.isfinite().tolist(), strict=True))
+        bad = [name for name in finite if not finite[name]]
         if self._scaler.is_enabled() and bad == ["grad_norm"]:
             bad = []  # the scaler skips such a step and lowers its scale
         if bad:
+            own = dict(zip(tensors, local.tolist(), strict=True))
+            files = ", ".join(str(x.get("file_name", x.get("image_id"))) for x in batch)
             raise FloatingPointError(
-                self._describe(bad, dict(zip(names, own.tolist(), strict=True)), batch)
+                f"not finite at iteration {self.iter}: {', '.join(bad)}. The weights were not "
+                f"changed. On rank {comm.get_rank()}: {own}.\nImages of the batch: {files}.\nFix: "
+                "check these images and boxes, lower optimizer.lr, or set train.amp.enabled=False"
             )
-        return dict(zip(names, mean.tolist(), strict=True))
-
-    def _describe(self, bad: list[str], own: dict[str, float], batch: list[dict[str, Any]]) -> str:
-        files = ", ".join(str(x.get("file_name", x.get("image_id"))) for x in batch)
-        return (
-            f"{', '.join(bad)} is not finite at iteration {self.iter}; the weights were not "
-            f"changed. On rank {comm.get_rank()}: {own}. Images of the batch: {files}. Mend: look "
-            "at these images and boxes, or lower optimizer.lr, or train.amp.enabled=False"
-        )
+        return dict(zip(tensors, mean.tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what resuming needs besides the weights."""
+        """Returns what resuming needs besides the weights."""
         return {
             **super().state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -132,7 +128,7 @@ class Trainer(TrainerBase):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned."""
+        """Restores what `state_dict` returned."""
         super().load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:

@@ -1,1 +1,1 @@
-"""Measures of detections against ground truth."""
+"""Metrics of detections against ground truth."""

@@ -33,15 +33,12 @@ _METRICS = {
 
 
 class CocoEvaluator(DatasetEvaluator):
-    """Collects a detector's boxes over a dataset and measures their COCO AP.
-
-    The ground truth is the dataset's own COCO JSON where it has one; otherwise it is made from
-    what is registered now, in memory: there is no cached file that could have grown stale.
+    """Collects a detector's boxes over a dataset and computes their COCO AP.
 
     Args:
-        dataset_name: registered in detectron2's catalogs, with ``thing_classes``.
-        output_dir: where the detections are written (coco_instances_results.json), if anywhere.
-        max_dets_per_image: the highest scored ones that count.
+        dataset_name: registered in detectron2's catalogs, with `thing_classes`.
+        output_dir: folder for the detections (coco_instances_results.json); None writes nothing.
+        max_dets_per_image: number of detections that count, by highest score.
     """
 
     def __init__(
@@ -49,27 +46,21 @@ class CocoEvaluator(DatasetEvaluator):
     ) -> None:
         self._output_dir = Path(output_dir) if output_dir else None
         self._max_dets = max_dets_per_image
-        metadata = MetadataCatalog.get(dataset_name)
         self._ground_truth = load_ground_truth(dataset_name)
-        self._class_names = list(metadata.thing_classes)
-        dataset_ids = metadata.get("thing_dataset_id_to_contiguous_id")
-        self._category_ids = (
-            {label: category for category, label in dataset_ids.items()}
-            if dataset_ids
-            else {label: label for label in range(len(self._class_names))}
-        )
+        self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
+        self._category_ids = load_categories(dataset_name)
         self._detections: list[dict[str, Any]] = []
 
     def reset(self) -> None:
-        """Forget all detections."""
+        """Removes all detections."""
         self._detections = []
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Take in one batch.
+        """Adds the detections of one batch.
 
         Args:
-            inputs: dicts with ``image_id``.
-            outputs: dicts with ``instances`` on the original image: pred_boxes (xyxy pixels),
+            inputs: dicts with `image_id`.
+            outputs: dicts with `instances` on the original image: pred_boxes (xyxy pixels),
                 scores and pred_classes.
         """
         for image, output in zip(inputs, outputs, strict=True):
@@ -78,13 +69,13 @@ class CocoEvaluator(DatasetEvaluator):
             )
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Return {"bbox": {metric: percent}} on the main process, nothing on the others."""
+        """Returns {"bbox": {metric: percent}} on the main process, {} on the others."""
         gathered = comm.gather(self._detections)
         if not comm.is_main_process():
             return {}
         detections = list(itertools.chain.from_iterable(gathered))
         if not detections:
-            logger.warning("the model detected nothing at all in this dataset")
+            logger.warning("the model has no detections in this dataset")
         if self._output_dir:
             self._output_dir.mkdir(parents=True, exist_ok=True)
             path = self._output_dir / "coco_instances_results.json"
@@ -99,11 +90,11 @@ class CocoEvaluator(DatasetEvaluator):
 def to_coco_detections(
     instances: Instances, image_id: Any, category_ids: dict[int, int]
 ) -> list[dict[str, Any]]:
-    """Return a detector's output on one image in COCO's result format.
+    """Returns a detector's output on one image in COCO's result format.
 
     Args:
         instances: pred_boxes (xyxy pixels of the original image), scores and pred_classes.
-        image_id: of that image in the ground truth.
+        image_id: the image's id in the ground truth.
         category_ids: predicted class -> category id of the ground truth.
     """
     boxes = BoxMode.convert(instances.pred_boxes.tensor.cpu(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
@@ -114,18 +105,32 @@ def to_coco_detections(
     ]
 
 
+def load_categories(dataset_name: str) -> dict[int, int]:
+    """Returns the category id in the ground truth of every class of a registered dataset."""
+    metadata = MetadataCatalog.get(dataset_name)
+    dataset_ids = metadata.get("thing_dataset_id_to_contiguous_id")
+    if dataset_ids:
+        return {label: category for category, label in dataset_ids.items()}
+    return {label: label for label in range(len(metadata.thing_classes))}
+
+
 def load_ground_truth(dataset_name: str) -> dict[str, Any]:
-    """Return a registered dataset as COCO JSON content."""
+    """Returns a registered dataset as COCO JSON content.
+
+    This is the dataset's own JSON file if it has one; otherwise detectron2 converts what is
+    registered now, without its cache file, which could be outdated.
+    """
     json_file = MetadataCatalog.get(dataset_name).get("json_file")
     if not json_file:
-        return convert_to_coco_dict(dataset_name)
+        return {"annotations": [], **convert_to_coco_dict(dataset_name)}
     with PathManager.open(json_file) as handle:
         content = json.load(handle)
     if "annotations" not in content:
         raise ValueError(
-            f"{json_file} has no 'annotations': nothing to evaluate {dataset_name} against"
+            f"{json_file} has no 'annotations', which the evaluation of {dataset_name} needs.\n"
+            "Fix: name a split with annotations in dataloader.test.dataset.names"
         )
-    for annotation in content["annotations"]:  # both are left out by some labelling tools
+    for annotation in content["annotations"]:  # some labelling tools omit both
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     return content
@@ -137,26 +142,26 @@ def box_average_precision(
     class_names: dict[int, str],
     max_dets: int = 100,
 ) -> dict[str, float]:
-    """Measure detections against ground truth.
+    """Computes the AP of detections.
 
     Args:
         ground_truth: COCO JSON content; boxes in xywh pixels.
         detections: dicts of image_id, category_id, bbox (xywh pixels) and score.
         class_names: category id -> name.
-        max_dets: highest scored detections of each class and image that count.
+        max_dets: number of detections per class and image that count, by highest score.
 
     Returns:
         Percent: AP, AP50, AP75, APs, APm, APl and "AP-<class>"; NaN where there is no object.
 
     Raises:
-        ValueError: if a detection lies in an image that the ground truth does not have.
+        ValueError: if a detection belongs to an image that the ground truth does not have.
     """
     known = {image["id"] for image in ground_truth["images"]}
     strange = {d["image_id"] for d in detections} - known
     if strange:
         raise ValueError(
-            f"detections in images that the ground truth does not have: {sorted(strange)[:5]}: was "
-            "the dataset of dataloader.test the one of dataloader.evaluator?"
+            f"detections in images that the ground truth does not have: {sorted(strange)[:5]}.\n"
+            "Fix: give dataloader.evaluator the dataset of dataloader.test"
         )
     truth = COCO({**ground_truth, "categories": [{"id": id_} for id_ in class_names]})
     found = COCO(_as_ground_truth(ground_truth, detections, class_names))
@@ -184,7 +189,7 @@ def _as_ground_truth(
     detections: Sequence[dict[str, Any]],
     class_names: dict[int, str],
 ) -> dict[str, Any]:
-    """Dress detections as annotations; unlike COCO's ``loadRes`` it may be none at all."""
+    """Returns detections as annotations; unlike COCO's `loadRes`, this accepts an empty list."""
     annotations = [
         {
             **detection,

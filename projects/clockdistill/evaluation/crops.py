@@ -1,4 +1,4 @@
-"""How many of the objects a crop classifier names right."""
+"""Accuracy of a crop classifier."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from torch import Tensor
 
 
 class CropAccuracy(DatasetEvaluator):
-    """The share of objects whose crops get their class, in percent."""
+    """Percentage of objects whose crops are classified correctly."""
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Removes all images."""
         self._right = self._objects = 0
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[Tensor]) -> None:
-        """Take in what each image's objects were taken for.
+        """Adds one batch.
 
         Args:
-            inputs: as the data mapper makes them, with "instances".
-            outputs: for each image its objects' predicted classes (N,).
+            inputs: as the data mapper returns them, with "instances".
+            outputs: per image the predicted classes of its objects (N,).
         """
         for entry, classes in zip(inputs, outputs, strict=True):
             labels = entry["instances"].gt_classes
@@ -28,7 +28,7 @@ class CropAccuracy(DatasetEvaluator):
             self._objects += len(labels)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Return {"crops": {"accuracy": percent}}, NaN without objects; on other processes {}."""
+        """Returns {"crops": {"accuracy": percent}} (NaN without objects) on the main process."""
         counts = comm.gather((self._right, self._objects))
         if not comm.is_main_process():
             return {}

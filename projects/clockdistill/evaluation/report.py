@@ -1,4 +1,4 @@
-"""The table of COCO results, for eyes and for programs."""
+"""Tables and files of COCO results."""
 
 import json
 import math
@@ -10,7 +10,7 @@ _COLUMNS_OF_CLASSES = 4
 
 
 def format_table(metrics: dict[str, float]) -> str:
-    """Return two Markdown tables: the six COCO figures, and AP per class.
+    """Returns two Markdown tables: the six COCO figures, and AP per class.
 
     Args:
         metrics: percent by name, as the evaluator returns them; NaN where there is no object.
@@ -33,11 +33,11 @@ def format_table(metrics: dict[str, float]) -> str:
 
 
 def write_results(results: dict[str, dict[str, float]], output_dir: str | Path) -> None:
-    """Write results.json (null where there is no figure) and results.md.
+    """Writes results.json (null where there is no figure) and results.md.
 
     Args:
         results: {task: {metric: percent}}.
-        output_dir: folder, made if need be.
+        output_dir: folder; it is created if necessary.
     """
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)

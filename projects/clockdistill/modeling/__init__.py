@@ -1,1 +1,1 @@
-"""Models: detectors that know nothing of distillation, and the rooms that distil them."""
+"""Detectors, which know nothing of distillation, and the modules that distil them."""

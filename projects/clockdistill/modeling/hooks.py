@@ -1,6 +1,6 @@
 """Forward hooks that read a detector's encoder and append query groups in its decoder.
 
-The detector's own code knows nothing of it: the hooks are there for one forward pass only.
+The detector's code knows nothing of the hooks, which exist for one forward pass only.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class DetectorRun:
         masks: per level (B, H_l, W_l) bool, True = padding.
         memory: (B, S, D), the encoder's output; None if the encoder did not run.
         groups: the query groups that `predictions` holds, in order: the appended ones, then the
-            group made of the detector's own queries, where one was asked for.
+            group made of the detector queries, if there is one.
         predictions: of these Q queries; None if there are none.
     """
 
@@ -50,8 +50,8 @@ class DetectorHooks:
         detector: the detector; its mode (train or eval) is left as it is.
         adapter: knows the detector's family.
         stop_after: the last part that runs; None runs the whole pass.
-        specific: makes a further group of the detector's own queries. Only for passes that stop:
-            without it, they do not decode the detector's own queries.
+        specific: makes a further group of the detector queries. Only for passes that stop:
+            without it, they do not decode the detector queries.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class DetectorHooks:
         Args:
             batched_inputs: detectron2's list of dicts.
             groups: appended to the decoder's queries, isolated from each other and from the
-                detector's own, and removed from what the decoder returns.
+                detector queries, and removed from what the decoder returns.
             targets: the detector's targets, where they are prepared already.
 
         Returns:
@@ -112,7 +112,7 @@ class _Pass:
         self.adapter = hooks.adapter
         self.appended = groups
         self.groups = groups
-        self.num_own = 0  # the detector's own queries, if they are decoded
+        self.num_kept = 0  # detector queries that are decoded
         self.features: Sequence[Tensor] = ()
         self.masks: Sequence[Tensor] = ()
         self.memory: Tensor | None = None
@@ -129,20 +129,20 @@ class _Pass:
             raise _Stop
 
     def enter_decoder(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        own = self.adapter.read_queries(kwargs)
+        detector_queries = self.adapter.read_queries(kwargs)
         if self.hooks.specific is not None:
-            self.groups = (*self.appended, self.hooks.specific(own))
-        keeps_own = self.hooks.stop_after is None or self.hooks.specific is not None
-        self.num_own = len(own) if keeps_own else 0
+            self.groups = (*self.appended, self.hooks.specific(detector_queries))
+        kept = self.hooks.stop_after is None or self.hooks.specific is not None
+        self.num_kept = len(detector_queries) if kept else 0
         if not self.appended:
             return args, kwargs
-        return args, self.adapter.append_queries(kwargs, self.appended, self.num_own)
+        return args, self.adapter.append_queries(kwargs, self.appended, self.num_kept)
 
     def leave_decoder(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         self.decoded = kwargs, output
         if self.hooks.stop_after == "decoder":
             raise _Stop
-        return self.adapter.select(output, slice(0, self.num_own))
+        return self.adapter.select(output, slice(0, self.num_kept))
 
     def result(self, losses: Any) -> DetectorRun:
         predictions = self._predictions() if self.groups else None
@@ -152,13 +152,13 @@ class _Pass:
         """Runs the heads once, on the queries of all groups."""
         detector = self.hooks.detector
         if self.hooks.specific is None:
-            groups = slice(self.num_own, None)
+            groups = slice(self.num_kept, None)
             return self.adapter.predict(detector, *self.decoded, groups)
-        # The decoder's order is [own | appended]; the group of the own queries comes last.
+        # The decoder's order is [detector queries | appended]; the specific group comes last.
         predictions = self.adapter.predict(detector, *self.decoded, slice(None))
         queries = sum(map(len, self.groups))
         logits, boxes = (
-            x.roll(-self.num_own, dims=2)[:, :, :queries]
+            x.roll(-self.num_kept, dims=2)[:, :, :queries]
             for x in (predictions.logits, predictions.boxes)
         )
         return Predictions(logits, boxes)

@@ -97,7 +97,7 @@ class DistillMetaArch(nn.Module):
         groups = () if self.query_groups is None else self.query_groups(targets)
         with torch.no_grad():
             teacher = self.teacher_hooks.run(batched_inputs, groups)
-        groups = teacher.groups  # and the teacher's own queries
+        groups = teacher.groups  # with the specific group, where there is one
         if self.query_groups is not None:
             groups = self.query_groups.for_student(groups)
         student = self.student_hooks.run(batched_inputs, groups, targets)

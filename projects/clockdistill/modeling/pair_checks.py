@@ -55,6 +55,6 @@ def check_pair(
         and not teacher_adapter.has_sizes(teacher)
     ):
         raise ValueError(
-            "the teacher's own queries are centres without sizes, which the student's decoder "
+            "the teacher's detector queries are centres without sizes, which the student's decoder "
             "cannot start from. Fix: set model.query_groups.specific=null"
         )

@@ -150,7 +150,7 @@ class GeneralQueries(nn.Module):
 
 
 class SpecificQueries(nn.Module):
-    """The teacher's own queries, for the student to decode as well.
+    """The teacher's detector queries, for the student to decode as well.
 
     Source: KD-DETR (arXiv:2211.08071), specific sampling.
 
@@ -163,17 +163,17 @@ class SpecificQueries(nn.Module):
         _check_num_points(num_points, "specific")
         self.num_points = num_points
 
-    def forward(self, own_queries: QueryGroup) -> QueryGroup:
-        """Returns the first `num_points` of the teacher's own queries, without gradient.
+    def forward(self, detector_queries: QueryGroup) -> QueryGroup:
+        """Returns the first `num_points` of the teacher's detector queries, without gradient.
 
         Args:
-            own_queries: the teacher's queries as they entered its decoder.
+            detector_queries: the teacher's queries as they entered its decoder.
         """
         kept = slice(0, self.num_points)
-        position = own_queries.position
+        position = detector_queries.position
         return QueryGroup(
-            own_queries.content[:, kept].detach(),
-            own_queries.reference_points[:, kept].detach(),
+            detector_queries.content[:, kept].detach(),
+            detector_queries.reference_points[:, kept].detach(),
             None if position is None else position[:, kept].detach(),
         )
 
@@ -190,7 +190,7 @@ class QueryGroups(nn.Module):
         student_dim: D of the student.
         target_aware: queries from ground truth.
         general: random queries.
-        specific: the teacher's own queries.
+        specific: the teacher's detector queries.
     """
 
     def __init__(

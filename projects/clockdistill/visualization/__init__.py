@@ -1,1 +1,1 @@
-"""Pictures of what a run did; imports nothing of ours."""
+"""Pictures of what a run did; imports nothing else of this project."""

@@ -1,4 +1,4 @@
-"""Training curves from the metrics.json files that runs leave behind."""
+"""Training curves from the metrics.json files of runs."""
 
 import json
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from matplotlib.figure import Figure
 
 
 def read_metric(metrics_file: Path, name: str) -> tuple[list[int], list[float]]:
-    """The steps and values of one metric of a run.
+    """Returns the steps and values of one metric of a run.
 
     Args:
-        metrics_file: one JSON object a line, as detectron2's JSONWriter writes it.
+        metrics_file: one JSON object per line, as detectron2's JSONWriter writes it.
         name: the metric, such as "total_loss".
 
     Returns:
         Steps and values of the lines that hold the metric.
 
     Raises:
-        ValueError: if a line is no JSON object; names file and line.
+        ValueError: if a line is not a JSON object; names file and line.
     """
     steps, values = [], []
     for number, line in enumerate(metrics_file.read_text().splitlines(), start=1):
@@ -27,7 +27,7 @@ def read_metric(metrics_file: Path, name: str) -> tuple[list[int], list[float]]:
             entry = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(
-                f"{metrics_file}, line {number}: no JSON ({error}); delete the line"
+                f"{metrics_file}, line {number}: not JSON ({error}). Fix: delete the line"
             ) from error
         if name in entry:
             steps.append(entry["iteration"] + 1)
@@ -38,13 +38,13 @@ def read_metric(metrics_file: Path, name: str) -> tuple[list[int], list[float]]:
 def save_curves(
     path: Path, runs: dict[str, Path], metrics: Sequence[str], titles: Sequence[str]
 ) -> None:
-    """One panel a metric, one line a run that logged it.
+    """Draws one panel per metric, with one line per run that logged it.
 
     Args:
         path: the picture file to write.
         runs: name of a run -> its metrics.json.
         metrics: names of metrics.
-        titles: their headings, as many.
+        titles: headings of the metrics, one each.
     """
     figure = Figure(figsize=(4.6 * len(metrics), 3.4), layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,4 +1,4 @@
-"""A picture grid: one row an image, one column a source of boxes (ground truth, detectors)."""
+"""Picture grid with one row per image and one column per source of boxes (detectors, truth)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-CAPTION_ROOM_PX = 9
+CAPTION_HEIGHT_PX = 9
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ def save_detection_grid(
 
     Args:
         path: the picture file to write.
-        image_files: one a row.
+        image_files: one per row.
         columns: title -> per image the boxes to draw.
         class_names: name of each label.
         colormap: gives each class its colour.
         column_width: in inches.
 
     Raises:
-        ValueError: if a column has not one list of boxes per image.
+        ValueError: if a column does not have one list of boxes per image.
     """
     for title, images in columns.items():
         if len(images) != len(image_files):
@@ -90,7 +90,7 @@ def _draw(axis, box: DrawnBox, class_names: Sequence[str], color: tuple) -> None
         caption,
         fontsize=5.5,
         color="white",
-        va="bottom" if top > CAPTION_ROOM_PX else "top",  # outside the picture nothing is drawn
+        va="bottom" if top > CAPTION_HEIGHT_PX else "top",  # nothing is drawn outside the picture
         clip_on=True,
         bbox={"facecolor": color, "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
     )

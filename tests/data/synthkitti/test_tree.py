@@ -8,10 +8,9 @@ import pytest
 from projects.clockdistill.data.kitti import load_kitti
 from projects.clockdistill.data.kitti_presets import PRESETS
 from projects.clockdistill.data.kitti_tree import read_tree
-from projects.clockdistill.data.split import split_by_seed
 from projects.clockdistill.data.synthkitti import tree
 from projects.clockdistill.data.synthkitti.style import SceneStyle
-from projects.clockdistill.data.synthkitti.tree import DEFAULT_FRAMES, ensure_tree, read_stamp
+from projects.clockdistill.data.synthkitti.tree import ensure_tree, read_stamp
 
 
 @pytest.fixture
@@ -33,11 +32,6 @@ def test_a_drawn_tree_is_a_kitti_tree(root):
     assert len(dicts) == 8 and any(record["annotations"] for record in dicts)
 
 
-def test_the_default_tree_splits_into_1600_and_400():
-    split = split_by_seed([f"{index:06d}" for index in range(DEFAULT_FRAMES)])
-    assert (len(split["train"]), len(split["val"])) == (1600, 400)
-
-
 def test_the_same_seed_draws_the_same_bytes(root, tmp_path):
     ensure_tree(root, frames=3, seed=4)
     ensure_tree(tmp_path / "again", frames=3, seed=4)
@@ -46,7 +40,7 @@ def test_the_same_seed_draws_the_same_bytes(root, tmp_path):
     assert contents(root) != contents(tmp_path / "other")
 
 
-def test_a_whole_tree_is_not_drawn_again(root, monkeypatch):
+def test_a_complete_tree_is_not_drawn_again(root, monkeypatch):
     ensure_tree(root, frames=2)
     monkeypatch.setattr(tree, "draw_frame", lambda *_: pytest.fail("drawn again"))
     assert ensure_tree(root, frames=2) == root
@@ -66,15 +60,15 @@ def test_a_tree_of_other_code_or_style_is_redrawn(root, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("changed", [{"frames": 3}, {"seed": 1}])
-def test_a_tree_that_someone_drew_otherwise_is_left_alone(root, changed):
+def test_a_tree_of_another_seed_or_size_is_kept(root, changed):
     ensure_tree(root, frames=2, seed=0)
     before = contents(root)
-    with pytest.raises(ValueError, match="seed 0 and 2 frames.*Mend: move it away"):
+    with pytest.raises(ValueError, match="seed 0 and 2 frames.*Fix: move it away"):
         ensure_tree(root, **({"frames": 2, "seed": 0} | changed))
     assert contents(root) == before
 
 
-def test_a_folder_that_is_no_drawn_tree_is_left_alone(root):
+def test_a_folder_without_a_stamp_is_kept(root):
     root.mkdir(parents=True)
     (root / "mine.txt").write_text("precious")
     with pytest.raises(FileExistsError, match=r"no synthkitti\.json"):
@@ -85,11 +79,11 @@ def test_a_folder_that_is_no_drawn_tree_is_left_alone(root):
 def test_a_damaged_stamp_is_named(root):
     ensure_tree(root, frames=2)
     (root / "synthkitti.json").write_text('{"seed": 0')
-    with pytest.raises(ValueError, match=r"damaged stamp .*synthkitti\.json.*Mend: delete"):
+    with pytest.raises(ValueError, match=r"damaged stamp .*synthkitti\.json.*Fix: delete"):
         ensure_tree(root, frames=2)
 
 
-def test_half_a_tree_is_never_seen(root, monkeypatch):
+def test_an_interrupted_drawing_leaves_no_partial_tree(root, monkeypatch):
     draw = tree.draw_frame
 
     def power_cut(seed, index, style):
@@ -105,7 +99,7 @@ def test_half_a_tree_is_never_seen(root, monkeypatch):
     ensure_tree(root, frames=4)
     assert len(read_tree(root)) == 4
     left = {path.name for path in root.parent.iterdir() if path.is_dir()}
-    assert left == {"synthkitti"}  # the unfinished folder is gone, too
+    assert left == {"synthkitti"}
 
 
 def test_processes_that_start_at_once_draw_one_tree(root, monkeypatch, tmp_path):
@@ -117,7 +111,7 @@ def test_processes_that_start_at_once_draw_one_tree(root, monkeypatch, tmp_path)
         return draw(seed, index, style)
 
     monkeypatch.setattr(tree, "draw_frame", counted)
-    fork = multiprocessing.get_context("fork")  # so that the children count, too
+    fork = multiprocessing.get_context("fork")  # so that the children see the patched function
     children = [fork.Process(target=ensure_tree, args=(root, 12)) for _ in range(3)]
     for child in children:
         child.start()

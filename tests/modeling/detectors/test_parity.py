@@ -8,7 +8,7 @@ import torch
 from detectron2.config import instantiate
 from torch import nn
 
-from . import parity
+from tests.modeling.detectors import parity
 
 MEMORY, BOX_PX, LOSS, GRADIENT = 2e-4, 2e-2, 1e-4, 1e-3  # tolerances of ../shared/parity/README.md
 # Dense attention has parameters without effect, e.g. the biases of its keys, which a softmax takes

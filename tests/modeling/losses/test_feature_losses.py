@@ -38,7 +38,7 @@ def same_draws(loss: nn.Module) -> nn.Module:
     return copy.deepcopy(loss)
 
 
-def test_all_are_called_alike():
+def test_all_take_the_same_arguments():
     # so that they combine: one loop over any of them
     names = [list(inspect.signature(kind.forward).parameters) for kind in CLASSES]
     assert all(name == ["self", "student", "teacher", "masks", "targets"] for name in names)
@@ -56,7 +56,7 @@ def test_gradient_reaches_every_level_of_the_student_and_never_the_teacher(kind)
 
 
 @pytest.mark.parametrize(("student_dim", "teacher_dim"), [(4, 4), (3, 6), (6, 4)])
-def test_every_learnable_part_learns_at_any_width(kind, student_dim, teacher_dim):
+def test_every_parameter_is_trained_at_any_width(kind, student_dim, teacher_dim):
     loss = build(kind, student_dim, teacher_dim)
     loss(*random_features(student_dim, teacher_dim), TARGETS).backward()
     idle = [name for name, p in loss.named_parameters() if p.grad is None or not p.grad.any()]

@@ -99,8 +99,8 @@ def literal(loss, student, teacher, masks, targets):
                     image += weight * spatial_t[cell] * channel * error
                     image += WEIGHTS["global"] * (related_t[cell][k] - related_s[cell][k]) ** 2
                 image += WEIGHTS["attention"] * abs(spatial_t[cell] - spatial_s[cell])
-            for taught, learnt in zip(channel_t, channel_s, strict=True):
-                image += WEIGHTS["attention"] * abs(taught - learnt)
+            for attention_t, attention_s in zip(channel_t, channel_s, strict=True):
+                image += WEIGHTS["attention"] * abs(attention_t - attention_s)
             total += image / images
     return total
 

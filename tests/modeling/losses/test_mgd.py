@@ -77,7 +77,7 @@ def test_the_mask_ratio_is_what_is_dropped_and_all_channels_of_a_cell_go_togethe
     assert 1 - visible.mean().item() == pytest.approx(0.65, abs=0.025)
 
 
-def test_each_step_draws_anew_and_a_resumed_run_goes_on_where_it_stopped():
+def test_each_step_draws_and_a_resumed_run_continues():
     features = random_features()
     loss = MGDLoss(4, 4, num_levels=2)
     first = loss(*features, TARGETS)

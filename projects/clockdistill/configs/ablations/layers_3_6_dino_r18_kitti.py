@@ -1,8 +1,8 @@
 """DINO R50 teacher -> R18 student with 3 encoder and 6 decoder layers on KITTI, 12 epochs.
 
 Paper, Table 6: 56.1 -> 60.4 AP (34.7 FPS on an A100).
-The memory is the last encoder layer's in any case; the decoders have as many layers as each
-other, so every stage learns.
+The memory is that of the last encoder layers. The decoders have equally many layers, so every
+decoder layer is distilled.
 
 python tools/train_net.py --config-file <this file> --num-gpus 8 model.teacher_checkpoint=<path>
 """

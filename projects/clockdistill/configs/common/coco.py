@@ -13,8 +13,8 @@ from projects.clockdistill.data.mapper import DetrMapper
 from projects.clockdistill.evaluation.coco import CocoEvaluator
 
 # Sizes: DETR (arXiv:2005.12872), section 4: short side 480 to 800, long side at most 1333; with
-# probability 0.5 first a random crop. Its crop (short side 400 / 500 / 600, window 384 to 600)
-# is what the whole DETR family has used since.
+# probability 0.5 first a random crop (short side 400 / 500 / 600, window 384 to 600), which the
+# whole DETR family has used since.
 short_sides = [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]
 
 dataloader = OmegaConf.create()

@@ -1,4 +1,4 @@
-"""Your own data in COCO's format, augmented as COCO is. No Python needed:
+"""Your own data in COCO's format, with COCO's augmentation; the command line names its files.
 
 dataloader.train.dataset.json_file=<json> dataloader.train.dataset.image_root=<folder>
 dataloader.test.dataset.json_file=<json> dataloader.test.dataset.image_root=<folder>

@@ -1,4 +1,4 @@
-"""What the small experiments share: nothing is pre-trained, a CPU trains, in minutes."""
+"""Shared by the small experiments, which a CPU trains in minutes."""
 
 from .optim import optimizer
 from .schedule import mini as lr_multiplier

@@ -6,10 +6,10 @@ Source: DINO (arXiv:2203.03605), appendix D; DAB-DETR (arXiv:2201.12329), sectio
 from detectron2.config import LazyCall as L
 from torch.optim import AdamW
 
-from projects.clockdistill.engine.param_groups import learning_parts
+from projects.clockdistill.engine.solver import parameter_groups
 
 optimizer = L(AdamW)(
-    params=L(learning_parts)(base_lr="${..lr}", lr_factors={"backbone": 0.1}),
+    params=L(parameter_groups)(base_lr="${..lr}", lr_factors={"backbone": 0.1}),
     lr=1e-4,
     weight_decay=1e-4,
     fused=True,  # one kernel for all parameters, on CPUs and on CUDA

@@ -1,19 +1,26 @@
 """Learning-rate schedules: one drop to a tenth near the end, as the DETR family uses them.
 
-Each is in parts of the run, so it follows ``train.max_iter``; epochs only give the drop its place.
+A schedule is a function of the run's progress, so it follows `train.max_iter`; the epochs only
+place the drop.
 """
 
 from detectron2.config import LazyCall as L
+from detectron2.solver import WarmupParamScheduler
+from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler
 
-from projects.clockdistill.engine.schedule import cosine_schedule, step_schedule
+from projects.clockdistill.engine.solver import warmup_length
 
-kitti_12ep = coco_12ep = L(step_schedule)(
-    epochs=12, drop_epochs=[11], max_iter="${train.max_iter}", warmup_steps=0
+kitti_12ep = coco_12ep = L(MultiStepParamScheduler)(
+    values=[1.0, 0.1], num_updates=12, milestones=[11]
 )
-kitti_36ep = coco_36ep = L(step_schedule)(
-    epochs=36, drop_epochs=[30], max_iter="${train.max_iter}", warmup_steps=0
+kitti_36ep = coco_36ep = L(MultiStepParamScheduler)(
+    values=[1.0, 0.1], num_updates=36, milestones=[30]
 )
-kitti_50ep = coco_50ep = L(step_schedule)(
-    epochs=50, drop_epochs=[40], max_iter="${train.max_iter}", warmup_steps=0
+kitti_50ep = coco_50ep = L(MultiStepParamScheduler)(
+    values=[1.0, 0.1], num_updates=50, milestones=[40]
 )
-mini = L(cosine_schedule)(max_iter="${train.max_iter}", warmup_steps=200, end_factor=0.0)
+mini = L(WarmupParamScheduler)(
+    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
+    warmup_factor=0.001,
+    warmup_length=L(warmup_length)(steps=200, max_iter="${train.max_iter}"),
+)

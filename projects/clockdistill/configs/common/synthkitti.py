@@ -1,4 +1,4 @@
-"""Drawn driving scenes in KITTI's format, 320 x 96, drawn when first used. Not KITTI."""
+"""Drawn driving scenes in KITTI's format, 320 x 96, created on first use; not KITTI itself."""
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
@@ -14,8 +14,7 @@ from projects.clockdistill.evaluation.coco import CocoEvaluator
 
 dataloader = OmegaConf.create()
 
-# Flip only, no resize: one frame has two possible inputs, so a frozen teacher's outputs can be
-# kept, and a CPU has the time.
+# Flip only: the scenes are drawn at the size at which a CPU trains in minutes.
 dataloader.train = L(build_detection_train_loader)(
     dataset=L(get_detection_dataset_dicts)(names="synthkitti_train", filter_empty=False),
     mapper=L(DetrMapper)(augmentation=[L(T.RandomFlip)()], is_train=True),

@@ -1,30 +1,30 @@
-"""Every key of ``cfg.train`` with its default; an experiment changes what differs."""
+"""Every key of `cfg.train` with its default; an experiment changes what differs."""
 
 train = dict(
-    # where weights, logs, the full config and results go
+    # folder of weights, logs, the full config and results
     output_dir="output",
     # weights to start from (or to evaluate): a path, a URL, torchvision://resnet18|50|101 for the
     # backbone alone; "" starts from scratch
     init_checkpoint="",
-    # load .pkl files and checkpoints that need pickled code: only from a source you trust
+    # whether to load .pkl files and checkpoints that need pickled code: only if you trust them
     allow_pickle=False,
     max_iter=90_000,
-    # below 0: another run every time
+    # below 0: every run differs
     seed=0,
     device="cuda",
     # float16 needs CUDA; bfloat16 works on CPUs too
     amp=dict(enabled=False, dtype="bfloat16"),
-    # the total norm of all gradients together
+    # norm of all gradients together
     clip_grad=dict(enabled=True, params=dict(max_norm=0.1, norm_type=2.0)),
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
-    # in steps; the newest max_to_keep stay, besides model_final and model_best
+    # in steps; the newest max_to_keep are kept, besides model_final and model_best
     checkpointer=dict(period=1_000, max_to_keep=2),
     # in steps; 0 evaluates at the end only
     eval_period=1_000,
     log_period=20,
     model_ema=dict(enabled=False, decay=0.9997, use_ema_weights_for_eval_only=True),
-    # model_best.pth is the one with the highest of this
+    # model_best.pth holds the weights with the highest value of this metric
     best_metric="bbox/AP",
-    # images on which a teacher must beat chance before the first step; 0 asks for no proof
+    # images on which a teacher must beat chance before the first step; 0 disables the check
     teacher_check_images=8,
 )

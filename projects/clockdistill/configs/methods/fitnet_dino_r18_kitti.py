@@ -1,5 +1,7 @@
 """FitNet: DINO R50 teacher -> R18 student on KITTI, 12 epochs. Paper, Table 4: 57.4 AP.
 
+Table 1 has the same figures as "Backbone Features".
+
 python tools/train_net.py --config-file <this file> --num-gpus 8 model.teacher_checkpoint=<path>
 """
 

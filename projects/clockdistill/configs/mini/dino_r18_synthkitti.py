@@ -10,13 +10,13 @@ from projects.clockdistill.modeling.adapters import DINOAdapter
 from ..common.mini import dataloader, lr_multiplier, optimizer, train
 from ..models.dino import mini_dino
 from ..models.distill import distill
-from ..models.parts import MINI_BACKBONE, MINI_TEACHER
+from ..models.parts import MINI_BACKBONE, MINI_TEACHER, MINI_TEACHER_CHECKPOINT
 
 model = distill(
     student=mini_dino(),
     teacher=mini_dino(**MINI_TEACHER),
     adapter=DINOAdapter,
-    teacher_checkpoint="projects/clockdistill/weights/dino_r50_synthkitti.safetensors",
+    teacher_checkpoint=MINI_TEACHER_CHECKPOINT,
     num_points=60,
 )
 model.token_weights.alpha = 0.3

@@ -6,8 +6,8 @@ Setup, with a checkout of github.com/IDEA-Research/detrex (commit e244e6c or lat
     export PYTHONPATH=<the checkout>
 
 `setuptools` must still have pkg_resources, which detrex imports. Build detrex's operators as its
-README says; on a CPU they are not used, and an empty file detrex/_C.py is enough. Both checkouts' `projects` are found side by side, because ours
-is a namespace package; detrex's has no `__init__.py` either.
+README says; on a CPU they are not used, and an empty file detrex/_C.py is enough. Both checkouts'
+`projects` are found, because ours is a namespace package and detrex's has no `__init__.py` either.
 """
 
 import copy

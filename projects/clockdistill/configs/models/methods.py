@@ -1,35 +1,46 @@
-"""Other methods' losses as trees, to hang below `model.feature_losses` of a `distill(...)` tree."""
+"""Other methods' losses on the neck's features, for `model.feature_losses`."""
+
+from typing import Any
 
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
+from torch import nn
 
 from projects.clockdistill.modeling.losses import FGDLoss, FitNetLoss, MGDLoss
 
-# At model.feature_losses.<name>: three dots up is the model.
-SIZES = {
-    "student_dim": "${...student.embed_dim}",
-    "teacher_dim": "${...teacher.embed_dim}",
-    "num_levels": "${...student.transformer.num_feature_levels}",
-}
+
+def feature_loss(loss: type[nn.Module], **options: Any) -> DictConfig:
+    """Returns the config of a loss whose widths and levels follow teacher and student.
+
+    Args:
+        loss: takes `student_dim`, `teacher_dim` and `num_levels`.
+        options: its other arguments.
+    """
+    return L(loss)(  # at model.feature_losses.<name>: three dots up is the model
+        student_dim="${...student.embed_dim}",
+        teacher_dim="${...teacher.embed_dim}",
+        num_levels="${...student.transformer.num_feature_levels}",
+        **options,
+    )
 
 
 def fitnet(weight: float = 1.0) -> DictConfig:
-    """FitNet on the neck's features: CLoCKDistill, eq. (1), and Table 1's "Backbone Features".
+    """Returns FitNet: CLoCKDistill, eq. (1), and Table 1's "Backbone Features".
 
     Args:
         weight: of the loss; the paper names none.
     """
-    return L(FitNetLoss)(**SIZES, weight=weight)
+    return feature_loss(FitNetLoss, weight=weight)
 
 
 def fgd(scale: float = 1.0) -> DictConfig:
-    """FGD with its weights for DETR-type detectors.
+    """Returns FGD with its weights for DETR-type detectors.
 
     Args:
         scale: of all four weights together, which keeps their proportions.
     """
-    return L(FGDLoss)(
-        **SIZES,
+    return feature_loss(
+        FGDLoss,
         foreground_weight=1e-3 * scale,
         background_weight=5e-4 * scale,
         attention_weight=5e-4 * scale,
@@ -39,9 +50,9 @@ def fgd(scale: float = 1.0) -> DictConfig:
 
 
 def mgd(weight: float = 2e-5) -> DictConfig:
-    """MGD with its weights for one-stage detectors; it gives none for DETRs.
+    """Returns MGD with its weights for one-stage detectors; it gives none for DETRs.
 
     Args:
         weight: alpha.
     """
-    return L(MGDLoss)(**SIZES, weight=weight, mask_ratio=0.65)
+    return feature_loss(MGDLoss, weight=weight, mask_ratio=0.65)

@@ -32,6 +32,8 @@ PIXELS = {
 MINI_TEACHER = {"stem_channels": 24, "channels": (24, 48, 96, 120)}
 # Where the small students' backbone starts from, as the large ones' does from ImageNet's weights.
 MINI_BACKBONE = "projects/clockdistill/weights/r18_synthkitti.safetensors"
+# The trained teacher of mini/dino_r18_synthkitti.
+MINI_TEACHER_CHECKPOINT = "projects/clockdistill/weights/dino_r50_synthkitti.safetensors"
 
 
 def resnet(depth: int, out_features: Sequence[str] = FEATURES) -> DictConfig:

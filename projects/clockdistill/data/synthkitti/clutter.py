@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from .camera import Camera
-from .canvas import Canvas
-from .layout import Item
-from .light import Light
-from .mesh import MeshBuilder, draw_mesh
+from projects.clockdistill.data.synthkitti.camera import Camera
+from projects.clockdistill.data.synthkitti.canvas import Canvas
+from projects.clockdistill.data.synthkitti.layout import Item
+from projects.clockdistill.data.synthkitti.light import Light
+from projects.clockdistill.data.synthkitti.mesh import MeshBuilder, draw_mesh
 
 _POLE = (112, 116, 120)
 _SIGN_FACES = ((214, 40, 40), (40, 84, 168), (240, 202, 52), (240, 240, 240))

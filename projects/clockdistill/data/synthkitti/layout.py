@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .camera import Camera, wrap_angle
-from .style import SceneStyle
-from .vehicles import VEHICLES
+from projects.clockdistill.data.synthkitti.camera import Camera, wrap_angle
+from projects.clockdistill.data.synthkitti.style import SceneStyle
+from projects.clockdistill.data.synthkitti.vehicles import VEHICLES
 
 Footprint = tuple[float, float, float, float]  # x from, z from, x to, z to, metres
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .style import SceneStyle
+from projects.clockdistill.data.synthkitti.style import SceneStyle
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .camera import Camera, rotate
-from .canvas import Canvas
-from .light import Light
+from projects.clockdistill.data.synthkitti.camera import Camera, rotate
+from projects.clockdistill.data.synthkitti.canvas import Canvas
+from projects.clockdistill.data.synthkitti.light import Light
 
 Point = tuple[float, float]
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .camera import Camera, rotate
-from .canvas import Canvas
-from .light import Light
+from projects.clockdistill.data.synthkitti.camera import Camera, rotate
+from projects.clockdistill.data.synthkitti.canvas import Canvas
+from projects.clockdistill.data.synthkitti.light import Light
 
 Joint = Sequence[float]  # metres forward, up, sideways from the middle of the footprint
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from .render import Frame
+from projects.clockdistill.data.synthkitti.render import Frame
 
 _SCALE = 3
 _COLOURS = {

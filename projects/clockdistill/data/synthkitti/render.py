@@ -6,17 +6,28 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..kitti_labels import KittiObject
-from .camera import Camera, observation_angle
-from .canvas import Canvas
-from .clutter import draw_bench, draw_clutter
-from .layout import PERSON_SIZES, Item, sample_items, sample_street
-from .light import Light, sample_light
-from .mesh import draw_mesh
-from .people import Figure, draw_cyclist, draw_pedestrian, draw_sitting, sample_look
-from .street import draw_scenery
-from .style import SceneStyle
-from .vehicles import VEHICLES, sample_palette
+from projects.clockdistill.data.kitti_labels import KittiObject
+from projects.clockdistill.data.synthkitti.camera import Camera, observation_angle
+from projects.clockdistill.data.synthkitti.canvas import Canvas
+from projects.clockdistill.data.synthkitti.clutter import draw_bench, draw_clutter
+from projects.clockdistill.data.synthkitti.layout import (
+    PERSON_SIZES,
+    Item,
+    sample_items,
+    sample_street,
+)
+from projects.clockdistill.data.synthkitti.light import Light, sample_light
+from projects.clockdistill.data.synthkitti.mesh import draw_mesh
+from projects.clockdistill.data.synthkitti.people import (
+    Figure,
+    draw_cyclist,
+    draw_pedestrian,
+    draw_sitting,
+    sample_look,
+)
+from projects.clockdistill.data.synthkitti.street import draw_scenery
+from projects.clockdistill.data.synthkitti.style import SceneStyle
+from projects.clockdistill.data.synthkitti.vehicles import VEHICLES, sample_palette
 
 _PEOPLE = {
     "Pedestrian": draw_pedestrian,

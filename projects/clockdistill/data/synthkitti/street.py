@@ -3,10 +3,10 @@
 import cv2
 import numpy as np
 
-from .camera import Camera
-from .canvas import Canvas
-from .layout import LANE_WIDTH, Item, Street
-from .light import Light
+from projects.clockdistill.data.synthkitti.camera import Camera
+from projects.clockdistill.data.synthkitti.canvas import Canvas
+from projects.clockdistill.data.synthkitti.layout import LANE_WIDTH, Item, Street
+from projects.clockdistill.data.synthkitti.light import Light
 
 _HALF_GAUGE = 0.72  # metres, of tram rails
 _FAR = 150.0  # metres: where the road meets the horizon

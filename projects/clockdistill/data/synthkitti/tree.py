@@ -12,9 +12,9 @@ from pathlib import Path
 from iopath.common.file_io import file_lock
 from PIL import Image
 
-from ..kitti_tree import IMAGE_FOLDER, LABEL_FOLDER
-from .render import draw_frame
-from .style import SceneStyle
+from projects.clockdistill.data.kitti_tree import IMAGE_FOLDER, LABEL_FOLDER
+from projects.clockdistill.data.synthkitti.render import draw_frame
+from projects.clockdistill.data.synthkitti.style import SceneStyle
 
 DRAWING_VERSION = 1  # raise it whenever the same (seed, index, style) draws another picture
 STAMP_NAME = "synthkitti.json"
@@ -59,7 +59,7 @@ def read_stamp(root: Path) -> Stamp | None:
     try:
         return Stamp(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"damaged stamp {path}: {error}. Mend: delete {root}.") from error
+        raise ValueError(f"damaged stamp {path}: {error}. Fix: delete {root}.") from error
 
 
 def ensure_tree(
@@ -98,18 +98,18 @@ def _is_current(root: Path, wanted: Stamp) -> bool:
     if found is None:
         raise FileExistsError(
             f"{root} holds no {STAMP_NAME}, so it was not drawn by this project and is left "
-            "alone. Mend: move it away, or point DETECTRON2_DATASETS elsewhere."
+            "alone. Fix: move it away, or point DETECTRON2_DATASETS elsewhere."
         )
     if (found.seed, found.frames) != (wanted.seed, wanted.frames):
         raise ValueError(
             f"{root} was drawn with seed {found.seed} and {found.frames} frames; wanted are seed "
-            f"{wanted.seed} and {wanted.frames} frames. Mend: move it away and run again."
+            f"{wanted.seed} and {wanted.frames} frames. Fix: move it away and run again."
         )
     return found == wanted
 
 
 def _draw_and_move(root: Path, stamp: Stamp, style: SceneStyle) -> None:
-    """Draw beside the final place, then rename: nobody ever sees half a tree."""
+    """Draw next to the final place, then rename: nobody ever sees half a tree."""
     for leftover in root.parent.glob(f".{root.name}.drawing-*"):  # of a run that was cut off
         shutil.rmtree(leftover)
     unfinished = root.parent / f".{root.name}.drawing-{os.getpid()}"

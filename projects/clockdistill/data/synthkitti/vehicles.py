@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .mesh import Mesh, MeshBuilder, Point
+from projects.clockdistill.data.synthkitti.mesh import Mesh, MeshBuilder, Point
 
 
 @dataclass(frozen=True)

@@ -75,31 +75,33 @@ class FamilyAdapter:
         return output
 
     def read_queries(self, kwargs: dict[str, Any]) -> QueryGroup:
-        """Returns the detector's own queries, from the decoder's keyword arguments."""
+        """Returns the detector queries, from the decoder's keyword arguments."""
         return QueryGroup(kwargs["query"], kwargs["reference_points"], kwargs.get("query_pos"))
 
     def append_queries(
-        self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_own: int
+        self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_kept: int
     ) -> dict[str, Any]:
         """Returns the decoder's keyword arguments with the groups appended.
 
         Args:
             kwargs: the decoder's own keyword arguments.
             groups: at least one.
-            num_own: the detector's own queries; 0 decodes the groups alone.
+            num_kept: the detector queries; 0 decodes the groups alone.
         """
         references = kwargs["reference_points"]
         known = references.shape[-1]  # a decoder of centres takes the anchors' centres
         added = {
-            **isolating_masks(kwargs, groups, num_own),
-            "query": append(kwargs["query"], [group.content for group in groups], num_own),
+            **isolating_masks(kwargs, groups, num_kept),
+            "query": append(kwargs["query"], [group.content for group in groups], num_kept),
             "reference_points": append(
-                references, [group.reference_points[..., :known] for group in groups], num_own
+                references,
+                [group.reference_points[..., :known] for group in groups],
+                num_kept,
             ),
         }
         if self.position_queries:
             positions = [_position(group) for group in groups]
-            added["query_pos"] = append(kwargs["query_pos"], positions, num_own)
+            added["query_pos"] = append(kwargs["query_pos"], positions, num_kept)
         return kwargs | added
 
     def select(self, output: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
@@ -135,21 +137,21 @@ class FamilyAdapter:
         return Predictions(torch.stack(logits), torch.stack(boxes))
 
 
-def append(own: Tensor, groups: Sequence[Tensor], num_own: int, dim: int = 1) -> Tensor:
-    """Returns the detector's own queries, where they are decoded, then the groups'."""
-    parts = [own] if num_own else []
+def append(own: Tensor, groups: Sequence[Tensor], num_kept: int, dim: int = 1) -> Tensor:
+    """Returns the detector queries, where they are decoded, then the groups'."""
+    parts = [own] if num_kept else []
     return torch.cat([*parts, *(group.to(own) for group in groups)], dim=dim)
 
 
 def isolating_masks(
-    kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_own: int
+    kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_kept: int
 ) -> dict[str, Any]:
-    """Returns the decoder's keyword arguments that keep own queries and groups apart."""
+    """Returns the decoder's keyword arguments that keep detector queries and groups apart."""
     own_mask, *other_masks = kwargs.get("attn_masks") or [None, None]
     sizes, masks = [len(group) for group in groups], [None] * len(groups)
     paddings = [group.padding for group in groups]
-    if num_own:
-        sizes, masks = [num_own, *sizes], [own_mask, *masks]
+    if num_kept:
+        sizes, masks = [num_kept, *sizes], [own_mask, *masks]
         paddings = [kwargs.get("query_key_padding_mask"), *paddings]
     blocks = QueryBlocks(tuple(sizes), tuple(masks), tuple(paddings))
     return {"attn_masks": [blocks, *other_masks], "query_key_padding_mask": None}

@@ -39,15 +39,15 @@ class DABDETRAdapter(FamilyAdapter):
         return QueryGroup(kwargs["query"].transpose(0, 1), anchors.transpose(0, 1))
 
     def append_queries(
-        self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_own: int
+        self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_kept: int
     ) -> dict[str, Any]:
         contents = [group.content.transpose(0, 1) for group in groups]
         anchors = [torch.logit(group.reference_points.transpose(0, 1), eps=EPS) for group in groups]
         return {
             **kwargs,
-            **isolating_masks(kwargs, groups, num_own),
-            "query": append(kwargs["query"], contents, num_own, dim=0),
-            "anchor_box_embed": append(kwargs["anchor_box_embed"], anchors, num_own, dim=0),
+            **isolating_masks(kwargs, groups, num_kept),
+            "query": append(kwargs["query"], contents, num_kept, dim=0),
+            "anchor_box_embed": append(kwargs["anchor_box_embed"], anchors, num_kept, dim=0),
         }
 
     def predict(

@@ -61,10 +61,10 @@ class DetrexAdapter(FamilyAdapter):
             return detector(batched_inputs)
 
     def append_queries(
-        self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_own: int
+        self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_kept: int
     ) -> dict[str, Any]:
         """Gives detrex's attention dense masks over all queries."""
-        appended = super().append_queries(kwargs, groups, num_own)
+        appended = super().append_queries(kwargs, groups, num_kept)
         blocks, *others = appended["attn_masks"]
         return {
             **appended,

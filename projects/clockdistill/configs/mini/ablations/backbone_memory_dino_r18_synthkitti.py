@@ -1,7 +1,8 @@
-"""At the small scale: the neck's features and the memory, without masks. The twin of
-ablations/backbone_memory_dino_r18_kitti.
+"""At the small scale: the neck's features and the memory, without masks.
 
-The weights were chosen on synthkitti_tune, see reproduction/README.md.
+The counterpart of ablations/backbone_memory_dino_r18_kitti.
+
+The weights were chosen on synthkitti_tune (reproduction/README.md).
 
 python tools/train_net.py --config-file <this file>
 """

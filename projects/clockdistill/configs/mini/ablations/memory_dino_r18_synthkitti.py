@@ -1,7 +1,8 @@
-"""At the small scale: the memory alone, without masks. The twin of
-ablations/memory_dino_r18_kitti.
+"""At the small scale: the memory alone, without masks.
 
-The weight was chosen on synthkitti_tune, see reproduction/README.md.
+The counterpart of ablations/memory_dino_r18_kitti.
+
+The weight was chosen on synthkitti_tune (reproduction/README.md).
 
 python tools/train_net.py --config-file <this file>
 """

@@ -1,5 +1,6 @@
-"""At the small scale: the memory alone, with location and scale masks. The twin of
-ablations/memory_mask_dino_r18_kitti.
+"""At the small scale: the memory alone, with location and scale masks.
+
+The counterpart of ablations/memory_mask_dino_r18_kitti.
 
 python tools/train_net.py --config-file <this file>
 """

@@ -1,6 +1,6 @@
-"""FGD at the small scale: the twin of methods/fgd_dino_r18_kitti.
+"""FGD at the small scale, the counterpart of methods/fgd_dino_r18_kitti.
 
-The scale was chosen on synthkitti_tune, see reproduction/README.md.
+The scale was chosen on synthkitti_tune (reproduction/README.md).
 
 python tools/train_net.py --config-file <this file>
 """

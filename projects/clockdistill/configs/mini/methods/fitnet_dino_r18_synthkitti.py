@@ -1,6 +1,6 @@
-"""FitNet at the small scale: the twin of methods/fitnet_dino_r18_kitti.
+"""FitNet at the small scale, the counterpart of methods/fitnet_dino_r18_kitti.
 
-The weight was chosen on synthkitti_tune, see reproduction/README.md.
+The weight was chosen on synthkitti_tune (reproduction/README.md).
 
 python tools/train_net.py --config-file <this file>
 """

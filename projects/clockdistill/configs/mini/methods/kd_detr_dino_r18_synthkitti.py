@@ -1,8 +1,8 @@
-"""KD-DETR at the small scale: the twin of methods/kd_detr_dino_r18_kitti.
+"""KD-DETR at the small scale, the counterpart of methods/kd_detr_dino_r18_kitti.
 
-Not as its public code has it (the mean over classes, all stages from the teacher's last), but with
-the sum over classes and stage by stage, as CLoCKDistill's own logit loss: better on
-synthkitti_tune, see reproduction/README.md.
+Its public code takes the mean over classes and distils all layers from the teacher's last one.
+This config takes the sum and distils layer by layer, as CLoCKDistill does: better on
+synthkitti_tune (reproduction/README.md).
 
 python tools/train_net.py --config-file <this file>
 """

@@ -1,6 +1,6 @@
-"""MGD at the small scale: the twin of methods/mgd_dino_r18_kitti.
+"""MGD at the small scale, the counterpart of methods/mgd_dino_r18_kitti.
 
-The weight was chosen on synthkitti_tune, see reproduction/README.md.
+The weight was chosen on synthkitti_tune (reproduction/README.md).
 
 python tools/train_net.py --config-file <this file>
 """

@@ -1,4 +1,4 @@
-"""Any COCO-format dataset trains through two keys a split, by the command line alone."""
+"""Tests that any COCO-format dataset trains with two keys per split on the command line."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import train_net
 from PIL import Image
 
-SMALL = [  # the real model, cut down until a CPU steps it in a second
+SMALL = [  # the real model, reduced so that a CPU takes a step in a second
     "model.num_queries=10",
     "model.transformer.encoder.num_layers=1",
     "model.transformer.decoder.num_layers=1",
@@ -59,8 +59,8 @@ def test_trains_and_evaluates_per_class(command: list[str], tmp_path: Path) -> N
     assert {"AP", "AP-bicycle", "AP-scooter"} <= set(results)
 
 
-def test_another_number_of_classes_is_refused_with_the_mend(command: list[str]) -> None:
-    with pytest.raises(SystemExit, match=r"model.num_classes=80.*bicycle, scooter.*=2"):
+def test_another_number_of_classes_is_refused_with_the_fix(command: list[str]) -> None:
+    with pytest.raises(SystemExit, match=r"num_classes=80.*bicycle, scooter\)\.\nFix: set .*=2"):
         train_net.main(command)
 
 

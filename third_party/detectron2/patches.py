@@ -1,7 +1,7 @@
-"""The mends that let detectron2 v0.6 run as pure Python on current libraries.
+"""Patches that let detectron2 v0.6 run as pure Python on current libraries.
 
-A mend is a search, a replacement and the exact places that it must hit. It is applied to every
-Python file, and any other count in any file is an error: what was not expected is not changed.
+A patch is a pattern, a replacement and the exact places that it must match. It is applied to every
+Python file; any other number of matches in any file is an error, so nothing unexpected changes.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Mend:
+class Patch:
     """One change made to the sources.
 
     Args:
@@ -28,15 +28,15 @@ class Mend:
     places: Mapping[str, int]
 
 
-MENDS = (
-    Mend(
+PATCHES = (
+    Patch(
         name="Image.LINEAR",
         reason="Pillow 10 removed the alias of Image.BILINEAR",
         pattern=r"\bImage\.LINEAR\b",
         replacement="Image.BILINEAR",
         places={"detectron2/data/transforms/transform.py": 1},
     ),
-    Mend(
+    Patch(
         name="numpy aliases",
         reason="numpy 1.24 removed np.bool, int, float, object and str: the builtins are meant",
         pattern=r"\bnp\.(bool|int|float|object|str)\b",
@@ -51,21 +51,21 @@ MENDS = (
             "detectron2/utils/visualizer.py": 3,
         },
     ),
-    Mend(
+    Patch(
         name="pkg_resources import",
         reason="setuptools 82 removed pkg_resources",
         pattern=r"^import pkg_resources$",
         replacement="import importlib.resources",
         places={"detectron2/model_zoo/model_zoo.py": 1},
     ),
-    Mend(
+    Patch(
         name="pkg_resources use",
         reason="importlib.resources finds the same file",
         pattern=r"pkg_resources\.resource_filename\(\s*(\S+), (.+)\s*\)$",
         replacement=r"str(importlib.resources.files(\1) / \2)",
         places={"detectron2/model_zoo/model_zoo.py": 1},
     ),
-    Mend(
+    Patch(
         name="caffe2",
         reason="torch lost caffe2: detectron2.export may import it only when its API is asked for, "
         "so that detectron2.utils.analysis imports",
@@ -90,37 +90,39 @@ def __getattr__(name):
 )
 
 
-def apply(files: Mapping[str, bytes], mends: Sequence[Mend]) -> tuple[dict[str, bytes], list[str]]:
-    """Applies every mend to every Python file.
+def apply(
+    files: Mapping[str, bytes], patches: Sequence[Patch]
+) -> tuple[dict[str, bytes], list[str]]:
+    """Applies every patch to every Python file.
 
     Each changed file gets a first line that says so, as section 4(b) of its licence asks.
 
     Args:
         files: path inside the package -> content.
-        mends: applied in this order, each to the outcome of those before.
+        patches: applied in this order, each to the result of the previous ones.
 
     Returns:
-        The files, mended, and the sorted paths of those that changed.
+        The files, patched, and the sorted paths of those that changed.
 
     Raises:
-        ValueError: if a mend hits another number of places in a file than it expects; nothing
-            is mended then.
+        ValueError: if a patch matches another number of places in a file than it expects; nothing
+            is patched then.
     """
     texts = {path: data.decode() for path, data in files.items() if path.endswith(".py")}
     changed = set()
-    for mend in mends:
-        for path in sorted(texts.keys() | mend.places.keys()):
+    for patch in patches:
+        for path in sorted(texts.keys() | patch.places.keys()):
             text, found = re.subn(
-                mend.pattern, mend.replacement, texts.get(path, ""), flags=re.MULTILINE
+                patch.pattern, patch.replacement, texts.get(path, ""), flags=re.MULTILINE
             )
-            expected = mend.places.get(path, 0)
+            expected = patch.places.get(path, 0)
             if found != expected:
                 raise ValueError(
-                    f"mend {mend.name!r}: {path} has {found} places, expected {expected}"
+                    f"patch {patch.name!r}: {path} has {found} places, expected {expected}"
                 )
             if found:
                 texts[path] = text
                 changed.add(path)
     note = "# Changed when this wheel was built: see NOTICE beside its metadata.\n"
-    mended = {path: (note + texts[path]).encode() for path in changed}
-    return {**files, **mended}, sorted(changed)
+    patched = {path: (note + texts[path]).encode() for path in changed}
+    return {**files, **patched}, sorted(changed)
