@@ -60,7 +60,7 @@ def test_the_configs_device_gives_way_to_the_cpu() -> None:
 
 
 def test_what_is_asked_for_and_missing_is_refused() -> None:
-    assert "use --device cpu" in refused("--config-file", CONFIG, "--device", "mtia")
+    assert "Fix: --device cpu" in refused("--config-file", CONFIG, "--device", "mtia")
     assert "device teapot" in refused("--config-file", CONFIG, "--device", "teapot")
     assert "there is no such file" in refused("--config-file", "nowhere.py")
     assert "did you mean" in refused("--config-file", CONFIG, *SMALL, "model.student.num_querys=3")

@@ -57,8 +57,7 @@ def advise(model: nn.Module, scales: Sequence[LossScale]) -> dict[str, str]:
     return {
         scale.name: _warning(scale, current_weights(model, scale.name))
         for scale in scales
-        if scale.name not in (DETECTION, *MEMORY_PARTS)
-        and not LOWEST <= scale.relative <= HIGHEST
+        if scale.name not in (DETECTION, *MEMORY_PARTS) and not LOWEST <= scale.relative <= HIGHEST
     }
 
 

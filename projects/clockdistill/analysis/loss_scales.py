@@ -71,8 +71,8 @@ def measure(model: nn.Module, batches: Iterable[list[dict[str, Any]]]) -> dict[s
     """Measures every loss on every batch, without training.
 
     The model runs in train mode, so normalization and dropout work as in training, and random
-    numbers come from torch's generator as they would there. Afterwards the model is unchanged: mode,
-    weights, running statistics, counters; no `.grad` is set.
+    numbers come from torch's generator as they would there. Afterwards the model is unchanged: its
+    mode, weights, running statistics and counters; no `.grad` is set.
 
     Args:
         model: a distillation model.
