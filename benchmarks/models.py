@@ -9,7 +9,6 @@ from detectron2.config import instantiate
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.structures import Boxes, Instances
 from omegaconf import DictConfig
-from projects.clockdistill.engine.param_groups import build_optimizer
 from torch import nn
 
 from benchmarks.scale import Scale
@@ -17,6 +16,7 @@ from projects.clockdistill.configs.common.optim import optimizer
 from projects.clockdistill.configs.models.dab_detr import dab_detr
 from projects.clockdistill.configs.models.deformable_detr import deformable_detr
 from projects.clockdistill.configs.models.dino import dino
+from projects.clockdistill.engine.solver import build_optimizer
 from projects.clockdistill.engine.trainer import Trainer
 
 CONFIGS = {"dino": dino, "deformable_detr": deformable_detr, "dab_detr": dab_detr}
