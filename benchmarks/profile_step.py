@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.models import build_trainer, drawn_batch, inference
 from benchmarks.report import describe, environment
 from benchmarks.scale import FULL
-from projects.clockdistill.engine.commands import positive_int
+from projects.clockdistill.engine.arguments import positive_int
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 
 

@@ -25,7 +25,7 @@ from benchmarks.pair import Disagreement
 from benchmarks.pairs import pairs_against
 from benchmarks.report import describe, details, environment, table, write_json
 from benchmarks.scale import FULL, QUICK
-from projects.clockdistill.engine.commands import positive_int
+from projects.clockdistill.engine.arguments import positive_int
 
 
 def add_measuring(parser: argparse.ArgumentParser, rounds: int) -> None:

@@ -1,1 +1,1 @@
-"""The paper's tables, run and written anew: what tools/reproduce.py is made of."""
+"""The paper's tables, run and written by `tools/reproduce.py`."""

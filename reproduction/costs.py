@@ -1,76 +1,62 @@
-"""Parameters, multiply-adds and speed of the detectors of a table, each measured once."""
+"""Parameters, multiply-adds and speed of a table's detectors, by `tools/analyze_model.py`."""
 
 import json
+import os
+import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from projects.clockdistill.engine.commands import CONFIGS, tool_command
+from omegaconf import OmegaConf
+
 from projects.clockdistill.engine.config_file import load_config
-from projects.clockdistill.engine.jobs import Job, run_together
-from reproduction.identity import config_hash
-from reproduction.plan import Plan, run_name
-from reproduction.table import Row
-
-_REPEATS = 30  # passes that are timed; their median counts
+from projects.clockdistill.engine.jobs import CONFIGS, tool_command
+from reproduction.execution import digest
+from reproduction.plan import Plan
+from reproduction.tables import Row
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One call of tools/analyze_model.py.
+class Costs:
+    """What the detector of a row costs. Rows with the same detector share the measurement.
 
-    Attributes:
-        job: what to run.
-        file: where the figures are, once it has run.
+    Args:
+        plan: the table's runs.
+        row: with or without distillation.
     """
 
-    job: Job
-    file: Path
+    def __init__(self, plan: Plan, row: Row) -> None:
+        row = plan.table.row(row.gain_over) if row.teachers else row  # the same detector
+        self._config = row.configs[plan.scale]
+        self._overrides = row.mini_overrides if plan.scale == "mini" else ()
+        self._height, self._width = plan.table.image[plan.scale]
+        self._folder = plan.folder / "costs"
 
-    def figures(self) -> dict[str, Any] | None:
-        """What tools/analyze_model.py found; None if it was not measured."""
-        return json.loads(self.file.read_text())["models"][0] if self.file.is_file() else None
+    @cached_property
+    def file(self) -> Path:
+        model = load_config(str(CONFIGS / self._config), list(self._overrides)).model
+        name = f"{Path(self._config).stem}_{self._height}x{self._width}"
+        content = OmegaConf.to_container(model, resolve=True)
+        return self._folder / f"{name}_{digest(content)}.json"
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command that measures: 30 timed passes, of which the median counts."""
+        image = ("--height", str(self._height), "--width", str(self._width))
+        options = (*image, "--repeats", "30", "--json", str(self.file))
+        return tool_command("analyze_model", self._config, *options, *self._overrides)
 
-def measurements(plan: Plan) -> dict[str, Measurement]:
-    """Row name -> what measures its detector; rows of one detector share it."""
-    scale = plan.options.scale
-    return {
-        row.name: _measurement(_detector_row(row, plan), plan) for row in plan.table.rows_at(scale)
-    }
-
-
-def _detector_row(row: Row, plan: Plan) -> Row:
-    """The row that trains the same detector without distillation."""
-    return row if row.teacher is None else plan.table.row(row.compared_with)
-
-
-def _measurement(row: Row, plan: Plan) -> Measurement:
-    scale = plan.options.scale
-    config = row.configs[scale]
-    overrides = row.overrides.get(scale, ())
-    height, width = plan.table.input_sizes[scale]
-    digest = config_hash(load_config(str(CONFIGS / config), list(overrides)))
-    folder = plan.options.folder / run_name(config)
-    file = folder / f"costs_{height}x{width}_{digest}.json"
-    options = ("--height", str(height), "--width", str(width), "--repeats", str(_REPEATS))
-    command = tool_command("analyze_model", config, *options, "--json", str(file), *overrides)
-    return Measurement(Job(f"costs of {run_name(config)}", command, folder), file)
+    def figures(self) -> dict[str, Any]:
+        """Returns what was measured; nothing if it was not."""
+        return json.loads(self.file.read_text())["models"][0] if self.file.is_file() else {}
 
 
-def unmeasured(wanted: Sequence[Measurement]) -> list[Job]:
-    """What to run, each once."""
-    return list({one.file: one.job for one in wanted if not one.file.is_file()}.values())
-
-
-def measure(wanted: Sequence[Measurement], lock: int) -> None:
-    """Measures what is not measured, one after the other: timing asks for an idle machine."""
-
-    def ended(job: Job, code: int) -> None:
-        if code:
-            print(f"  {job.title} FAILED: exit code {code}\n{job.last_lines()}", flush=True)
-
-    # one thread: several would wait for each other wherever the machine is not quite idle
-    options = {"at_once": 1, "threads": 1, "inherited": [lock]}
-    run_together(unmeasured(wanted), lambda job: None, ended, **options)
+def measure(costs: Sequence[Costs]) -> None:
+    """Measures what is not measured yet, one detector after the other on one CPU thread."""
+    for one in costs:
+        if one.file.is_file():
+            continue
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(one.command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            print(f"  costs FAILED: {one.file.stem}\n{done.stderr[-1000:]}", flush=True)

@@ -1,77 +1,197 @@
-"""Carries out a plan: skips what is done, resumes what was interrupted, starts the rest."""
+"""Carries out runs: skips those that are done, resumes those that were interrupted.
 
+Each run's folder has a `run.json`, written when the run starts and when it ends, with its status
+("running", "ok" or "failed") and digests of all that it depends on.
+"""
+
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from projects.clockdistill.engine.commands import shown
-from projects.clockdistill.engine.jobs import Job, run_together
-from reproduction.runs import (
-    Action,
-    Run,
-    begin,
-    copy,
-    finish,
-    next_action,
-    read_record,
-    refuse,
-    twin,
-)
+from detectron2.data import DatasetCatalog
+from omegaconf import OmegaConf
+
+from projects.clockdistill.engine import environment
+from projects.clockdistill.engine.atomic import atomic_write
+from projects.clockdistill.engine.config_file import load_config
+from projects.clockdistill.engine.jobs import CONFIGS, ROOT, Run, run_together, shown
+
+# Files that a run depends on, by the config key that names them.
+WEIGHTS = {"initial weights": "train.init_checkpoint", "teacher": "model.teacher_checkpoint"}
 
 
-def execute(phases: Sequence[Sequence[Run]], root: Path, at_once: int, lock: int) -> None:
-    """Runs everything that is not done; a run that fails is noted and stops no other.
+def execute(runs: Sequence[Run], at_once: int, *, need_weights: bool = False) -> None:
+    """Carries out runs. One that fails is recorded; the others go on.
 
     Args:
-        phases: each starts when the one before has ended.
-        root: folder of all runs, where one may find its twin.
-        at_once: runs at a time.
-        lock: file descriptor that the runs keep open.
+        runs: in order.
+        at_once: number of runs at a time.
+        need_weights: whether a finished run without its weights is run again.
     """
-    for phase in phases:
-        actions: dict[Job, tuple[Run, Action]] = {}
-        for run in phase:
-            action, reason = next_action(run)
-            source = twin(run, root) if action is Action.START else None
-            if source is not None:
-                print(f"{run.title}: the same as {source}", flush=True)
-                copy(run, source)
-                continue
-            print(f"{run.title}: {action.value} ({reason})", flush=True)
-            if action is Action.NOTHING:
-                continue
-            if run.teacher is not None and not run.teacher.is_file():
-                refuse(run, _no_teacher(run))
-                print(f"  {run.title} FAILED: {_no_teacher(run)}", flush=True)
-                continue
-            actions[run.job(action)] = (run, action)
-
-        def starting(job: Job, actions: dict = actions) -> None:
-            begin(*actions[job])
-
-        def ended(job: Job, code: int, actions: dict = actions) -> None:
-            run, _ = actions[job]
-            reason = finish(run, code)
-            if reason is not None:
-                print(f"  {job.title} FAILED: {reason}", flush=True)
-                return
-            average_precision = read_record(run.folder)["metrics"]["AP"]
-            print(f"  {job.title}: {average_precision:.1f} AP", flush=True)
-
-        run_together(list(actions), starting, ended, at_once=at_once, inherited=[lock])
+    waiting = []
+    for run in runs:
+        action, reason = next_action(run, need_weights=need_weights)
+        print(f"{run.title}: {action} ({reason})", flush=True)
+        if action != "done":
+            waiting.append(_with_action(run, action))
+    run_together(waiting, _ended, started=_started, at_once=at_once)
 
 
-def _no_teacher(run: Run) -> str:
-    return f"its teacher has no weights: {run.teacher} is not there"
-
-
-def print_commands(phases: Sequence[Sequence[Run]], root: Path) -> None:
-    """What `execute` would run, in order."""
-    for run in (run for phase in phases for run in phase):
-        action, reason = next_action(run)
-        source = twin(run, root) if action is Action.START else None
-        if source is not None:
-            print(f"# {run.title}: the same as {source}")
-        elif action is Action.NOTHING:
-            print(f"# {run.title}: {reason}")
+def print_commands(runs: Sequence[Run]) -> None:
+    """Prints what `execute` would run."""
+    for run in runs:
+        action, _ = next_action(run)
+        if action == "done":
+            print(f"# {run.title}: done")
         else:
-            print(shown(run.command(action)))
+            print(shown(_with_action(run, action).command))
+
+
+def next_action(run: Run, *, need_weights: bool = False) -> tuple[str, str]:
+    """Returns "done", "resume" or "start", and the reason."""
+    record = _read(run)
+    if record is None:
+        return "start", "not run yet"
+    change = _change(run, record)
+    if change:
+        return "start", f"its {change} changed"
+    if record["status"] == "ok":
+        gone = need_weights and not (run.folder / "model_final.pth").is_file()
+        return ("start", "its weights are gone") if gone else ("done", "done")
+    if (run.folder / "last_checkpoint").is_file():
+        return "resume", f"{record['status']} before"
+    return "start", f"{record['status']} before its first checkpoint"
+
+
+def result(run: Run) -> dict[str, Any] | None:
+    """Returns the record of a run, unless something that it depends on has changed since."""
+    record = _read(run)
+    return None if record is None or _change(run, record) else record
+
+
+def has_failed(run: Run) -> bool:
+    """Returns whether the last attempt at a run failed."""
+    return (result(run) or {}).get("status") == "failed"
+
+
+def inputs(run: Run) -> dict[str, str | None]:
+    """Returns digests of all that a run's result depends on; None for what is not there (yet).
+
+    Where weights lie does not count, only what they are.
+    """
+    cfg = load_config(str(CONFIGS / run.config), list(run.overrides))
+    found: dict[str, str | None] = {}
+    for name, key in WEIGHTS.items():
+        address = OmegaConf.select(cfg, key)
+        if address:
+            found[name] = _file_digest(address)
+            OmegaConf.update(cfg, key, "")
+    found["test data"] = data_digest(cfg.dataloader.test.dataset.names)
+    content = OmegaConf.to_container(cfg, resolve=True)
+    return {**found, "config": digest(content)}
+
+
+def _change(run: Run, record: dict[str, Any]) -> str:
+    """Returns which input differs from the recorded one. A file that is gone has not changed."""
+    now = inputs(run)
+    changed = (name for name in now if now[name] not in (None, record["inputs"].get(name)))
+    return next(changed, "")
+
+
+def _file_digest(address: str) -> str | None:
+    if "://" in address:  # downloaded weights are checked by their address
+        return address
+    for path in (Path(address), ROOT / address):
+        if path.is_file():
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+    return None
+
+
+@cache
+def data_digest(dataset: str) -> str | None:
+    """Digests a dataset's labels and first image: drawn scenes can change, and no config does."""
+    try:
+        frames = DatasetCatalog.get(dataset)
+    except (KeyError, OSError, ValueError):  # tools/train_net.py says what is missing
+        return None
+    labels = [{**frame, "file_name": Path(frame["file_name"]).name} for frame in frames]
+    return digest([labels, _file_digest(frames[0]["file_name"])])
+
+
+def digest(content: Any) -> str:
+    """Digests plain values; functions and classes count by their names."""
+
+    def name(value: Any) -> str:
+        return getattr(value, "__qualname__", type(value).__qualname__)
+
+    text = json.dumps(content, sort_keys=True, default=name)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _with_action(run: Run, action: str) -> Run:
+    return replace(run, options=(*run.options, "--resume")) if action == "resume" else run
+
+
+def _started(run: Run) -> None:
+    before = _read(run) or {"commits": []}  # there is one if it resumes
+    record = {
+        "status": "running",
+        "inputs": inputs(run),
+        "commits": list(dict.fromkeys([*before["commits"], environment.commit()])),
+        "machine": environment.machine(),
+    }
+    _write(run, record)
+
+
+def _ended(run: Run, code: int) -> None:
+    reason, metrics = "", {}
+    if code:
+        reason = f"exit code {code}; the end of {run.console.name}:\n{run.last_lines()}"
+    elif not (run.folder / "results.json").is_file():
+        reason = "it ended without results.json"
+    else:
+        metrics = run.metrics()
+        if metrics["AP"] is None:
+            reason = "no AP: the test data has no objects"
+    outcome = f" FAILED: {reason}" if reason else f": {metrics['AP']:.1f} AP"
+    print(f"  {run.title}{outcome}", flush=True)
+    logged = run.logged()
+    record = {
+        **_read(run),
+        "status": "failed" if reason else "ok",
+        "reason": reason,
+        "metrics": metrics,
+        "steps": logged[-1]["iteration"] + 1 if logged else None,
+        "train_seconds": training_seconds(logged),
+    }
+    _write(run, record)
+
+
+def training_seconds(logged: Sequence[dict[str, Any]]) -> float | None:
+    """Returns the time of all training steps, without start-up, evaluation and checkpoints.
+
+    Each line of `metrics.json` holds the median time of the steps since the line before. Steps
+    that a resumed run repeated count once, as the last line says.
+    """
+    seconds = {line["iteration"]: line["time"] for line in logged if "time" in line}
+    total, before = 0.0, -1
+    for iteration in sorted(seconds):
+        total += (iteration - before) * seconds[iteration]
+        before = iteration
+    return total or None
+
+
+def _read(run: Run) -> dict[str, Any] | None:
+    try:
+        return json.loads((run.folder / "run.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def _write(run: Run, record: dict[str, Any]) -> None:
+    with atomic_write(run.folder / "run.json", "w") as handle:
+        handle.write(json.dumps(record, indent=2) + "\n")

@@ -1,55 +1,54 @@
-"""A measured table as Markdown, for readers."""
+"""The page of a table."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
 
-from reproduction.table import METRICS, Table
+from reproduction.tables import METRICS, Table
 
-_WHAT_INTERVALS_ARE = """\
+INTERVALS = """\
 AP is the mean over the seeds, ± their standard deviation (n - 1). A gain is a difference of means,
-with its 95% interval: a percentile bootstrap over the seeds of both sides and over the test
-images, the same images for both. Of few seeds it can say little: where seeds alone differ, an
-interval called 95% holds the truth in 69% of the cases with 2 seeds and in 86% with 3 (simulated;
-90% and 94% where the choice of images counts as much as a seed). Welch's t interval, over the seeds
-alone, is right with few seeds too, but wide. One seed has no interval. APs and gains of the paper
-were measured on its data; where ours are others, only order and signs can be compared."""
+over the undistilled student (`baseline`) unless a note names another row, with Welch's 95% t
+interval. The interval covers the seeds: the initial weights of the heads, the order of the images,
+the sampled queries. It does not cover the choice of training and test images. One seed has no
+interval. The paper's figures were measured on its own data; on other data only order and signs can
+be compared."""
 
-_WHAT_COSTS_ARE = """\
-Parameters and multiply-adds of the detector without its teacher, {height} x {width} pixels; FPS:
-one image after the other{fps_on}, by tools/analyze_model.py. Training: all steps of one run,
-without start-up and evaluation, mean over the seeds; runs that share a machine slow each other
+COSTS = """\
+Parameters and multiply-adds of the detector without its teacher at {height} x {width} pixels; FPS:
+one image at a time{fps_on}, by `tools/analyze_model.py`. Training: all steps of one run, without
+start-up and evaluation, mean over the seeds; runs on one machine at the same time slow each other
 down. In brackets: the paper's."""
 
-_MINI = (
+MINI = (
     "Small detectors on synthkitti, **drawn scenes, not KITTI**: what can be compared with the "
     "paper is order and signs."
 )
 
 
 def markdown(table: Table, content: dict[str, Any], picture: str) -> str:
-    """The whole page.
+    """Returns the page.
 
     Args:
         table: what is reported.
-        content: see `report.write_report`.
-        picture: file name of the picture beside it.
+        content: what the JSON holds, see `report.write_report`.
+        picture: file name of the picture in the same folder.
     """
     rows, scale = content["rows"], content["scale"]
     remark = table.remarks.get(scale)
     parts = [
         f"# Table {table.number}, scale {scale}: {table.title}",
         table.caption,
-        _MINI if scale == "mini" else "",
+        MINI if scale == "mini" else "",
         _overview(table, rows),
         f"![bars]({picture})",
-        _WHAT_INTERVALS_ARE,
+        INTERVALS,
         f"{remark[0].upper()}{remark[1:]}." if remark else "",
-        _list([f"{row['row']}: {row['note']}" for row in rows if row["note"]]),
+        _list(f"{row['row']}: {row['note']}" for row in rows if row["note"]),
         _failures(rows),
-        "## Rows that do not part",
-        _undecided(content["undecided"]),
+        "## Differences that are not significant",
+        _not_significant(content["not_significant"]),
         "## All figures (the paper's in brackets)",
         _all_figures(rows),
         "## Costs",
@@ -62,46 +61,35 @@ def markdown(table: Table, content: dict[str, Any], picture: str) -> str:
 
 
 def _overview(table: Table, rows: Sequence[dict[str, Any]]) -> str:
-    headers = ["row", "seeds", "AP", "gain [95%]", "Welch's 95%"]
-    names = [row["row"] for row in rows]
-    rivals = [name for name in table.rivals if name in names]
-    headers += [f"over {name} [95%]" for name in rivals]
-    headers += ["paper: AP", "paper: gain"]
+    rivals = [name for name in table.rivals if any(row["row"] == name for row in rows)]
+    headers = ["row", "seeds", "AP", "gain [95%]", *(f"over {name} [95%]" for name in rivals)]
     cells = []
     for row in rows:
-        line = [row["row"], _seeds(row), _level(row)]
-        line += [_gain(row, "gain"), _pair(row.get("gain_welch95"))]
-        line += [_gain(row, f"gain_over_{name}") for name in rivals]
-        line += [_number(row["paper_ap"]), _number(row["paper_gain"], "+.1f")]
-        cells.append(line)
-    return _table(cells, headers)
-
-
-def _seeds(row: dict[str, Any]) -> str:
-    return " ".join(map(str, row["seeds"])) or "-"
+        gains = [_gain(row, key) for key in ("gain", *(f"gain_over_{name}" for name in rivals))]
+        seeds = " ".join(map(str, row["seeds"])) or "-"
+        paper = [_number(row["paper_ap"]), _number(row["paper_gain"], "+.1f")]
+        cells.append([row["row"], seeds, _level(row), *gains, *paper])
+    return _table(cells, [*headers, "paper: AP", "paper: gain"])
 
 
 def _level(row: dict[str, Any]) -> str:
-    """The mean; and where seeds are missing, that they are."""
+    """Returns the mean AP, and which seeds are missing."""
     parts = []
     if row["ap_mean"] is not None:
         spread = "" if row["ap_std"] is None else f" ± {row['ap_std']:.1f}"
         parts.append(f"{row['ap_mean']:.1f}{spread}")
-    for name, seeds in (("FAILED", row["failed"]), ("not run", row["not_run"])):
+    missing = {"FAILED": [one["seed"] for one in row["failed"]], "not run": row["not_run"]}
+    for name, seeds in missing.items():
         if seeds:
-            which = " ".join(str(one["seed"]) for one in seeds)
-            parts.append(f"{name} (seed {which})" if parts else name)
+            parts.append(f"{name} (seed {' '.join(map(str, seeds))})" if parts else name)
     return ", ".join(parts)
 
 
 def _gain(row: dict[str, Any], key: str) -> str:
     if row.get(key) is None:
         return "-"
-    return f"{row[key]:+.1f} {_pair(row[f'{key}_ci95'])}".removesuffix(" -")
-
-
-def _pair(ends: Sequence[float] | None) -> str:
-    return f"[{ends[0]:+.1f}, {ends[1]:+.1f}]" if ends else "-"
+    ends = row[f"{key}_ci95"]
+    return f"{row[key]:+.1f}" + (f" [{ends[0]:+.1f}, {ends[1]:+.1f}]" if ends else "")
 
 
 def _number(value: float | None, form: str = ".1f") -> str:
@@ -109,17 +97,17 @@ def _number(value: float | None, form: str = ".1f") -> str:
 
 
 def _with_paper(value: float | None, paper: float | None, form: str = ".1f", unit: str = "") -> str:
-    """Our figure, and the paper's in brackets where it gives one."""
+    """Returns our figure, and the paper's in brackets where it gives one."""
     ours = "-" if value is None else f"{value:{form}}{unit}"
     return ours if paper is None else f"{ours} ({paper:{'g' if unit else form}}{unit})"
 
 
 def _all_figures(rows: Sequence[dict[str, Any]]) -> str:
-    cells = []
-    for row in rows:
-        keys = [name.lower() for name in METRICS]
-        figures = [_with_paper(row[f"{key}_mean"], row[f"paper_{key}"]) for key in keys]
-        cells.append([row["row"], *figures])
+    keys = [name.lower() for name in METRICS]
+    cells = [
+        [row["row"], *(_with_paper(row[f"{key}_mean"], row[f"paper_{key}"]) for key in keys)]
+        for row in rows
+    ]
     return _table(cells, ["", *METRICS])
 
 
@@ -143,10 +131,10 @@ def _scaled(value: float | None, unit: float) -> float | None:
 
 
 def _cost_note(table: Table, rows: Sequence[dict[str, Any]], scale: str) -> str:
-    height, width = table.input_sizes[scale]
+    height, width = table.image[scale]
     devices = list(dict.fromkeys(row["fps_on"] for row in rows if row["fps_on"]))
     fps_on = f" on {'; '.join(devices)}" if devices else ""
-    return _WHAT_COSTS_ARE.format(height=height, width=width, fps_on=fps_on)
+    return COSTS.format(height=height, width=width, fps_on=fps_on)
 
 
 def _failures(rows: Sequence[dict[str, Any]]) -> str:
@@ -158,34 +146,34 @@ def _failures(rows: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(blocks)
 
 
-def _undecided(pairs: Sequence[dict[str, Any]]) -> str:
+def _not_significant(pairs: Sequence[dict[str, Any]]) -> str:
     if not pairs:
-        return "Of all pairs of students with an interval, each parts."
-    lines = [
-        f"{one['row']} over {one['other']}: {one['gain']:+.1f} {_pair(one['ci95'])}"
-        for one in pairs
-    ]
+        return "None: every pair of students with an interval differs significantly."
+    lines = (
+        f"{pair['row']} over {pair['other']}: {_gain({**pair, 'gain_ci95': pair['ci95']}, 'gain')}"
+        for pair in pairs
+    )
     return "Pairs of students whose difference has zero in its 95% interval:\n\n" + _list(lines)
 
 
 def _making(content: dict[str, Any]) -> str:
-    rows = content["rows"]
-    commits = sorted({name for row in rows for name in row["commits"]})
-    machines = sorted({name for row in rows for name in row["machines"]})
+    commits = sorted({name for row in content["rows"] for name in row["commits"]})
+    machines = sorted({name for row in content["rows"] for name in row["machines"]})
     versions = ", ".join(f"{name} {number}" for name, number in content["versions"].items())
     lines = [
-        f"Commit: {', '.join(commits) or '-'}"
-        + (" (not all rows are of one commit)" if len(commits) > 1 else ""),
+        f"Commits of the runs: {', '.join(commits) or '-'}",
         f"Versions: {versions}",
         f"Machine: {'; '.join(machines) or '-'}",
     ]
     if content["overrides"]:
         lines.append(f"**Overridden in all runs**: {' '.join(content['overrides'])}")
-    commands = "\n".join(command for row in rows for command in row["commands"])
-    return f"```\n{content['command']}\n```\n\n{_list(lines)}\n\nIts runs:\n\n```\n{commands}\n```"
+    return (
+        f"```\n{content['command']}\n```\n\n{_list(lines)}\n\n"
+        "With `--dry-run` the command prints those of its runs."
+    )
 
 
-def _list(lines: Sequence[str]) -> str:
+def _list(lines: Any) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -1,190 +1,136 @@
-"""Which runs a table needs, and in which folders."""
+"""The runs that a table needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 
-from projects.clockdistill.engine.commands import CONFIGS, ROOT
-from projects.clockdistill.engine.config_file import find_config, load_config
-from projects.clockdistill.engine.weights import local_path
-from reproduction.identity import config_hash
-from reproduction.runs import Run
-from reproduction.table import Row, Table
-from reproduction.tables import SHIPPED
+from projects.clockdistill.engine.config_file import load_config
+from projects.clockdistill.engine.jobs import CONFIGS, ROOT, Run
+from reproduction.tables import SHIPPED, Row, Table
 
 TEACHER_SEED = 0
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the user chooses.
-
-    Attributes:
-        scale: one of `table.SCALES`.
-        seeds: of the students; teachers have one of their own.
-        overrides: key=value for every run.
-        teacher: "shipped", "train" or a checkpoint's path.
-        output: folder of all runs.
-        num_gpus: of each run.
-    """
-
-    scale: str
-    seeds: tuple[int, ...]
-    overrides: tuple[str, ...]
-    teacher: str
-    output: Path
-    num_gpus: int = 1
-
-    @property
-    def folder(self) -> Path:
-        """Where the runs of the scale lie; all tables share them."""
-        return self.output / self.scale
-
-
-@dataclass(frozen=True)
 class Plan:
-    """The runs of all rows of a table.
+    """The runs of a table.
 
     Attributes:
-        runs: row name -> its runs, one per seed.
-        teachers: teacher's config -> its run.
+        table: what to reproduce.
+        scale: one of `tables.SCALES`.
+        seeds: of the students.
+        teacher: "shipped", "train" or a checkpoint.
+        output: folder of all runs.
+        num_gpus: GPUs of each run.
+        overrides: key=value for every run.
     """
 
     table: Table
-    options: Options
-    runs: dict[str, list[Run]]
-    teachers: dict[str, Run]
+    scale: str
+    seeds: tuple[int, ...]
+    teacher: str
+    output: Path
+    num_gpus: int = 1
+    overrides: tuple[str, ...] = ()
 
-    def phases(self, only: Sequence[str]) -> list[list[Run]]:
-        """What to run for some rows: the teachers that they need, and then the rest.
+    def __post_init__(self) -> None:
+        """Refuses what cannot run, before anything runs.
 
-        Args:
-            only: names of rows.
+        Raises:
+            ValueError: for a scale without rows, a missing config, an override that does not fit,
+                or a teacher that does not fit the table.
         """
-        scale = self.options.scale
-        rows = [row for row in self.table.rows_at(scale) if row.name in only]
-        needed = [self.teachers[row.teacher[scale]] for row in rows if row.teacher]
-        first = _unique([run for run in needed if run.evaluates is None])
-        # all rows with the first seed before the second one: half a table is worth more that way
-        longest = max((len(self.runs[row.name]) for row in rows), default=0)
-        rest = [
-            self.runs[row.name][index]
-            for index in range(longest)
-            for row in rows
-            if index < len(self.runs[row.name])
-        ]
-        return [first, [run for run in _unique(rest) if run not in first]]
+        teachers = list({row.teachers[self.scale]: None for row in self.rows if row.teachers})
+        if self.teacher == "shipped" and not any(name in SHIPPED for name in teachers):
+            raise ValueError(
+                f"--teacher shipped: there are no weights of {', '.join(teachers)} in this "
+                "repository. Fix: --teacher train, or --teacher PATH"
+            )
+        if self.teacher not in ("shipped", "train"):
+            if not Path(self.teacher).is_file():
+                raise FileNotFoundError(f"--teacher {self.teacher}: there is no such file")
+            if len(teachers) > 1:
+                raise ValueError(
+                    f"--teacher {self.teacher}: one checkpoint for the table's {len(teachers)} "
+                    f"teachers ({', '.join(teachers)}). Fix: --teacher train"
+                )
+        for row in self.rows:
+            run = self.runs(row)[0]
+            load_config(str(CONFIGS / run.config), list(run.overrides))
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        return self.table.rows_at(self.scale)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the scale, which all tables share."""
+        return self.output / self.scale
+
+    def seeds_of(self, row: Row) -> tuple[int, ...]:
+        return (TEACHER_SEED,) if row.is_teacher else self.seeds
+
+    def runs(self, row: Row) -> list[Run]:
+        """Returns the runs of a row, one for each seed."""
+        if row.is_teacher:
+            return [self.teacher_run(row.configs[self.scale])]
+        return [self._student_run(row, seed) for seed in self.seeds]
+
+    def phases(self, rows: Sequence[Row]) -> tuple[list[Run], list[Run]]:
+        """Returns the teachers to train for some rows, and then all other runs."""
+        teachers = {row.teachers[self.scale]: None for row in rows if row.teachers}
+        needed = [self.teacher_run(config) for config in teachers]
+        first = {run.folder: run for run in needed if "--eval-only" not in run.options}
+        # every row with the first seed before any with the second: half a table is useful
+        by_seed = zip_longest(*(self.runs(row) for row in rows))
+        runs = [run for group in by_seed for run in group if run is not None]
+        rest = {run.folder: run for run in runs if run.folder not in first}  # rows may share a run
+        return list(first.values()), list(rest.values())
+
+    def weights(self, teacher: str) -> Path:
+        """Returns where the weights of a teacher's config are, or will be once it has run."""
+        if self.teacher == "shipped" and teacher in SHIPPED:
+            return ROOT / SHIPPED[teacher]
+        if self.teacher in ("shipped", "train"):
+            return self._folder(teacher, TEACHER_SEED) / "model_final.pth"
+        return Path(self.teacher).resolve()
+
+    def teacher_run(self, config: str) -> Run:
+        """Returns the run that trains a teacher, or that evaluates given weights."""
+        weights, folder = self.weights(config), self._folder(config, TEACHER_SEED)
+        title = _name(config)
+        overrides = (*self.overrides, f"train.seed={TEACHER_SEED}")
+        if weights.parent == folder:
+            return Run(title, config, folder, overrides, self._options())
+        overrides = (*overrides, f"train.init_checkpoint={weights}")
+        folder = folder.with_name("evaluated")
+        return Run(title, config, folder, overrides, (*self._options(), "--eval-only"))
+
+    def _student_run(self, row: Row, seed: int) -> Run:
+        config, variant = row.configs[self.scale], ""
+        overrides = (*self.overrides, f"train.seed={seed}")
+        if row.teachers:
+            weights = self.weights(row.teachers[self.scale])
+            overrides = (*overrides, f"model.teacher_checkpoint={weights}")
+        if self.scale == "mini" and row.mini_overrides:
+            overrides = (*overrides, *row.mini_overrides)
+            variant = f"+{row.name.replace('/', '_')}"
+        if row.steps != 1:
+            steps = load_config(str(CONFIGS / config), list(overrides)).train.max_iter
+            overrides = (*overrides, f"train.max_iter={round(row.steps * steps)}")
+            variant = f"+{row.name}"
+        folder = self._folder(config + variant, seed)
+        return Run(f"{row.name}, seed {seed}", config, folder, overrides, self._options())
+
+    def _folder(self, name: str, seed: int) -> Path:
+        return self.folder / _name(name) / f"seed{seed}"
+
+    def _options(self) -> tuple[str, ...]:
+        return ("--num-gpus", str(self.num_gpus)) if self.num_gpus > 1 else ()
 
 
-def _unique(runs: Sequence[Run]) -> list[Run]:
-    """One run per folder: rows may share a run."""
-    return list({run.folder: run for run in runs}.values())
-
-
-def make_plan(table: Table, options: Options) -> Plan:
-    """Looks up the configs of a table's rows.
-
-    Raises:
-        ValueError: if a config or its initial weights are missing, an override does not fit, the
-            table has no rows at the scale, or the choice of teacher does not fit the table.
-    """
-    rows = table.rows_at(options.scale)
-    _require_configs(rows, options.scale)
-    configs = [row.teacher for row in rows if row.teacher]
-    names = list(dict.fromkeys(teacher[options.scale] for teacher in configs))
-    _check_teacher(options, names)
-    teachers = {name: _teacher(name, options) for name in names}
-    runs = {}
-    for row in rows:
-        config = row.configs[options.scale]
-        if config in teachers:
-            runs[row.name] = [teachers[config]]
-        else:
-            runs[row.name] = [_student(row, seed, options, teachers) for seed in options.seeds]
-    return Plan(table, options, runs, teachers)
-
-
-def configs_of(row: Row, scale: str) -> list[str]:
-    """The config files that a row needs."""
-    return [configs[scale] for configs in (row.configs, row.teacher) if configs]
-
-
-def missing_configs(rows: Sequence[Row], scale: str) -> list[str]:
-    """Config files of these rows that do not exist."""
-    names = dict.fromkeys(name for row in rows for name in configs_of(row, scale))
-    return [name for name in names if not (CONFIGS / name).is_file()]
-
-
-def _require_configs(rows: Sequence[Row], scale: str) -> None:
-    for name in missing_configs(rows, scale):
-        find_config(str(CONFIGS / name))  # raises, and names the nearest that exists
-
-
-def _check_teacher(options: Options, names: Sequence[str]) -> None:
-    if options.teacher == "shipped" and not any(name in SHIPPED for name in names):
-        raise ValueError(
-            f"--teacher shipped: no weights of {', '.join(names)} are shipped; train it "
-            "(--teacher train) or name its checkpoint (--teacher PATH)"
-        )
-    if options.teacher in ("shipped", "train"):
-        return
-    if not Path(options.teacher).is_file():
-        raise FileNotFoundError(f"--teacher {options.teacher}: there is no such file")
-    if len(names) != 1:
-        raise ValueError(
-            f"--teacher {options.teacher}: the table has {len(names)} teachers "
-            f"({', '.join(names)}), so one checkpoint cannot stand for all; use --teacher train"
-        )
-
-
-def _teacher(config: str, options: Options) -> Run:
-    evaluates = None
-    if options.teacher == "shipped" and config in SHIPPED:
-        evaluates = ROOT / SHIPPED[config]
-    elif options.teacher not in ("shipped", "train"):
-        evaluates = Path(options.teacher).resolve()
-    overrides = (*options.overrides, f"train.seed={TEACHER_SEED}")
-    folder = options.folder / run_name(config) / f"seed{TEACHER_SEED}"
-    run = _run(config, overrides, folder, options)
-    return replace(run, title=f"teacher {run_name(config)}", evaluates=evaluates, teaches=True)
-
-
-def _student(row: Row, seed: int, options: Options, teachers: dict[str, Run]) -> Run:
-    config = row.configs[options.scale]
-    own = row.overrides.get(options.scale, ())
-    variant = f"+{row.variant}" if own or row.steps_factor != 1 else ""
-    overrides = (*options.overrides, *own, f"train.seed={seed}")
-    if row.steps_factor != 1:
-        steps = load_config(str(CONFIGS / config), list(overrides)).train.max_iter
-        overrides = (*overrides, f"train.max_iter={round(steps * row.steps_factor)}")
-    folder = options.folder / (run_name(config) + variant) / f"seed{seed}"
-    run = _run(config, overrides, folder, options)
-    teacher = teachers[row.teacher[options.scale]].weights if row.teacher else None
-    return replace(run, title=f"{row.name}, seed {seed}", teacher=teacher)
-
-
-def _run(config: str, overrides: tuple[str, ...], folder: Path, options: Options) -> Run:
-    cfg = load_config(str(CONFIGS / config), list(overrides))
-    return Run(
-        title=config,
-        config=config,
-        overrides=overrides,
-        folder=folder,
-        config_hash=config_hash(cfg),
-        steps=cfg.train.max_iter,
-        test_dataset=cfg.dataloader.test.dataset.names,
-        num_gpus=options.num_gpus,
-        starts_from=_file(cfg.train.init_checkpoint),
-    )
-
-
-def _file(address: str) -> Path | None:
-    """The file of initial weights; None if there are none, or they come from elsewhere."""
-    if not address or "://" in address:
-        return None
-    return Path(local_path(address, "train.init_checkpoint"))
-
-
-def run_name(config: str) -> str:
-    """A config's name below the folder of its scale."""
-    return config.removeprefix("mini/").removesuffix(".py")
+def _name(config: str) -> str:
+    """Returns a config's name below the folder of its scale."""
+    return config.removeprefix("mini/").replace(".py", "")

@@ -1,36 +1,107 @@
-"""A measured table as JSON, CSV, Markdown and a picture."""
+"""A table as JSON, CSV, Markdown and a picture."""
 
 import csv
 import json
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from projects.clockdistill.engine import environment
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.visualization.bars import Bar, Panel, save_bars
+from reproduction.costs import Costs
+from reproduction.execution import result
 from reproduction.markdown import markdown
-from reproduction.table import Table
+from reproduction.plan import Plan
+from reproduction.statistics import mean_and_std, welch_interval
+from reproduction.tables import METRICS, Row, Table
 
-# One figure a cell; what is nested or long stays in the JSON.
-_CSV_LISTS = ("seeds", "ap", "commits")
-_CSV_PAIRS = "_ci95", "_welch95"
-_CSV_OMITTED = ("failed", "not_run", "commands", "machines", "note")
+# What runs have left; all other figures of a row follow from these and from the paper's.
+MEASURED = (
+    *("row", "status", "seeds", "failed", "not_run", "ap"),
+    *(f"{name.lower()}_mean" for name in METRICS[1:]),
+    *("parameters", "flops", "fps", "fps_on", "train_seconds", "steps", "commits", "machines"),
+)
+
+
+def measured(plan: Plan, command: str) -> dict[str, Any]:
+    """Returns what the runs of a table have left, run now or before.
+
+    Args:
+        plan: the table's runs.
+        command: what the user typed.
+    """
+    return {
+        "table": plan.table.number,
+        "scale": plan.scale,
+        "rows": [_measured_row(plan, row) for row in plan.rows],
+        "command": command,
+        "overrides": list(plan.overrides),
+        "versions": environment.versions(),
+    }
+
+
+def _measured_row(plan: Plan, row: Row) -> dict[str, Any]:
+    results = {
+        seed: result(run) or {"status": "not run"}
+        for seed, run in zip(plan.seeds_of(row), plan.runs(row), strict=True)
+    }
+    done = {seed: one for seed, one in results.items() if one["status"] == "ok"}
+    failed = {seed: one for seed, one in results.items() if one["status"] == "failed"}
+    not_run = [seed for seed in results if seed not in done and seed not in failed]
+    status = "failed" if failed else "not run" if not done else "incomplete" if not_run else "ok"
+    found = Costs(plan, row).figures()
+    return {
+        "row": row.name,
+        "status": status,
+        "seeds": list(done),
+        "failed": [{"seed": seed, "reason": one["reason"]} for seed, one in failed.items()],
+        "not_run": not_run,
+        "ap": [one["metrics"]["AP"] for one in done.values()],
+        **{
+            f"{name.lower()}_mean": _mean([one["metrics"][name] for one in done.values()])
+            for name in METRICS[1:]
+        },
+        **{name: found.get(name) for name in ("parameters", "flops", "fps")},
+        "fps_on": f"{found['device']} ({found['threads']} thread)" if found else None,
+        "train_seconds": _mean([one["train_seconds"] for one in done.values()]),
+        "steps": next((one["steps"] for one in done.values()), None),
+        "commits": sorted({name for one in done.values() for name in one["commits"]}),
+        "machines": sorted({one["machine"] for one in done.values()}),
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return mean_and_std([value for value in values if value is not None])[0]
+
+
+def stored(folder: Path, table: Table, scale: str) -> dict[str, Any]:
+    """Returns what the JSON of a table holds.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    file = _stem(folder, table, scale).with_suffix(".json")
+    if not file.is_file():
+        raise ValueError(f"{file}: there is no such file. Fix: run the table without --render")
+    return json.loads(file.read_text())
 
 
 def write_report(folder: Path, table: Table, content: dict[str, Any]) -> list[Path]:
-    """Writes all four files, each whole or not at all.
+    """Writes the four files of a table.
 
     Args:
         folder: made if need be.
         table: what is reported.
-        content: what the JSON holds: table, scale, rows (see `measured.measured_rows`),
-            undecided, and how it was made.
+        content: `measured` or `stored` figures. Whatever follows from them is computed again.
 
     Returns:
-        The files.
+        The files: Markdown, JSON, CSV, picture.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    content = _rounded(content)
-    stem = folder / f"table{table.number}_{content['scale']}"
+    content = _rounded(_with_statistics(table, content))
+    stem = _stem(folder, table, content["scale"])
     files = [stem.with_suffix(suffix) for suffix in (".md", ".json", ".csv", ".png")]
     with atomic_write(files[0], "w") as handle:
         handle.write(markdown(table, content, picture=files[3].name))
@@ -45,8 +116,53 @@ def write_report(folder: Path, table: Table, content: dict[str, Any]) -> list[Pa
     return files
 
 
+def _stem(folder: Path, table: Table, scale: str) -> Path:
+    return folder / f"table{table.number}_{scale}"
+
+
+def _with_statistics(table: Table, content: dict[str, Any]) -> dict[str, Any]:
+    ap = {row["row"]: row["ap"] for row in content["rows"]}
+    rows = [
+        {
+            **{key: row[key] for key in MEASURED},
+            **_statistics(table, table.row(row["row"]), ap),
+            "config": table.row(row["row"]).configs[content["scale"]],
+            "note": table.row(row["row"]).note,
+        }
+        for row in content["rows"]
+    ]
+    students = [name for name in ap if not table.row(name).is_teacher]
+    pairs = [_difference(ap, name, other) for other, name in combinations(students, 2)]
+    undecided = [pair for pair in pairs if pair["ci95"] and pair["ci95"][0] <= 0 <= pair["ci95"][1]]
+    kept = {key: content[key] for key in ("table", "scale", "command", "overrides", "versions")}
+    return {**kept, "rows": rows, "not_significant": undecided}
+
+
+def _statistics(table: Table, row: Row, ap: dict[str, list[float]]) -> dict[str, Any]:
+    mean, std = mean_and_std(ap[row.name])
+    found = {"ap_mean": mean, "ap_std": std}
+    compared = {"gain": row.gain_over}
+    if row.teachers:
+        compared |= {f"gain_over_{name}": name for name in table.rivals if name != row.name}
+    for key, other in compared.items():
+        difference = _difference(ap, row.name, other)
+        found |= {key: difference["gain"], f"{key}_ci95": difference["ci95"]}
+    found |= {f"paper_{name.lower()}": row.paper.get(name) for name in METRICS}
+    found |= {f"paper_{name.lower()}": value for name, value in row.paper.items()}
+    reference = table.row(row.gain_over).paper if row.gain_over else {}
+    known = "AP" in row.paper and "AP" in reference
+    return {**found, "paper_gain": row.paper["AP"] - reference["AP"] if known else None}
+
+
+def _difference(ap: dict[str, list[float]], name: str, other: str) -> dict[str, Any]:
+    """Returns how much one row is better than another, with Welch's 95% interval over seeds."""
+    values, others = ap[name], ap.get(other, [])
+    gain = _mean(values) - _mean(others) if values and others else None
+    return {"row": name, "other": other, "gain": gain, "ci95": welch_interval(values, others)}
+
+
 def _rounded(value: Any) -> Any:
-    """Floats to 4 decimals, tuples as lists: the same after a trip through JSON."""
+    """Rounds floats to 4 decimals and turns tuples into lists, as JSON would give them back."""
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):
@@ -57,15 +173,14 @@ def _rounded(value: Any) -> Any:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns a row with one figure in each cell."""
     cells: dict[str, Any] = {}
     for key, value in row.items():
-        if key in _CSV_OMITTED:
-            continue
-        if key in _CSV_LISTS:
+        if key in ("seeds", "ap", "commits"):
             cells[key] = " ".join(map(str, value))
-        elif key.endswith(_CSV_PAIRS):
+        elif key.endswith("_ci95"):
             cells[f"{key}_low"], cells[f"{key}_high"] = value or (None, None)
-        else:
+        elif key not in ("failed", "not_run", "machines", "note"):
             cells[key] = value
     return cells
 
@@ -73,13 +188,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 def _save_picture(path: Path, table: Table, content: dict[str, Any]) -> None:
     rows = content["rows"]
     levels = [
-        Bar(
-            row["ap_mean"],
-            row["ap_ci95"],
-            row["ap"],
-            row["paper_ap"],
-            text=row["status"],
-        )
+        Bar(row["ap_mean"], points=row["ap"], marker=row["paper_ap"], text=row["status"])
         for row in rows
     ]
     gains = [Bar(row["gain"], row["gain_ci95"], marker=row["paper_gain"]) for row in rows]
@@ -87,10 +196,7 @@ def _save_picture(path: Path, table: Table, content: dict[str, Any]) -> None:
         path,
         f"Table {table.number}, scale {content['scale']}: {table.title}",
         [row["row"] for row in rows],
-        [
-            Panel("reached", "AP", levels),
-            Panel("gain over the undistilled student", "AP", gains),
-        ],
-        interval_name="95% interval (bootstrap)",
+        [Panel("reached", "AP", levels), Panel("gain", "AP", gains)],
+        interval_name="95% interval over seeds (Welch)",
         marker_name="the paper, on its own data",
     )

@@ -29,7 +29,7 @@ from projects.clockdistill.analysis.costs import Costs, costs_table, uncounted_l
 from projects.clockdistill.analysis.flops import count_flops
 from projects.clockdistill.analysis.latency import measure_latency
 from projects.clockdistill.analysis.memory import peak_activation_bytes
-from projects.clockdistill.engine.commands import positive_int
+from projects.clockdistill.engine.arguments import positive_int
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 
 NOTE = """\

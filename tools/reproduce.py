@@ -1,19 +1,20 @@
-"""A table of the paper, run and written anew: every row, from one command.
+"""Runs a table of the paper and writes it, every row from one command.
 
     python tools/reproduce.py --table 4 --scale mini
     python tools/reproduce.py --table 4 --scale mini --seeds 0 1 --only baseline clockdistill
     python tools/reproduce.py --table 2 --num-gpus 8 --dry-run
+    python tools/reproduce.py --table 4 --scale mini --render
 
-Runs teacher, baselines and rows through tools/train_net.py and writes results/table4_mini.md,
-.json, .csv and .png. Stopped anywhere, the same command goes on where it stopped: finished runs
-are kept as long as their config, teacher and data stay the same, and shared between tables.
-Whatever is not run (--only) is shown as far as it was run before.
+Runs teachers, baselines and students with tools/train_net.py and writes
+reproduction/results/table4_mini.md, .json, .csv and .png. After an interruption the same command
+goes on: finished runs stay as long as their config, weights and data do not change, and tables
+share them. Rows that --only leaves out are shown as far as they were run before.
 
 --scale full is the paper's experiment: it needs the data, ImageNet weights and GPUs.
 --scale mini is small detectors on drawn scenes, on a CPU.
 
-key=value at the end overrides a key in all runs; that is another experiment, so its folders must be
-named: --output tries --results tries/results train.max_iter=20
+key=value at the end overrides a key in all runs. That is another experiment, so it needs folders of
+its own: --output tries --results tries/results train.max_iter=20
 """
 
 import argparse
@@ -27,130 +28,114 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import projects.clockdistill
 
 # isort: split
+from filelock import FileLock, Timeout
+
 import projects.clockdistill.data  # noqa: F401  registers the datasets
-from projects.clockdistill.engine import environment
-from projects.clockdistill.engine.commands import shown
-from projects.clockdistill.engine.jobs import exits_on_signals
-from reproduction import costs
-from reproduction.execution import execute, print_commands
-from reproduction.lock import exclusive
-from reproduction.measured import measured_rows, undecided_pairs
-from reproduction.plan import Options, Plan, make_plan
-from reproduction.report import write_report
-from reproduction.runs import has_failed
-from reproduction.table import SCALES
-from reproduction.tables import TABLES
+from projects.clockdistill.engine.jobs import exit_on_signals, shown
+from reproduction.costs import Costs, measure
+from reproduction.execution import execute, has_failed, print_commands
+from reproduction.plan import Plan
+from reproduction.report import measured, stored, write_report
+from reproduction.tables import SCALES, TABLES
 
 OUTPUT, RESULTS = Path("output/reproduce"), Path("reproduction/results")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Reads the command line.
+
+    Raises:
+        ValueError: names an option that does not fit, and the fix.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", type=int, required=True, choices=sorted(TABLES))
     parser.add_argument("--scale", choices=SCALES, default="full")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--only", nargs="+", metavar="ROW", help="run these rows alone")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="run these rows only")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; default: 1")
     parser.add_argument("--num-gpus", type=int, default=1, help="GPUs of each run; default: 1")
     parser.add_argument(
         "--teacher",
-        help="shipped, train or a checkpoint; default: shipped where there is one, else train",
+        help="shipped, train or a checkpoint; default: shipped at scale mini, train at scale full",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and end")
+    parser.add_argument(
+        "--render", action="store_true", help="write the table again from its JSON, run nothing"
+    )
     parser.add_argument("--output", type=Path, help=f"folder of the runs; default: {OUTPUT}")
     parser.add_argument("--results", type=Path, help=f"folder of the tables; default: {RESULTS}")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for all runs")
-    return parser.parse_intermixed_args(argv)
-
-
-def check(arguments: argparse.Namespace) -> None:
-    """Refuses what argparse lets pass.
-
-    Raises:
-        ValueError: names the option and the mend.
-    """
+    arguments = parser.parse_intermixed_args(argv)
     if arguments.jobs < 1 or arguments.num_gpus < 1:
         raise ValueError("--jobs and --num-gpus must be at least 1")
     if min(arguments.seeds) < 0 or len(set(arguments.seeds)) < len(arguments.seeds):
-        raise ValueError(f"--seeds {arguments.seeds}: must be different and not below 0")
+        raise ValueError(f"--seeds {arguments.seeds}: seeds must differ and be at least 0")
     if arguments.overrides and not (arguments.output and arguments.results):
         raise ValueError(
-            f"{' '.join(arguments.overrides)} makes another experiment, whose runs and tables must "
-            f"not take the place of those in {OUTPUT} and {RESULTS}: name folders for it with "
-            "--output and --results"
+            f"{' '.join(arguments.overrides)} makes another experiment, which must not replace "
+            f"{OUTPUT} and {RESULTS}. Fix: name other folders with --output and --results"
         )
     names = [row.name for row in TABLES[arguments.table].rows_at(arguments.scale)]
     for name in arguments.only or ():
         if name not in names:
             raise ValueError(
-                f"--only {name}: table {arguments.table} has at scale {arguments.scale} the rows "
+                f"--only {name}: there is no such row at --scale {arguments.scale}. Fix: one of "
                 f"{', '.join(names)}"
             )
+    return arguments
 
 
-def choose(arguments: argparse.Namespace) -> Options:
-    """The options, with their defaults."""
-    return Options(
-        scale=arguments.scale,
-        seeds=tuple(arguments.seeds),
-        overrides=tuple(arguments.overrides),
-        teacher=arguments.teacher or ("shipped" if arguments.scale == "mini" else "train"),
-        output=(arguments.output or OUTPUT).resolve(),
-        num_gpus=arguments.num_gpus,
+def reproduce(arguments: argparse.Namespace, command: str) -> None:
+    """Runs the table's rows and writes it."""
+    table, results = TABLES[arguments.table], arguments.results or RESULTS
+    if arguments.render:
+        show(write_report(results, table, stored(results, table, arguments.scale)))
+        return
+    plan = Plan(
+        table,
+        arguments.scale,
+        tuple(arguments.seeds),
+        arguments.teacher or ("shipped" if arguments.scale == "mini" else "train"),
+        (arguments.output or OUTPUT).resolve(),
+        arguments.num_gpus,
+        tuple(arguments.overrides),
     )
+    rows = [row for row in plan.rows if not arguments.only or row.name in arguments.only]
+    teachers, others = plan.phases(rows)
+    costs = [Costs(plan, row) for row in rows]
+    if arguments.dry_run:
+        print_commands([*teachers, *others])
+        print(*dict.fromkeys(shown(one.command) for one in costs), sep="\n")
+        return
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(plan.folder / ".lock", timeout=0):
+            execute(teachers, arguments.jobs, need_weights=True)
+            execute(others, arguments.jobs)
+            measure(costs)
+            show(write_report(results, table, measured(plan, command)))
+            failed = [run.title for run in (*teachers, *others) if has_failed(run)]
+    except Timeout:
+        raise RuntimeError(
+            f"another tools/reproduce.py works in {plan.folder}. Fix: wait for it, or name another "
+            "folder with --output"
+        ) from None
+    if failed:
+        total = len(teachers) + len(others)
+        sys.exit(f"reproduce: {len(failed)} of {total} runs failed: {', '.join(failed)}")
 
 
-def report(plan: Plan, measured: dict[str, costs.Measurement], folder: Path, command: str) -> None:
-    """Writes the table and shows it."""
-    content = {
-        "table": plan.table.number,
-        "scale": plan.options.scale,
-        "rows": measured_rows(plan, measured),
-        "undecided": [
-            {"row": row, "other": other, "gain": gain.gain, "ci95": gain.ci95}
-            for row, other, gain in undecided_pairs(plan)
-        ],
-        "command": command,
-        "overrides": list(plan.options.overrides),
-        "commit": environment.commit(),
-        "versions": environment.versions(),
-        "machine": environment.machine(),
-    }
-    files = write_report(folder, plan.table, content)
+def show(files: list[Path]) -> None:
+    """Prints the table and where it is."""
     print("\n" + files[0].read_text().partition("![bars]")[0].rstrip())
     print("\n" + "\n".join(f"  {file}" for file in files))
 
 
-def reproduce(arguments: argparse.Namespace, command: str) -> None:
-    """Does what the command line asks for."""
-    check(arguments)
-    table, options = TABLES[arguments.table], choose(arguments)
-    plan = make_plan(table, options)
-    only = arguments.only or [row.name for row in table.rows_at(options.scale)]
-    phases = plan.phases(only)
-    measured = costs.measurements(plan)
-    wanted = [measured[name] for name in only]
-    if arguments.dry_run:
-        print_commands(phases, options.folder)
-        for job in costs.unmeasured(wanted):
-            print(shown(job.command))
-        return
-    with exclusive(options.folder) as lock:
-        execute(phases, options.folder, arguments.jobs, lock)
-        costs.measure(wanted, lock)
-        report(plan, measured, arguments.results or RESULTS, command)
-    failed = [run.title for phase in phases for run in phase if has_failed(run)]
-    if failed:
-        total = sum(map(len, phases))
-        sys.exit(f"reproduce: {len(failed)} of {total} runs failed: {', '.join(failed)}")
-
-
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse(argv)
     command = shown(["python", "tools/reproduce.py", *(sys.argv[1:] if argv is None else argv)])
+    exit_on_signals()
     try:
-        with exits_on_signals():
-            reproduce(arguments, command)
+        reproduce(parse(argv), command)
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"reproduce: {error}")
     except KeyboardInterrupt:

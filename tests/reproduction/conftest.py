@@ -1,4 +1,4 @@
-"""A stand-in for the tools, a small dataset, plans on both."""
+"""A substitute for the tools, a small dataset, and plans that use both."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from projects.clockdistill.data import ensure_tree
-from projects.clockdistill.engine import commands
-from reproduction.plan import Options, Plan, make_plan
+from projects.clockdistill.engine import jobs
+from reproduction.plan import Plan
 from reproduction.tables import TABLES
 from tests.reproduction.fake_tools import FakeTools
 
@@ -16,7 +16,7 @@ from tests.reproduction.fake_tools import FakeTools
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTools:
     folder = tmp_path / "tools"
     folder.mkdir()
-    monkeypatch.setattr(commands, "TOOLS", folder)
+    monkeypatch.setattr(jobs, "TOOLS", folder)
     return FakeTools(folder)
 
 
@@ -30,7 +30,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_data(datasets: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    """Overrides that have all runs use it."""
+    """Overrides that make all runs use it."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(datasets))
     return (
         "dataloader.train.dataset.names=kitti_train",
@@ -40,16 +40,16 @@ def small_data(datasets: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ..
 
 @pytest.fixture
 def plan_of(tmp_path: Path, small_data: tuple[str, ...]) -> Callable[..., Plan]:
-    """Makes the plan of a table at mini scale; keywords are those of `Options`."""
+    """Makes the plan of a table at scale mini; keywords are attributes of `Plan`."""
 
     def make(table: int, **options: object) -> Plan:
         defaults = {
             "scale": "mini",
             "seeds": (0, 1),
-            "overrides": small_data,
             "teacher": "shipped",
             "output": tmp_path / "out",
+            "overrides": small_data,
         }
-        return make_plan(TABLES[table], Options(**{**defaults, **options}))
+        return Plan(TABLES[table], **{**defaults, **options})
 
     return make

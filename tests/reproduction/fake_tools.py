@@ -1,10 +1,10 @@
-"""A stand-in for the tools that train and measure."""
+"""A substitute for the tools that train and measure."""
 
 import json
 from pathlib import Path
 
-# Does at once what a training run does in the end. behaviour.json beside it says which configs
-# fail or hang, calls.txt is told every call.
+# Writes at once what a training run leaves in the end. behaviour.json in the same folder says which
+# configs fail or hang; every call is written to calls.txt.
 TRAIN_NET = """
 import json, subprocess, sys, time
 from pathlib import Path
@@ -29,8 +29,7 @@ if does == "hang":
     time.sleep(300)
 if does == "fail":
     sys.exit("CUDA out of patience")
-if does != "no weights":
-    (folder / "model_final.pth").write_text(f"weights of {config}")
+(folder / "model_final.pth").write_text(f"weights of {config}")
 average_precision = (does if isinstance(does, float) else 50.0) + int(values["train.seed"])
 names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 results = {name: average_precision for name in names} | {"APs": None}
@@ -42,13 +41,14 @@ import json, sys
 from pathlib import Path
 
 file = Path(sys.argv[sys.argv.index("--json") + 1])
+file.parent.mkdir(parents=True, exist_ok=True)
 costs = {"parameters": 630000, "flops": 2 * 10**9, "fps": 40.0, "device": "cpu", "threads": 1}
 file.write_text(json.dumps({"models": [costs]}))
 """
 
 
 class FakeTools:
-    """The stand-in's control panel."""
+    """Controls the substitute."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,11 +57,11 @@ class FakeTools:
         self.behave()
 
     def behave(self, **by_config: float | str) -> None:
-        """What runs do whose config's path holds a name: the AP of seed 0, "fail" or "hang"."""
+        """Sets what runs do whose config contains a name: the AP of seed 0, "fail" or "hang"."""
         (self.folder / "behaviour.json").write_text(json.dumps(by_config))
 
     def calls(self) -> list[str]:
-        """The command lines since the last time."""
+        """Returns the command lines since the last call of this function."""
         file = self.folder / "calls.txt"
         lines = file.read_text().splitlines() if file.exists() else []
         file.write_text("")

@@ -1,4 +1,4 @@
-"""The README's first command, cut to two steps: it trains, evaluates and leaves pictures."""
+"""The demo with two steps: it trains, evaluates and draws pictures."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     )
 
 
-def test_demo_leaves_table_and_pictures(environment: dict[str, str], tmp_path: Path) -> None:
+def test_demo_writes_table_and_pictures(environment: dict[str, str], tmp_path: Path) -> None:
     finished = run(environment, "--steps", "2", "--output", str(tmp_path))
     assert finished.returncode == 0, finished.stdout + finished.stderr
     table = (tmp_path / "table.md").read_text()

@@ -1,4 +1,4 @@
-"""tools/reproduce.py: its commands, its refusals, and that it survives being stopped."""
+"""tools/reproduce.py: its commands, its refusals, and how it continues after an interruption."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 import reproduce
 
 from projects.clockdistill.data import ensure_tree
-from projects.clockdistill.engine.commands import CONFIGS, ROOT
+from projects.clockdistill.engine.jobs import CONFIGS, ROOT
 from reproduction.tables import TABLES
 from tests.reproduction.fake_tools import FakeTools
 
@@ -39,15 +39,15 @@ def command(tmp_path: Path, datasets: Path) -> list[str]:
 
 
 class Program:
-    """tools/reproduce.py as a process, with a stand-in for the tools that it calls."""
+    """tools/reproduce.py as a process, with a substitute for the tools that it calls."""
 
     def __init__(self, tools: FakeTools, datasets: Path) -> None:
         code = (
             "import signal, sys; from pathlib import Path\n"
-            # a shell ignores it for what it runs in the background
+            # a shell makes background processes ignore it
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "from projects.clockdistill.engine import commands\n"
-            "commands.TOOLS = Path(sys.argv.pop(1))\n"
+            "from projects.clockdistill.engine import jobs\n"
+            "jobs.TOOLS = Path(sys.argv.pop(1))\n"
             "import reproduce; reproduce.main()"
         )
         self._command = [sys.executable, "-c", code, str(tools.folder)]
@@ -102,7 +102,7 @@ def wait_for_pid(file: Path) -> int:
 
 @pytest.fixture
 def hanging(tools: FakeTools, program: Program, command: list[str]) -> Iterator[tuple]:
-    """A reproduction whose second run has trained a little and goes on for minutes."""
+    """A reproduction whose third run has trained a little and goes on for minutes."""
     tools.behave(memory_mask="hang")
     process = program.start(*command, "--seeds", "0")
     child = wait_for_pid(tools.folder / "child.txt")
@@ -114,7 +114,7 @@ def hanging(tools: FakeTools, program: Program, command: list[str]) -> Iterator[
 
 @pytest.mark.parametrize("scale", ["full", "mini"])
 @pytest.mark.parametrize("number", TABLES)
-def test_dry_runs_name_existing_configs_alone(number, scale, tmp_path, capsys):
+def test_a_dry_run_prints_commands_of_existing_configs(number, scale, tmp_path, capsys):
     arguments = ["--table", str(number), "--scale", scale, "--output", str(tmp_path), "--dry-run"]
     if (number, scale) == (3, "mini"):
         with pytest.raises(SystemExit, match="table 3 has no rows at --scale mini"):
@@ -122,56 +122,58 @@ def test_dry_runs_name_existing_configs_alone(number, scale, tmp_path, capsys):
         return
     reproduce.main([*arguments, "--seeds", "0"])
     lines = capsys.readouterr().out.splitlines()
-    trained = [line for line in lines if "train_net.py" in line]
-    # a row has its run, and there is a teacher that no row shows
-    assert len(trained) >= len(TABLES[number].rows_at(scale))
-    assert any("analyze_model.py" in line for line in lines)
+    configs = set()
     for line in lines:
         words = line.split()
-        config = Path(words[words.index("--config-file") + 1])
-        assert (ROOT / config).is_file() and CONFIGS in (ROOT / config).parents
-        assert ("mini" in config.parts) == (scale == "mini")
+        config = ROOT / words[words.index("--config-file") + 1]
+        assert config.is_file()
+        if words[1].endswith("train_net.py"):
+            configs.add(str(config.relative_to(CONFIGS)))
+    rows = TABLES[number].rows_at(scale)
+    assert configs == {
+        files[scale] for row in rows for files in (row.configs, row.teachers) if files
+    } - ({"mini/teachers/dino_r50_synthkitti.py"} if number in (5, 6) else set())
+    assert any("analyze_model.py" in line for line in lines)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_table_is_run_once_and_written_each_time(tools, program, command, tmp_path):
-    tools.behave(**{"baselines/": 40.0, "memory_mask": 48.0, "clockdistill": 52.0})
+def rows_of(tmp_path: Path) -> list[dict]:
+    return json.loads((tmp_path / "results/table5_mini.json").read_text())["rows"]
+
+
+def test_a_table_is_run_once_and_can_be_rendered_again(tools, program, command, tmp_path):
+    tools.behave(**{"baselines/": 40.0, "memory_mask": 48.0, "mini/dino_r18": 52.0})
     code, output = program.run(*command, "--jobs", "2", "--seeds", "0", "1")
     assert code == 0, output
     assert len(tools.calls()) == 8
-    page = (tmp_path / "results/table5_mini.md").read_text()
-    assert "+12.0 [+11.0, +13.0]" in page and "| clockdistill |" in output
-    code, output = program.run(*command, "--seeds", "0", "1")
+    assert [row["ap_mean"] for row in rows_of(tmp_path)] == [40.5, 50.5, 48.5, 52.5]
+    page = tmp_path / "results/table5_mini.md"
+    page.unlink()
+    code, output = program.run(*command, "--jobs", "2", "--seeds", "0", "1")
     assert code == 0, output
     assert tools.calls() == []
-    content = json.loads((tmp_path / "results/table5_mini.json").read_text())
-    assert [row["ap_mean"] for row in content["rows"]] == [40.5, 50.5, 48.5, 52.5]
-    assert content["overrides"] == list(SMALL_DATA)
+    written = page.read_text()
+    page.unlink()
+    reproduce.main([*command, "--render"])
+    assert page.read_text() == written
 
 
-def test_rows_that_are_not_asked_for_are_not_run(tools, program, command, tmp_path):
-    code, output = program.run(*command, "--seeds", "0", "--only", "memory")
-    assert code == 0, output
-    (call,) = tools.calls()
-    assert "ablations/memory_dino" in call
-    content = json.loads((tmp_path / "results/table5_mini.json").read_text())
-    assert [row["status"] for row in content["rows"]] == ["not run", "ok", "not run", "not run"]
-
-
-def test_a_failed_run_stops_no_other(tools, program, command, tmp_path):
+def test_only_the_named_rows_run_and_a_failure_stops_no_other(tools, program, command, tmp_path):
     tools.behave(memory_mask="fail")
-    code, output = program.run(*command, "--seeds", "0")
+    only = ["--only", "baseline", "memory_mask", "clockdistill"]
+    code, output = program.run(*command, "--seeds", "0", *only)
     assert code == 1
-    assert "memory_mask, seed 0 FAILED" in output and "1 of 4 runs failed" in output
-    content = json.loads((tmp_path / "results/table5_mini.json").read_text())
-    assert [row["status"] for row in content["rows"]] == ["ok", "ok", "failed", "ok"]
+    assert "memory_mask, seed 0 FAILED" in output and "1 of 3 runs failed" in output
+    assert [row["status"] for row in rows_of(tmp_path)] == ["ok", "not run", "failed", "ok"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_it_ends_its_runs_and_goes_on_where_it_was(
+def test_stopped_it_ends_its_runs_and_then_resumes_them(
     tools, program, command, hanging, tmp_path, number
 ):
     process, child = hanging
+    code, output = program.run(*command, "--seeds", "0")
+    assert code == 1 and "another tools/reproduce.py works in" in output
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -182,39 +184,23 @@ def test_stopped_it_ends_its_runs_and_goes_on_where_it_was(
     assert code == 0, output
     first, second = tools.calls()
     assert "memory_mask" in first and "--resume" in first
-    assert "clockdistill" in second and "--resume" not in second
-    content = json.loads((tmp_path / "results/table5_mini.json").read_text())
-    assert content["rows"][2]["ap"] == [48.0]
-
-
-def test_killed_it_is_not_joined_by_another_while_its_runs_live(tools, program, command, hanging):
-    process, child = hanging
-    process.kill()
-    process.communicate(timeout=60)
-    assert alive(child)
-    code, output = program.run(*command, "--seeds", "0")
-    assert code == 1
-    assert "is at work in" in output
-    os.killpg(os.getpgid(child), signal.SIGKILL)
-    tools.behave()
-    tools.calls()
-    code, output = program.run(*command, "--seeds", "0")
-    assert code == 0, output
-    assert "--resume" in tools.calls()[0]
+    assert "mini/dino_r18" in second and "--resume" not in second
+    assert rows_of(tmp_path)[2]["ap"] == [48.0]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train.max_iter=20"], "name folders for it with --output and --results"),
-        (["--output", "x", "train.max_iter=20"], "name folders for it with --output and --results"),
-        (["--only", "clockdestill"], "--only clockdestill: table 4 has at scale mini the rows"),
+        (["train.max_iter=20"], "Fix: name other folders with --output and --results"),
+        (["--output", "x", "train.max_iter=20"], "Fix: name other folders"),
+        (["--only", "clockdestill"], "--only clockdestill: there is no such row at --scale mini"),
         (["--jobs", "0"], "--jobs and --num-gpus must be at least 1"),
-        (["--seeds", "1", "1"], "must be different"),
+        (["--seeds", "1", "1"], "seeds must differ"),
         (["--output", "x", "--results", "y", "train.max_itr=20"], "unknown config key"),
+        (["--results", "x", "--render"], "there is no such file. Fix: run the table without"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(arguments, message, tmp_path, monkeypatch):
+def test_user_errors_are_refused(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=message):
         reproduce.main(["--table", "4", "--scale", "mini", *arguments])
@@ -222,7 +208,7 @@ def test_what_cannot_be_meant_is_refused(arguments, message, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_two_rows_of_table_4_for_real(tmp_path: Path, datasets: Path) -> None:
+def test_two_rows_of_table_4_with_real_tools(tmp_path: Path, datasets: Path) -> None:
     results = tmp_path / "results"
     finished = subprocess.run(
         [
@@ -237,9 +223,8 @@ def test_two_rows_of_table_4_for_real(tmp_path: Path, datasets: Path) -> None:
         timeout=900,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    rows = {
-        row["row"]: row for row in json.loads((results / "table4_mini.json").read_text())["rows"]
-    }
+    content = json.loads((results / "table4_mini.json").read_text())
+    rows = {row["row"]: row for row in content["rows"]}
     for name in ("baseline", "kd_detr"):
         row = rows[name]
         assert row["status"] == "ok" and len(row["ap"]) == 1
@@ -247,4 +232,3 @@ def test_two_rows_of_table_4_for_real(tmp_path: Path, datasets: Path) -> None:
         assert 0.5e6 < row["parameters"] < 0.8e6 and row["flops"] > 1e8 and row["fps"] > 0
     assert rows["kd_detr"]["gain_ci95"] is None  # one seed
     assert rows["clockdistill"]["status"] == "not run"
-    assert list(tmp_path.glob("out/mini/**/seed0/resampled_ap_*.npy"))

@@ -229,6 +229,7 @@ def test_gpus_that_are_missing_are_refused(overrides, monkeypatch: pytest.Monkey
         train_net.main(["--config-file", PLAIN, "--num-gpus", "2"])
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun_train_one_model_and_evaluate(overrides, tmp_path) -> None:
     """Each process also writes the weights that it holds at the end; they must be the same."""
     script = tmp_path / "both.py"

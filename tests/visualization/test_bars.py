@@ -1,4 +1,4 @@
-"""Bars: where they end, what stands beside them, and what is refused."""
+"""Bars, intervals and markers."""
 
 import numpy as np
 import pytest
@@ -39,8 +39,3 @@ def test_markers_and_intervals_are_drawn_also_beyond_the_bar(tmp_path):
     red = (np.abs(marked - (0xC8, 0x55, 0x3D)).sum(-1) < 60).sum()
     assert red > 20
     assert (np.abs(plain - (0xC8, 0x55, 0x3D)).sum(-1) < 60).sum() == 0
-
-
-def test_a_panel_of_another_height_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="panel 'panel' has 1 bars for 2 rows"):
-        save_bars(tmp_path / "a.png", "", ["a", "b"], [Panel("panel", "", [Bar(1.0)])], **NAMES)

@@ -1,4 +1,4 @@
-"""What a run ran on: commit, versions, machine."""
+"""Commit, versions and machine of a run."""
 
 import functools
 import platform
@@ -8,14 +8,13 @@ from pathlib import Path
 
 import torch
 
-from projects.clockdistill.engine.commands import ROOT
-from projects.clockdistill.engine.jobs import cpu_count
+from projects.clockdistill.engine.jobs import ROOT, cpu_count
 
 _PACKAGES = ("clockdistill", "torch", "torchvision", "detectron2", "numpy", "faster-coco-eval")
 
 
 def commit() -> str:
-    """The repository's commit, with "+changes" if tracked files differ from it."""
+    """Returns the repository's commit, with "+changes" if tracked files differ from it."""
     try:
         name = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")
@@ -31,7 +30,7 @@ def _git(*arguments: str) -> str:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that figures depend on."""
+    """Returns the versions of Python and of the packages that figures depend on."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -43,7 +42,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def machine() -> str:
-    """Processor, cores that may be used, and accelerators."""
+    """Returns the processor, the number of usable cores, and the accelerators."""
     parts = [f"{_processor()}, {cpu_count()} cores"]
     if torch.cuda.is_available():
         parts += [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -1,43 +1,59 @@
-"""Runs programs side by side, the CPU's cores shared among them."""
+"""Runs of `tools/train_net.py` as programs of their own, several at a time."""
 
+import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
+import sys
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
-from projects.clockdistill.engine.progress import steps_done
-
-POLL_EVERY = 0.5  # seconds
+ROOT = Path(__file__).resolve().parents[3]
+TOOLS = ROOT / "tools"
+CONFIGS = ROOT / "projects/clockdistill/configs"
 PROGRESS_EVERY = 60  # seconds
-PATIENCE = 10  # seconds from asking a program to end until it is made to
+PATIENCE = 10  # seconds between SIGTERM and SIGKILL
 
 
 @dataclass(frozen=True)
-class Job:
-    """One program to run.
+class Run:
+    """One call of `tools/train_net.py`.
 
     Attributes:
-        title: how messages call it.
-        command: what to run.
-        folder: its output folder; what it prints goes to console.txt there.
+        title: its name in messages.
+        config: config file below `configs/`.
+        folder: its output folder. What it prints goes to `console.txt` there.
+        overrides: key=value of the config.
+        options: options of the program. Without `--resume` a run starts in an empty folder.
     """
 
     title: str
-    command: tuple[str, ...]
+    config: str
     folder: Path
+    overrides: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        output = f"train.output_dir={self.folder}"
+        return tool_command("train_net", self.config, *self.options, *self.overrides, output)
 
     @property
     def console(self) -> Path:
         return self.folder / "console.txt"
 
-    def start(self, threads: int, inherited: Sequence[int]) -> subprocess.Popen:
-        """Starts it with so many CPU threads, in a process group of its own."""
+    def start(self, threads: int) -> subprocess.Popen:
+        """Starts the program with `threads` CPU threads, in a process group of its own."""
+        if "--resume" not in self.options:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.console.open("a") as console:
             return subprocess.Popen(
@@ -46,70 +62,98 @@ class Job:
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": str(threads)},
                 start_new_session=True,
-                pass_fds=inherited,
             )
 
-    def progress(self) -> str:
-        """How far it is, as far as it has written it down."""
-        steps = steps_done(self.folder)
-        return f"{self.title} at step {steps:,}" if steps else self.title
-
     def last_lines(self) -> str:
-        """The end of what it printed."""
+        """Returns the end of what it printed."""
         return "\n".join(self.console.read_text(errors="replace").splitlines()[-15:])
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the COCO metrics of its last evaluation, in percent."""
+        return json.loads((self.folder / "results.json").read_text())["bbox"]
+
+    def logged(self) -> list[dict[str, Any]]:
+        """Returns the lines of its `metrics.json`, without those that an interruption cut off."""
+        file = self.folder / "metrics.json"
+        lines = []
+        for line in file.read_text().splitlines() if file.exists() else []:
+            with suppress(json.JSONDecodeError):
+                lines.append(json.loads(line))
+        return lines
+
+    def progress(self) -> str:
+        """Returns its title and the last training step that it logged."""
+        lines = self.logged()
+        return f"{self.title} at step {lines[-1]['iteration'] + 1:,}" if lines else self.title
+
+
+def tool_command(tool: str, config: str, *arguments: str) -> tuple[str, ...]:
+    """Returns the command that calls `tools/<tool>.py` with a config file below `configs/`."""
+    script = str(TOOLS / f"{tool}.py")
+    return (sys.executable, script, "--config-file", str(CONFIGS / config), *arguments)
+
+
+def shown(command: Sequence[str]) -> str:
+    """Returns a command as a user types it in the current folder."""
+    here = f"{Path.cwd()}/"
+    words = ["python" if word == sys.executable else word.replace(here, "") for word in command]
+    return shlex.join(words)
 
 
 def run_together(
-    jobs: Sequence[Job],
-    starting: Callable[[Job], None],
-    ended: Callable[[Job, int], None],
+    runs: Sequence[Run],
+    ended: Callable[[Run, int], None],
     *,
+    started: Callable[[Run], None] = lambda run: None,
     at_once: int | None = None,
-    threads: int | None = None,
-    inherited: Sequence[int] = (),
 ) -> None:
-    """Runs all jobs; whatever ends this function early ends the jobs too.
+    """Carries out all runs. Whatever ends this function early ends the runs too.
+
+    Each run has `OMP_NUM_THREADS` threads where that is set, else its share of the cores.
 
     Args:
-        jobs: in the order to start them.
-        starting: called with a job right before it starts.
-        ended: called with a job and its exit code, once each; what it raises ends the others.
-        at_once: how many run at a time; all by default.
-        threads: CPU threads of each; by default those of OMP_NUM_THREADS, where it is not set the
-            cores are shared among those at a time.
-        inherited: file descriptors that the programs keep open as long as they live.
+        runs: in the order to start them.
+        ended: called with each run and its exit code. What it raises ends the other runs.
+        started: called with each run once it has started, one call at a time.
+        at_once: number of runs at a time; all by default.
     """
-    if not jobs:
+    if not runs:
         return
-    at_once = min(at_once or len(jobs), len(jobs))
-    asked = int(os.environ.get("OMP_NUM_THREADS") or 0)
-    threads = threads or asked or max(1, cpu_count() // at_once)
-    waiting = deque(jobs)
-    running: dict[Job, subprocess.Popen] = {}
-    shown = time.monotonic()
+    at_once = min(at_once or len(runs), len(runs))
+    threads = int(os.environ.get("OMP_NUM_THREADS") or 0) or max(1, cpu_count() // at_once)
+    running: dict[Run, subprocess.Popen] = {}
+    starting = threading.Lock()
+    stopped = threading.Event()
+
+    def carry_out(run: Run) -> int:
+        with starting:
+            if stopped.is_set():
+                raise CancelledError
+            print(f"  {run.title}: {run.console}", flush=True)
+            running[run] = run.start(threads)
+            started(run)
+        code = running[run].wait()
+        del running[run]
+        return code
+
+    pool = ThreadPoolExecutor(at_once)
+    pending = {pool.submit(carry_out, run): run for run in runs}
     try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                job = waiting.popleft()
-                starting(job)
-                print(f"  {job.title}: {job.console}", flush=True)
-                running[job] = job.start(threads, inherited)
-            codes = {job: process.poll() for job, process in running.items()}
-            over = {job: code for job, code in codes.items() if code is not None}
-            for job, code in over.items():
-                del running[job]
-                ended(job, code)
-            if not over:
-                time.sleep(POLL_EVERY)
-            if time.monotonic() - shown > PROGRESS_EVERY:
-                shown = time.monotonic()
-                print("  " + ", ".join(job.progress() for job in running), flush=True)
+        while pending:
+            done, _ = wait(pending, PROGRESS_EVERY, FIRST_COMPLETED)
+            for future in done:
+                ended(pending.pop(future), future.result())
+            if not done:
+                print("  " + ", ".join(run.progress() for run in list(running)), flush=True)
     finally:
-        stop(running.values())
+        stopped.set()
+        with starting:  # no run is between the check and its entry in `running`
+            stop(list(running.values()))
+        pool.shutdown(cancel_futures=True)
 
 
 def stop(processes: Iterable[subprocess.Popen]) -> None:
-    """Ends programs and all that they started, first politely."""
+    """Ends process groups: SIGTERM first, SIGKILL after `PATIENCE`."""
     for process in processes:
         _signal(process, signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE
@@ -122,33 +166,22 @@ def stop(processes: Iterable[subprocess.Popen]) -> None:
 
 
 def _signal(process: subprocess.Popen, number: int) -> None:
-    with suppress(ProcessLookupError):  # it has ended by itself
-        os.killpg(process.pid, number)  # its group has its id: start_new_session
+    with suppress(ProcessLookupError):  # it has already ended
+        os.killpg(process.pid, number)
 
 
 def cpu_count() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-@contextmanager
-def exits_on_signals() -> Iterator[None]:
-    """Within this context SIGTERM and SIGHUP raise SystemExit, so that what is open is closed.
+def exit_on_signals() -> None:
+    """Makes SIGTERM and SIGHUP raise `SystemExit`, so that `finally` blocks run.
 
-    A signal that is ignored, as nohup has it, stays ignored.
+    A signal that is ignored, as under nohup, stays ignored.
     """
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    kept = {number: handler for number, handler in kept.items() if handler != signal.SIG_IGN}
-    for number in kept:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))

@@ -1,4 +1,4 @@
-"""Horizontal bars with intervals, with other people's figures beside them."""
+"""Horizontal bars with intervals and reference figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ class Bar:
     """One bar of a panel.
 
     Attributes:
-        length: None draws nothing but `text`.
+        length: None draws only `text`.
         interval: ends of a line across the bar's end.
-        points: single values that the length stands for.
-        marker: another's figure for the same thing.
-        text: what to write where there is no length.
+        points: the values whose mean is the length.
+        marker: a reference figure for the same quantity.
+        text: shown where there is no length.
     """
 
     length: float | None
-    interval: tuple[float, float] | None = None
+    interval: Sequence[float] | None = None
     points: Sequence[float] = ()
     marker: float | None = None
     text: str = ""
@@ -32,12 +32,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Panel:
-    """One bar a row, from top to bottom.
+    """Bars from top to bottom, one for each row.
 
     Attributes:
         title: above the panel.
         label: of the axis, with the unit.
-        bars: as many as there are rows.
+        bars: as many as rows.
     """
 
     title: str
@@ -57,21 +57,13 @@ def save_bars(
     """Draws panels side by side that share their rows.
 
     Args:
-        path: the picture file to write.
-        heading: above all.
-        rows: their names.
+        path: the picture file.
+        heading: above all panels.
+        rows: names of the rows.
         panels: at least one.
-        interval_name: what intervals are, for the legend.
-        marker_name: what markers are, for the legend.
-
-    Raises:
-        ValueError: if a panel has another number of bars than there are rows.
+        interval_name: of the intervals, for the legend.
+        marker_name: of the markers, for the legend.
     """
-    for panel in panels:
-        if len(panel.bars) != len(rows):
-            raise ValueError(
-                f"panel '{panel.title}' has {len(panel.bars)} bars for {len(rows)} rows"
-            )
     height = 1.5 + 0.38 * len(rows)
     figure = Figure(figsize=(1.8 + 4.2 * len(panels), height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -96,37 +88,25 @@ def _draw(axis: Axes, panel: Panel, interval_name: str, marker_name: str) -> Non
     axis.set_xlabel(panel.label)
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
-    known = [(row, bar) for row, bar in enumerate(panel.bars) if bar.length is not None]
+    bars = list(enumerate(panel.bars))
+    known = [(row, bar) for row, bar in bars if bar.length is not None]
     axis.barh([row for row, _ in known], [bar.length for _, bar in known], color=_BAR, height=0.6)
     points = [(value, row) for row, bar in known for value in bar.points]
     if points:
         axis.scatter(*zip(*points, strict=True), s=14, color=_POINT, zorder=3, label="one seed")
-    intervals = [(row, bar) for row, bar in known if bar.interval is not None]
+    intervals = [(row, *bar.interval) for row, bar in known if bar.interval]
     if intervals:
-        middles = [(bar.interval[0] + bar.interval[1]) / 2 for _, bar in intervals]
-        axis.errorbar(  # around the middle: the bar need not end there
-            middles,
-            [row for row, _ in intervals],
-            xerr=[bar.interval[1] - x for (_, bar), x in zip(intervals, middles, strict=True)],
-            fmt="none",
-            ecolor="black",
-            capsize=3,
-            label=interval_name,
-        )
-    markers = [(bar.marker, row) for row, bar in enumerate(panel.bars) if bar.marker is not None]
+        y, low, high = zip(*intervals, strict=True)
+        middle = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
+        half = [(b - a) / 2 for a, b in zip(low, high, strict=True)]
+        style = {"fmt": "none", "ecolor": "black", "capsize": 3}
+        axis.errorbar(middle, y, xerr=half, label=interval_name, **style)
+    markers = [(bar.marker, row) for row, bar in bars if bar.marker is not None]
     if markers:
-        axis.scatter(
-            *zip(*markers, strict=True),
-            s=42,
-            marker="D",
-            facecolor="white",
-            edgecolor=_MARKER,
-            linewidth=1.4,
-            zorder=4,
-            label=marker_name,
-        )
-    for row, bar in enumerate(panel.bars):
-        if bar.length is None and bar.text:
+        style = {"marker": "D", "facecolor": "white", "edgecolor": _MARKER, "linewidth": 1.4}
+        axis.scatter(*zip(*markers, strict=True), s=42, zorder=4, label=marker_name, **style)
+    for row, bar in bars:
+        if bar.length is None:
             axis.annotate(
                 bar.text,
                 (0, row),

@@ -1,7 +1,8 @@
-"""All ways of sampling equal a literal transcription of the equation."""
+"""The operator and its reference equal a literal transcription of the equation."""
 
 import math
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from projects.clockdistill.modeling.detectors import layers
 from projects.clockdistill.modeling.detectors.layers import deformable_sampling as sampling
 from projects.clockdistill.modeling.detectors.layers.plain import plain_operators
 
@@ -56,17 +58,19 @@ def in_another_layout(*tensors: Tensor) -> list[Tensor]:
 
 
 SHAPES = [(4, 5), (2, 3), (1, 1)]
-OPERATOR = "projects.clockdistill.modeling.detectors.layers.deformable_operator"
-WAYS = [sampling.sample_by_grid, sampling.sample_by_bags, sampling.sample_by_kernel]
+LAYERS = "projects.clockdistill.modeling.detectors.layers"
+each_way = pytest.mark.parametrize(
+    "sample", [sampling.deformable_sample, sampling.sample_by_grid], ids=["operator", "grid"]
+)
 
 
-@pytest.mark.parametrize("sample", WAYS)
+@each_way
 def test_equals_the_literal_transcription(sample):
     given_arguments = arguments(SHAPES)
     torch.testing.assert_close(sample(*given_arguments), literal(*given_arguments))
 
 
-@pytest.mark.parametrize("sample", WAYS)
+@each_way
 def test_borders_and_far_outside(sample):
     edges = torch.tensor([0.0, 1.0, 0.125, 0.875, -0.125, 1.125, -1e9, 1e9], dtype=torch.float64)
     x, y = torch.meshgrid(edges, edges, indexing="ij")
@@ -84,16 +88,14 @@ def test_borders_and_far_outside(sample):
     reach=st.sampled_from([0.0, 0.5, 100.0]),
     seed=st.integers(0, 2**16),
 )
-def test_the_ways_are_one(shapes, sizes, reach, seed):
+def test_operator_and_reference_agree(shapes, sizes, reach, seed):
     torch.manual_seed(seed)
     batch, queries, heads, points = sizes
     same = arguments(shapes, batch, queries, heads, points, low=-reach, high=1 + reach)
-    expected = sampling.sample_by_grid(*same)
-    torch.testing.assert_close(sampling.sample_by_bags(*same), expected)
-    torch.testing.assert_close(sampling.sample_by_kernel(*same), expected)
+    torch.testing.assert_close(sampling.deformable_sample(*same), sampling.sample_by_grid(*same))
 
 
-@pytest.mark.parametrize("sample", WAYS)
+@each_way
 def test_gradients_equal_the_transcriptions(sample):
     value, shapes, locations, weights = arguments([(3, 4), (2, 2)], batch=1, queries=2, points=1)
     inputs = [x.requires_grad_() for x in (value, locations, weights)]
@@ -108,12 +110,26 @@ def test_gradients_equal_the_transcriptions(sample):
     torch.testing.assert_close(ours, torch.autograd.grad(output, inputs, upstream))
 
 
-def test_the_kernel_takes_any_memory_layout():
+def test_torch_accepts_the_operator():
+    """Its schema, fake implementation and gradients agree with what it computes."""
+    value, _, locations, weights = arguments(SHAPES)
+    inputs = [x.requires_grad_() for x in (value, locations, weights)]
+    sizes = [size for shape in SHAPES for size in shape]
+    operator = torch.ops.clockdistill.deformable_sample.default
+    torch.library.opcheck(operator, (inputs[0], sizes, *inputs[1:]))
+
+
+def test_any_memory_layout_is_taken():
     value, shapes, locations, weights = arguments(SHAPES)
-    strided = in_another_layout(value, locations, weights)
-    expected = sampling.sample_by_kernel(value, shapes, locations, weights)
-    got = sampling.sample_by_kernel(strided[0], shapes, *strided[1:])
-    torch.testing.assert_close(got, expected)
+    strided = [x.requires_grad_() for x in in_another_layout(value, locations, weights)]
+    output = sampling.deformable_sample(strided[0], shapes, *strided[1:])
+    expected = literal(strided[0], shapes, *strided[1:])
+    torch.testing.assert_close(output, expected)
+    upstream = torch.randn_like(output.transpose(0, 1)).transpose(0, 1)
+    torch.testing.assert_close(
+        torch.autograd.grad(output, strided, upstream),
+        torch.autograd.grad(expected, strided, upstream),
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -123,7 +139,7 @@ def test_the_kernels_threads_are_torchs_and_change_nothing(threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        output = sampling.sample_by_kernel(value, shapes, locations, weights)
+        output = sampling.deformable_sample(value, shapes, locations, weights)
         grads = torch.autograd.grad(output.square().sum(), inputs)
         assert torch.get_num_threads() == threads
     finally:
@@ -133,47 +149,18 @@ def test_the_kernels_threads_are_torchs_and_change_nothing(threads):
     torch.testing.assert_close(grads, torch.autograd.grad(expected.square().sum(), inputs))
 
 
-def chosen_ways(monkeypatch, *given_arguments) -> list[str]:
-    """Which way is taken with and without gradients."""
-    chosen = []
-    for way in ("grid", "bags", "kernel"):
-        monkeypatch.setattr(
-            sampling, f"sample_by_{way}", lambda *a, way=way: chosen.append(way) or a[0]
-        )
-    sampling.deformable_sample(*given_arguments)
-    with torch.no_grad():
-        sampling.deformable_sample(*given_arguments)
-    return chosen
-
-
-@pytest.mark.parametrize("needs", [0, 2, 3, None])
-def test_the_kernel_is_taken_where_it_is_available(needs, monkeypatch):
-    given_arguments = list(arguments(SHAPES))
-    if needs is not None:
-        given_arguments[needs].requires_grad_()
-    assert chosen_ways(monkeypatch, *given_arguments) == ["kernel", "kernel"]
-
-
-@pytest.mark.parametrize("needs", [0, 2, 3, None])
-def test_without_the_kernel_bags_only_where_no_gradient_is_wanted(needs, monkeypatch):
-    monkeypatch.setattr(sampling, "compiled_kernel", lambda: None)
-    given_arguments = list(arguments(SHAPES))
-    if needs is not None:
-        given_arguments[needs].requires_grad_()
-    assert chosen_ways(monkeypatch, *given_arguments) == [
-        "bags" if needs is None else "grid",
-        "bags",
-    ]
-
-
-def test_a_traced_call_consists_of_torch_operators(monkeypatch):
+def test_plain_operators_are_torchs_own():
     value, shapes, locations, weights = arguments(SHAPES)
+
+    def operators() -> set[str]:
+        with torch.profiler.profile() as profile:
+            sampling.deformable_sample(value, shapes, locations, weights)
+        return {event.key for event in profile.key_averages()}
+
+    assert "clockdistill::deformable_sample" in operators()
     with plain_operators():
-        traced = torch.jit.trace(
-            lambda v, p, w: sampling.deformable_sample(v, shapes, p, w), (value, locations, weights)
-        )
-    other = arguments(SHAPES)
-    torch.testing.assert_close(traced(other[0], *other[2:]), literal(*other))
+        assert "aten::grid_sampler" in operators()
+        assert "clockdistill::deformable_sample" not in operators()
 
 
 class StandInOperator:
@@ -200,44 +187,23 @@ class StandInOperator:
 def stand_in_operator(monkeypatch):
     """As if detrex were installed with its compiled operator."""
     monkeypatch.setitem(sys.modules, "detrex", SimpleNamespace(_C=StandInOperator))
-    sampling.cuda_operator.cache_clear()
+    sampling.detrex_kernel.cache_clear()
     yield
-    sampling.cuda_operator.cache_clear()
-    sys.modules.pop(OPERATOR, None)
+    sampling.detrex_kernel.cache_clear()
+    sys.modules.pop(f"{LAYERS}.deformable_detrex", None)
 
 
-def test_the_operator_gets_what_its_signature_says(stand_in_operator):
+def test_detrexs_operator_gets_what_its_signature_says(stand_in_operator):
     value, shapes, locations, weights = arguments(SHAPES)
-    strided = in_another_layout(value, locations, weights)
-    inputs = [x.requires_grad_() for x in strided]
-    output = sampling.sample_by_operator(inputs[0], shapes, *inputs[1:])
+    inputs = [x.requires_grad_() for x in in_another_layout(value, locations, weights)]
+    kernel = sampling.detrex_kernel()
     expected = literal(inputs[0], shapes, *inputs[1:])
-    torch.testing.assert_close(output, expected)
-    upstream = torch.randn_like(output.transpose(0, 1)).transpose(0, 1)
+    torch.testing.assert_close(kernel.forward(inputs[0], shapes, *inputs[1:]), expected)
+    upstream = torch.randn_like(expected.transpose(0, 1)).transpose(0, 1)
     torch.testing.assert_close(
-        torch.autograd.grad(output, inputs, upstream),
+        kernel.backward(upstream, inputs[0], shapes, *inputs[1:]),
         torch.autograd.grad(expected, inputs, upstream),
     )
-
-
-def on_cuda() -> list[SimpleNamespace]:
-    """What the choice reads of a CUDA tensor."""
-    return [SimpleNamespace(is_cuda=True, is_cpu=False, requires_grad=True)]
-
-
-def test_on_cuda_the_operator_is_taken_where_it_is_installed(stand_in_operator, caplog):
-    with caplog.at_level("INFO"):
-        assert sampling._choose(*on_cuda()) is sampling.sample_by_operator
-    assert "detrex's compiled operator" in caplog.text
-
-
-def test_on_cuda_without_it_the_log_says_so(monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, OPERATOR, None)  # as if its import failed
-    sampling.cuda_operator.cache_clear()
-    with caplog.at_level("INFO"):
-        assert sampling._choose(*on_cuda()) is sampling.sample_by_grid
-    sampling.cuda_operator.cache_clear()
-    assert "grid_sample" in caplog.text
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -255,25 +221,34 @@ def test_on_cuda_numbers_and_gradients_are_the_same():
     )
 
 
-def test_without_numba_the_log_says_so_and_nothing_fails(monkeypatch, caplog):
-    sampling.compiled_kernel.cache_clear()
-    kernel = "projects.clockdistill.modeling.detectors.layers.deformable_kernel"
-    monkeypatch.setitem(sys.modules, kernel, None)  # as if its import failed
-    with caplog.at_level("WARNING"):
+@pytest.mark.parametrize(
+    ("kernel", "module"),
+    [("numba_kernel", "deformable_kernel"), ("detrex_kernel", "deformable_detrex")],
+)
+def test_a_kernel_that_is_not_available_is_none_and_the_log_says_so(
+    kernel, module, monkeypatch, caplog
+):
+    find = getattr(sampling, kernel)
+    monkeypatch.delattr(layers, module, raising=False)
+    monkeypatch.setitem(sys.modules, f"{LAYERS}.{module}", None)  # as if its import failed
+    find.cache_clear()
+    with caplog.at_level("INFO"):
+        assert find() is None
         given_arguments = arguments(SHAPES)
         torch.testing.assert_close(
             sampling.deformable_sample(*given_arguments), literal(*given_arguments)
         )
-    sampling.compiled_kernel.cache_clear()
-    assert "numba" in caplog.text
+    find.cache_clear()
+    assert caplog.text.count("torch's grid_sample") == 1
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("gradient", [False, True])
-def test_half_precision_values_are_sampled_in_float32(gradient):
+def test_half_precision_values_are_sampled_in_float32(gradient, plain):
     value, shapes, locations, weights = arguments(SHAPES)
     locations, weights = locations.float(), weights.float()
     half = value.bfloat16().requires_grad_(gradient)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16), plain_operators() if plain else nullcontext():
         output = sampling.deformable_sample(half, shapes, locations, weights)
     exact = literal(half.float(), shapes, locations, weights)
     assert output.dtype == torch.bfloat16

@@ -1,15 +1,15 @@
 """The weighted bilinear sampling compiled for the CPU by numba: forward and backward.
 
-Importing this module needs numba. Letters as in `deformable_sampling`.
+Importing this module needs numba and a folder for its cache. Letters as in `deformable_sampling`.
 
-The compiled loops run over (image, head), shared out among as many threads as torch uses; no two
+The compiled loops run over (image, head), divided among as many threads as torch uses; no two
 threads write to the same value, so results do not depend on their number. The threads are Python's
-(the loops let go of its lock): numba's own would set torch's number of threads as well, since both
-live in one OpenMP.
+(the loops release its lock): numba's own would set torch's number of threads as well, since both
+use one OpenMP.
 
-Each (image, head) first copies its own values, which then lie side by side, and reads those: in
-`value` they are M * C apart and share few of the cache's sets. Behind them a row of zeros stands
-for all cells outside a level, so that no corner of a bilinear cell needs a test of its own.
+Each (image, head) first copies its own values into one block and reads those: in `value` they are
+M * C apart and share few of the cache's sets. A row of zeros behind them stands for all cells
+outside a level, so that no corner of a bilinear cell needs a test of its own.
 """
 
 import functools
@@ -22,38 +22,35 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 compiled = njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
 
 
-class CompiledSample(torch.autograd.Function):
-    """`deformable_sample` for contiguous float32 or float64 tensors on the CPU."""
+def forward(
+    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """Samples float32 or float64 tensors; arguments and result as in `deformable_sample`."""
+    batch, queries, heads = locations.shape[:3]
+    output = value.new_empty(batch, queries, heads, value.shape[-1])
+    arrays = _arrays(value, locations, weights, output)
+    _share_out(_forward, batch * heads, np.array(shapes, dtype=np.int64), *arrays)
+    return output.flatten(2)
 
-    @staticmethod
-    def forward(
-        ctx, value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
-    ) -> Tensor:
-        """Arguments and result as in `deformable_sample`."""
-        levels = np.array(shapes, dtype=np.int64)
-        ctx.save_for_backward(value, locations, weights)
-        ctx.levels = levels
-        batch, queries, heads = locations.shape[:3]
-        output = value.new_empty(batch, queries, heads, value.shape[-1])
-        arrays = _arrays(value, locations, weights, output)
-        _share_out(_forward, batch * heads, levels, *arrays)
-        return output.flatten(2)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        value, locations, weights = ctx.saved_tensors
-        batch, heads = len(value), value.shape[2]
-        grad_output = grad_output.contiguous().unflatten(-1, (heads, -1))
-        grads = [torch.empty_like(x) for x in (value, locations, weights)]
-        arrays = _arrays(value, locations, weights, grad_output, *grads)
-        _share_out(_backward, batch * heads, ctx.levels, *arrays)
-        return grads[0], None, grads[1], grads[2]
+def backward(
+    grad_output: Tensor,
+    value: Tensor,
+    shapes: list[tuple[int, int]],
+    locations: Tensor,
+    weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the gradients of value, locations and weights for that of the output."""
+    batch, _, heads, _ = value.shape
+    grad_output = grad_output.unflatten(-1, (heads, -1))
+    grads = [torch.empty(x.shape, dtype=x.dtype) for x in (value, locations, weights)]
+    arrays = _arrays(value, locations, weights, grad_output, *grads)
+    _share_out(_backward, batch * heads, np.array(shapes, dtype=np.int64), *arrays)
+    return tuple(grads)
 
 
 def _share_out(loop: Callable[..., None], tasks: int, *arguments: NDArray) -> None:
@@ -77,7 +74,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def _arrays(*tensors: Tensor) -> list[NDArray]:
-    return [tensor.detach().numpy() for tensor in tensors]
+    """Returns contiguous arrays, for which the loops are compiled; outputs must be contiguous."""
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
 @compiled

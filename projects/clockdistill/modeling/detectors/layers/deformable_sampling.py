@@ -1,11 +1,15 @@
-"""The weighted bilinear sampling inside deformable attention: four ways to the same numbers.
+"""The weighted bilinear sampling inside deformable attention, as one torch operator.
 
 B images, S tokens over all levels, Q queries, M heads, L levels, P points, C channels a head.
+
+torch knows the operator's output shape and gradients, so that it can be exported and compiled.
+`_kernel` says what computes it on which device; a kernel for another device is added there.
 """
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,21 +17,30 @@ from torch.nn import functional as F
 
 from projects.clockdistill.modeling.detectors.layers.plain import use_plain_operators
 
-Sample = Callable[[Tensor, list[tuple[int, int]], Tensor, Tensor], Tensor]
+logger = logging.getLogger(__name__)
+
+Shapes = list[tuple[int, int]]
 
 
-def deformable_sample(
-    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
+class Kernel(Protocol):
+    """Computes sampling and its gradients, of float32 or float64 tensors on one kind of device."""
+
+    def forward(self, value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+        """Takes and returns what `deformable_sample` does."""
+
+    def backward(
+        self, grad: Tensor, value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the gradients of value, locations and weights for that of the output."""
+
+
+def deformable_sample(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """Sums the values at the sampling locations, weighted; cells outside a level count as 0.
 
     Source: Deformable DETR (arXiv:2010.04159), eq. (3), without its two projections.
 
-    Rule on the CPU: `sample_by_kernel` where numba is installed; without it `sample_by_bags` when
-    no gradient is wanted, else `sample_by_grid`. On CUDA: `sample_by_operator` where detrex is
-    installed with its compiled operator. Elsewhere, and within `plain_operators`: `sample_by_grid`,
-    which consists of torch's own operators. All run in float32 at least,
-    also under autocast: locations in half precision would be off by whole cells on wide maps.
+    Computes in float32 at least, also under autocast: locations in half precision would be off by
+    whole cells on wide maps.
 
     Args:
         value: (B, S, M, C).
@@ -39,93 +52,18 @@ def deformable_sample(
     Returns:
         (B, Q, M * C) in the dtype of `value`.
     """
-    sample = _choose(value, locations, weights)
     dtype = torch.promote_types(value.dtype, torch.float32)
-    with torch.autocast(value.device.type, enabled=False):
-        sampled = sample(value.to(dtype), shapes, locations.to(dtype), weights.to(dtype))
+    inputs = value.to(dtype), locations.to(dtype), weights.to(dtype)
+    if use_plain_operators() or _kernel(value) is None:
+        sampled = sample_by_grid(inputs[0], shapes, *inputs[1:])
+    else:
+        sizes = [size for shape in shapes for size in shape]
+        sampled = _sample(inputs[0], sizes, *inputs[1:])
     return sampled.to(value.dtype)
 
 
-def _choose(*tensors: Tensor) -> Sample:
-    """The rule of `deformable_sample`."""
-    value = tensors[0]
-    if use_plain_operators():
-        return sample_by_grid
-    if value.is_cuda and cuda_operator() is not None:
-        return sample_by_operator
-    if not value.is_cpu:
-        return sample_by_grid
-    if compiled_kernel() is not None:
-        return sample_by_kernel
-    wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-    return sample_by_grid if wants_gradient else sample_by_bags
-
-
-@functools.cache
-def compiled_kernel() -> Sample | None:
-    """The kernel that numba compiles when it first runs, None where that cannot be."""
-    logger = logging.getLogger(__name__)
-    try:
-        from projects.clockdistill.modeling.detectors.layers.deformable_kernel import CompiledSample
-    except (ImportError, RuntimeError) as error:  # RuntimeError: nowhere to keep what it compiled
-        logger.warning(
-            "deformable attention on the CPU: torch operators, several times slower than numba's "
-            "kernel, which is not available (%s)",
-            error,
-        )
-        return None
-    logger.info("deformable attention on the CPU: kernel compiled by numba")
-    return CompiledSample.apply
-
-
-@functools.cache
-def cuda_operator() -> Sample | None:
-    """detrex's compiled operator, None where that cannot be."""
-    logger = logging.getLogger(__name__)
-    try:
-        from projects.clockdistill.modeling.detectors.layers.deformable_operator import (
-            OperatorSample,
-        )
-    except ImportError as error:
-        logger.info(
-            "deformable attention on CUDA: torch's grid_sample; detrex's compiled operator would "
-            "be taken, but is not available (%s)",
-            error,
-        )
-        return None
-    logger.info("deformable attention on CUDA: detrex's compiled operator")
-    return OperatorSample.apply
-
-
-def sample_by_operator(
-    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """One CUDA kernel, also backward. Arguments and result as in `deformable_sample`."""
-    return _of_contiguous(cuda_operator(), value, shapes, locations, weights)
-
-
-def sample_by_kernel(
-    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """Compiled loops, also backward. Arguments and result as in `deformable_sample`."""
-    return _of_contiguous(compiled_kernel(), value, shapes, locations, weights)
-
-
-def _of_contiguous(
-    sample: Sample,
-    value: Tensor,
-    shapes: list[tuple[int, int]],
-    locations: Tensor,
-    weights: Tensor,
-) -> Tensor:
-    """For compiled code, which reads memory as if it had no strides."""
-    return sample(value.contiguous(), shapes, locations.contiguous(), weights.contiguous())
-
-
-def sample_by_grid(
-    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """One `grid_sample` per level. Arguments and result as in `deformable_sample`."""
+def sample_by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """Samples by one `grid_sample` per level; arguments and result as in `deformable_sample`."""
     batch, queries, heads, levels, points, _ = locations.shape
     maps = value.permute(0, 2, 3, 1).flatten(0, 1)  # (B*M, C, S)
     grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (B*M, Q, L, P, 2)
@@ -145,50 +83,84 @@ def sample_by_grid(
     return summed.view(batch, -1, queries).transpose(1, 2)
 
 
-def sample_by_bags(
-    value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """One `embedding_bag` per corner of the bilinear cells.
-
-    A bag per (image, query, head) holds the same corner of all L * P cells, each weighing attention
-    weight times bilinear weight. A frame of zeros around every level stands for all that lies
-    outside, so that no corner needs a test. Arguments and result as in `deformable_sample`.
-    """
-    batch, _, heads, channels = value.shape
-    queries, index = locations.shape[1], torch.int32  # B * S' * M rows: far below 2**31
-    framed = _framed(value, shapes)  # (B, S', M, C)
-    level_wh = torch.tensor([(w, h) for h, w in shapes], device=value.device)[:, None]  # (L, 1, 2)
-    # Cell centres lie at whole numbers; all beyond -1 or the size is outside alike.
-    cell = torch.clamp(locations * level_wh - 0.5, level_wh.new_tensor(-1), level_wh)
-    lower = cell.floor()
-    right_part, bottom_part = (cell - lower).unbind(-1)
-    # fmax: NaN stays in the weights, where it is seen, and out of the indices.
-    column, row = torch.fmax(lower, lower.new_tensor(-1)).to(index).unbind(-1)
-
-    # Token s of image b and head m is entry (b * S' + s) * M + m of the flattened values.
-    line = (level_wh[..., 0] + 3).to(index)  # tokens of a framed row, (L, 1)
-    size = line * (level_wh[..., 1] + 3).to(index)
-    start = size.cumsum(0, dtype=index) - size
-    image = torch.arange(batch, dtype=index, device=value.device).view(-1, 1, 1, 1, 1)
-    head = torch.arange(heads, dtype=index, device=value.device).view(-1, 1, 1)
-    origin = (image * framed.shape[1] + start + line + 1) * heads + head  # cell (0, 0)
-    top_left = origin + row * (line * heads) + column * heads
-
-    table = framed.view(-1, channels)
-    bottom = weights * bottom_part
-    summed = 0
-    for left, line_weight in ((top_left, weights - bottom), (top_left + line * heads, bottom)):
-        right = line_weight * right_part
-        for corner, weight in ((left, line_weight - right), (left + heads, right)):
-            bags, shares = (x.reshape(batch * queries * heads, -1) for x in (corner, weight))
-            summed = summed + F.embedding_bag(bags, table, mode="sum", per_sample_weights=shares)
-    return summed.view(batch, queries, -1)
+def _kernel(value: Tensor) -> Kernel | None:
+    """Returns what computes the operator where `value` is; None where `grid_sample` must do."""
+    if value.is_cpu:
+        return numba_kernel()
+    return detrex_kernel() if value.is_cuda else None
 
 
-def _framed(value: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-    """Surrounds each level of (B, S, M, C) with zeros: one cell before, two after."""
-    levels = []
-    for level, size in zip(value.split([h * w for h, w in shapes], dim=1), shapes, strict=True):
-        framed = F.pad(level.unflatten(1, size), (0, 0, 0, 0, 1, 2, 1, 2))
-        levels.append(framed.flatten(1, 2))
-    return torch.cat(levels, dim=1)
+@functools.cache
+def numba_kernel() -> Kernel | None:
+    """Returns the loops that numba compiles when they first run; None where that cannot be."""
+    try:
+        from projects.clockdistill.modeling.detectors.layers import deformable_kernel
+    except (ImportError, RuntimeError) as error:  # RuntimeError: nowhere to keep what it compiled
+        logger.warning(
+            "deformable attention on the CPU: torch's grid_sample, several times slower than "
+            "numba's kernel, which is not available (%s)",
+            error,
+        )
+        return None
+    logger.info("deformable attention on the CPU: kernel compiled by numba")
+    return deformable_kernel
+
+
+@functools.cache
+def detrex_kernel() -> Kernel | None:
+    """Returns detrex's CUDA kernel; None where detrex is not installed with it."""
+    try:
+        from projects.clockdistill.modeling.detectors.layers import deformable_detrex
+    except ImportError as error:
+        logger.info(
+            "deformable attention on CUDA: torch's grid_sample; detrex's compiled kernel is not "
+            "available (%s)",
+            error,
+        )
+        return None
+    logger.info("deformable attention on CUDA: detrex's compiled kernel")
+    return deformable_detrex
+
+
+# An operator's arguments may be lists of numbers, not of pairs: H and W of each level follow each
+# other in `sizes`.
+@torch.library.custom_op("clockdistill::deformable_sample", mutates_args=())
+def _sample(value: Tensor, sizes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    return _kernel(value).forward(value, _pairs(sizes), locations, weights)
+
+
+@torch.library.custom_op("clockdistill::deformable_sample_backward", mutates_args=())
+def _sample_backward(
+    grad: Tensor, value: Tensor, sizes: Sequence[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _kernel(value).backward(grad, value, _pairs(sizes), locations, weights)
+
+
+@_sample.register_fake
+def _(value: Tensor, sizes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    return value.new_empty(*locations.shape[:2], value.shape[2] * value.shape[3])
+
+
+@_sample_backward.register_fake
+def _(
+    grad: Tensor, value: Tensor, sizes: Sequence[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(x.new_empty(x.shape) for x in (value, locations, weights))
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    value, ctx.sizes, locations, weights = inputs
+    ctx.save_for_backward(value, locations, weights)
+
+
+def _backward(ctx, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+    value, locations, weights = ctx.saved_tensors
+    grads = _sample_backward(grad, value, ctx.sizes, locations, weights)
+    return grads[0], None, grads[1], grads[2]
+
+
+_sample.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _pairs(sizes: Sequence[int]) -> Shapes:
+    return list(zip(sizes[::2], sizes[1::2], strict=True))

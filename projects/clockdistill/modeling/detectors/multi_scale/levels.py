@@ -57,7 +57,7 @@ def flatten_levels(
         )
     positions = [
         encoding.flatten(2).transpose(1, 2) + embed
-        for encoding, embed in zip(position_encodings, level_embeds, strict=True)
+        for encoding, embed in zip(position_encodings, level_embeds.unbind(), strict=True)
     ]
     shapes = [(x.shape[-2], x.shape[-1]) for x in features]
     # Cells of each level that are not padding, as (columns, rows): (B, 2) each.
