@@ -31,8 +31,8 @@ from torch import nn
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.analysis.loss_report import advise, scales_as_json, scales_table
 from projects.clockdistill.analysis.loss_scales import measure, summarize
-from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.arguments import positive_int
+from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.config_checks import check_config
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.data_checks import check_data, dataset_names
