@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from projects.clockdistill.analysis.parts import PartCounter
 from projects.clockdistill.modeling.detectors.layers.plain import plain_operators
 
 # Modules of each part. The decoder calls the heads too; each call counts as the heads'.
@@ -67,48 +68,19 @@ def count_flops(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> Fl
     overloads = {operator.default: formula for operator, formula in FORMULAS.items()}
     counter = FlopCounterMode(display=False, custom_mapping={**FORMULAS, **overloads})
     names = _OperatorNames(counter.flop_registry)
-    parts = _Parts(detector, counter.get_total_flops)
+    parts = PartCounter(counter.get_total_flops, REST)
+    for part, modules in PARTS.items():
+        for module in _called_modules(detector, modules):
+            parts.follow(part, module)
     # Not in inference mode, where composite operators hide the operators that they consist of.
     with torch.no_grad(), plain_operators(), counter, names:
         detector(batched_inputs)
-        parts.switch()
+        parts.update()
     return Flops(
         # torch counts a multiply-add as two operations
-        by_part={part: flops // 2 for part, flops in parts.flops.items()},
+        by_part={part: parts.counts[part] // 2 for part in (*PARTS, REST)},
         uncounted=dict(names.uncounted.most_common()),
     )
-
-
-class _Parts:
-    """Splits a growing count among the parts of a detector, each without the parts within it.
-
-    Args:
-        detector: receives forward hooks.
-        count: returns the count of now.
-    """
-
-    def __init__(self, detector: nn.Module, count: Callable[[], int]) -> None:
-        self.flops = dict.fromkeys((*PARTS, REST), 0)
-        self._count, self._last = count, 0
-        self._running = [REST]
-        for part, names in PARTS.items():
-            for module in _called_modules(detector, names):
-                module.register_forward_pre_hook(lambda *_, part=part: self._enter(part))
-                module.register_forward_hook(lambda *_: self._leave())
-
-    def switch(self) -> None:
-        """Adds what was counted since the last call to the part that runs."""
-        now = self._count()
-        self.flops[self._running[-1]] += now - self._last
-        self._last = now
-
-    def _enter(self, part: str) -> None:
-        self.switch()
-        self._running.append(part)
-
-    def _leave(self) -> None:
-        self.switch()
-        self._running.pop()
 
 
 def _called_modules(detector: nn.Module, names: tuple[str, ...]) -> set[nn.Module]:
