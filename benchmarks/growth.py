@@ -8,7 +8,8 @@ DINO R18 on drawn images. Exponents are fitted to the upper half of each axis; 1
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,58 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
+from torch import nn
 
 from benchmarks.measuring import take_turns
-from benchmarks.models import build, detector_config, drawn_batch
+from benchmarks.models import build, build_trainer, detector_config, drawn_batch
 from benchmarks.pairs.attention import level_shapes
-from benchmarks.part_clock import PARTS, STEP, step_by_parts
 from benchmarks.report import describe, environment, write_json
 from benchmarks.run import add_measuring
 from benchmarks.scale import FULL, QUICK, Scale
+from projects.clockdistill.analysis.parts import PartCounter
 
 NOTICEABLE = 0.1  # of the step
+STEP = "step"
+_MODULES = {
+    "backbone, neck": ("backbone", "neck"),
+    "encoder": ("transformer.encoder",),
+    "decoder": ("transformer.decoder",),
+    "matching": ("criterion.matcher",),
+    "losses": ("criterion",),
+    "other forward": ("",),
+}
+PARTS = (*_MODULES, "backward", "optimiser")
 
 Growth = Mapping[str, Any]  # an entry of the JSON file
+
+
+def step_by_parts(
+    detector: nn.Module, batched_inputs: list[dict[str, Any]]
+) -> Callable[[], dict[str, float]]:
+    """Returns a training step that returns the seconds of `PARTS` and, as their sum, of `STEP`.
+
+    Clipping and the check of the losses count as backward.
+
+    Args:
+        detector: one of the multi-scale families; it keeps the hooks.
+        batched_inputs: detectron2's dicts.
+    """
+    clock = PartCounter(time.perf_counter, "backward")  # where no other part runs
+    for name, paths in _MODULES.items():
+        for path in paths:
+            clock.follow(name, detector.get_submodule(path))
+    trainer = build_trainer(detector, batched_inputs)
+    trainer.optimizer.register_step_pre_hook(lambda *_: clock.enter("optimiser"))
+    trainer.optimizer.register_step_post_hook(lambda *_: clock.leave())
+
+    def run() -> dict[str, float]:
+        clock.update()
+        clock.counts.clear()
+        trainer.run_step()
+        clock.update()
+        return {**clock.counts, STEP: sum(clock.counts.values())}
+
+    return run
 
 
 def axes(quick: bool) -> dict[str, dict[int, Scale]]:

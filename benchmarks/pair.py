@@ -57,25 +57,15 @@ class Sides:
 
 @dataclass(frozen=True)
 class Pair:
-    """One benchmark.
+    """One benchmark."""
 
-    Attributes:
-        name: for the command line and the JSON file.
-        what: our side, in words.
-        against: whose code the other side is: a key of `opponents.OPPONENTS`.
-        reference: the other side, in words.
-        target: the wanted ratio.
-        build: makes both sides.
-        unit: of what is measured: seconds or bytes.
-    """
-
-    name: str
-    what: str
-    against: str
-    reference: str
+    name: str  # for the command line and the JSON file
+    what: str  # our side, in words
+    against: str  # a key of `opponents.OPPONENTS`
+    reference: str  # the other side, in words
     target: Target
     build: Callable[[Scale], Sides]
-    unit: Literal["s", "bytes"] = "s"
+    unit: Literal["s", "bytes"] = "s"  # of what is measured
 
     def measure(self, scale: Scale, rounds: int) -> dict[str, Any]:
         """Builds both sides, compares what they compute, and only then takes turns.

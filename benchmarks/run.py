@@ -23,7 +23,7 @@ import torch
 from benchmarks.opponents import OPPONENTS, check_importable
 from benchmarks.pair import Disagreement
 from benchmarks.pairs import pairs_against
-from benchmarks.report import describe, details, environment, table, write_json
+from benchmarks.report import describe, environment, table, write_json
 from benchmarks.scale import FULL, QUICK
 from projects.clockdistill.engine.arguments import positive_int
 
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"measuring: {pair.name}", flush=True)
         try:
             measured.append(pair.measure(QUICK if arguments.quick else FULL, arguments.rounds))
-            print(details(measured[-1]), flush=True)
+            print(f"checked: {measured[-1]['facts']}", flush=True)
         except Disagreement as error:
             refused[pair.name] = str(error)
             print(f"refused: {error}", flush=True)

@@ -1,4 +1,4 @@
-"""What a detector costs: parameters, multiply-adds by part, memory, latency.
+"""The costs of a detector: parameters, multiply-adds by part, memory, latency.
 
     python tools/analyze_model.py --config-file projects/clockdistill/configs/dino_r18_kitti.py
     python tools/analyze_model.py --config-file ... --height 800 --width 1064 --json costs.json
@@ -25,32 +25,34 @@ import torch
 from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from projects.clockdistill.analysis.costs import Costs, costs_table, uncounted_line
 from projects.clockdistill.analysis.flops import count_flops
 from projects.clockdistill.analysis.latency import measure_latency
 from projects.clockdistill.analysis.memory import peak_activation_bytes
-from projects.clockdistill.analysis.report import Costs, table, uncounted
+from projects.clockdistill.engine.arguments import positive_int
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 
 NOTE = """\
 One image, float32, random weights, device {device}, {threads} CPU threads.
 Multiply-adds as fvcore counts them, with all of attention and deformable attention. Reshaping,
-copying, indexing, comparing, ReLU and clamping are free; operators without a rule are named below.
+copying, indexing, comparing, ReLU and clamping are free; other operators without a formula are
+named below.
 Activations, peak: the most memory that tensors made by one forward pass hold at one time, without
-gradients; neither weights nor what kernels hold within themselves.
+gradients, and without weights and what kernels hold within themselves.
 Latency: eval mode, image to detections, {repeats} passes after {warmup} that do not count; models
 take turns."""
 
 
 def detectors(cfg: DictConfig) -> dict[str, DictConfig]:
-    """The configs of all detectors, by name."""
+    """Returns the configs of all detectors, by name."""
     if "model" not in cfg:
-        raise ConfigError("the config has no model, nothing to analyze")
+        raise ConfigError("the config has no model. Fix: name a config of a model to train")
     names = [name for name in ("student", "teacher") if name in cfg.model]
     return {name: cfg.model[name] for name in names} or {"model": cfg.model}
 
 
 def choose_device(cfg: DictConfig, wanted: str | None) -> torch.device:
-    """What --device asks for, or else the config's train.device if it is there, or the CPU."""
+    """Returns --device, or by default the config's train.device if it is available, or the CPU."""
     name = wanted or OmegaConf.select(cfg, "train.device", default="cpu")
     try:
         device = torch.device(name)
@@ -60,59 +62,55 @@ def choose_device(cfg: DictConfig, wanted: str | None) -> torch.device:
     if device.type == "cpu" or (found is not None and device.type == found.type):
         return device
     if wanted:
-        raise ConfigError(f"--device {wanted}: this PyTorch finds none; use --device cpu")
+        raise ConfigError(f"--device {wanted}: PyTorch finds no such device. Fix: --device cpu")
     return torch.device("cpu")
 
 
 def noise(height: int, width: int) -> list[dict[str, Any]]:
-    """One image, as a data mapper gives it."""
+    """Returns one image as a data mapper makes it."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(256, (3, height, width), dtype=torch.uint8, generator=generator)
     return [{"image": image, "height": height, "width": width}]
 
 
 def analyze(
-    trees: dict[str, DictConfig], arguments: argparse.Namespace, device: torch.device
+    configs: dict[str, DictConfig], arguments: argparse.Namespace, device: torch.device
 ) -> list[Costs]:
-    """Builds all detectors and takes their measure."""
+    """Builds and measures all detectors."""
     inputs = noise(arguments.height, arguments.width)
-    models = {name: instantiate(tree) for name, tree in trees.items()}
+    models = {name: instantiate(config) for name, config in configs.items()}
     flops, memory = {}, {}
     for name, model in models.items():
         print(f"counting: {name} at {arguments.height} x {arguments.width}", flush=True)
         flops[name] = count_flops(model, inputs)  # on the CPU, before it moves
         memory[name] = peak_activation_bytes(model.to(device), inputs)
     print(f"timing: {', '.join(models)} on {device}", flush=True)
-    latencies = measure_latency(list(models.values()), inputs, arguments.warmup, arguments.repeats)
+    passes = measure_latency(list(models.values()), inputs, arguments.warmup, arguments.repeats)
     return [
         Costs(
             name=name,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             flops=flops[name],
             activation_bytes=memory[name],
-            latency=latency,
+            seconds=seconds,
+            warmup=arguments.warmup,
+            device=str(device),
         )
-        for (name, model), latency in zip(models.items(), latencies, strict=True)
+        for (name, model), seconds in zip(models.items(), passes, strict=True)
     ]
 
 
-def count(text: str) -> int:
-    """A whole number of the command line, at least 1."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return int(text)
-
-
 def main(argv: list[str] | None = None) -> None:
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config-file", required=True, metavar="FILE")
     # A KITTI image of 375 x 1242 with its shorter side at 800, unless the longer passes 1333.
-    parser.add_argument("--height", type=count, default=402, help="default: 402")
-    parser.add_argument("--width", type=count, default=1333, help="default: 1333")
+    parser.add_argument("--height", type=positive_int, default=402, help="default: 402")
+    parser.add_argument("--width", type=positive_int, default=1333, help="default: 1333")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
-    parser.add_argument("--device", help="default: train.device if it is there, or cpu")
-    parser.add_argument("--warmup", type=count, default=3, help="passes before; default: 3")
-    parser.add_argument("--repeats", type=count, default=10, help="passes timed; default: 10")
+    parser.add_argument("--device", help="default: train.device if available, or cpu")
+    parser.add_argument("--warmup", type=positive_int, default=3, help="passes before; default: 3")
+    parser.add_argument("--repeats", type=positive_int, default=10, help="passes; default: 10")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides")
     arguments = parser.parse_args(argv)
     try:
@@ -127,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
         repeats=arguments.repeats,
         warmup=arguments.warmup,
     )
-    print("", table(models), "", note, *map(uncounted, models), sep="\n")
+    print("", costs_table(models), "", note, *map(uncounted_line, models), sep="\n")
     if arguments.json is not None:
         figures = {
             "input": [arguments.height, arguments.width],

@@ -1,14 +1,14 @@
-"""Before a long distillation run: how large each loss is, and how hard it pulls at the student.
+"""The size of each loss, and of its gradient at the student, before a long distillation run.
 
     python tools/calibrate.py --config-file projects/clockdistill/configs/dino_r18_kitti.py
     python tools/calibrate.py --config-file ... --batches 50 --json scales.json
     python tools/calibrate.py --config-file ... train.init_checkpoint=PATH
 
-Goes over the first batches that tools/train_net.py would train on, with student, teacher, data and
-seed as there, but takes no step: the student is as it starts, or as train.init_checkpoint has it.
-Where a distillation loss is below 1% or above 10 times the detection loss it says which weight
-would bring it into range, and changes nothing itself. Any key of the config can be overridden at
-the end of the line.
+Measures the first batches that tools/train_net.py would train on, with the same student, teacher,
+data and seed, but takes no step: the student is as it starts, or as in train.init_checkpoint. Where
+a distillation loss is below 1% or above 10 times the detection loss, a warning names the weight
+that would bring it into range; nothing is changed. Any key of the config can be overridden at the
+end of the line.
 """
 
 import argparse
@@ -29,10 +29,9 @@ from omegaconf import DictConfig
 from torch import nn
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
-from projects.clockdistill.calibration.advice import advise
-from projects.clockdistill.calibration.measure import measure
-from projects.clockdistill.calibration.report import as_json, table
-from projects.clockdistill.calibration.scales import summarize
+from projects.clockdistill.analysis.loss_report import advise, scales_as_json, scales_table
+from projects.clockdistill.analysis.loss_scales import measure, summarize
+from projects.clockdistill.engine.arguments import positive_int
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.config_checks import check_config
 from projects.clockdistill.engine.config_file import ConfigError, load_config
@@ -46,16 +45,16 @@ NOTE = """\
 Losses as they enter the total, weighted, in train mode and float32. No step was taken; weights and
 running statistics are as they were.
 gradient at memory, at neck: norm of the loss's gradient at the student's encoder output, and at the
-encoder's input (all levels of the neck's features together). "-": the loss does not come from
-there, as losses on the neck's features do not from the encoder. All losses come from the neck."""
+encoder's input (all levels of the neck's features together). "-": the loss does not depend on
+it, as losses on the neck's features do not depend on the encoder. All losses depend on the neck."""
 
 BLOCKED = """\
-A gradient of 0 says that a layer behind it is 0, as the last of a fresh student's box heads is. A
-student that has trained for some hundred steps shows more: train.init_checkpoint=PATH"""
+A gradient of 0 means that a later layer is 0, as the last one of a new student's box heads is.
+Measure a student that has trained for some hundred steps: train.init_checkpoint=PATH"""
 
 
 def build(cfg: DictConfig) -> nn.Module:
-    """The model as tools/train_net.py has it before its first step."""
+    """Returns the model as tools/train_net.py has it before the first step."""
     seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed)
     model = instantiate(cfg.model).to(cfg.train.device)
     allow_pickle = cfg.train.allow_pickle
@@ -66,21 +65,21 @@ def build(cfg: DictConfig) -> nn.Module:
 
 
 def check_distills(cfg: DictConfig, config_file: str) -> None:
-    """Refuse a plain detector's config.
+    """Refuses a plain detector's config.
 
     Raises:
-        ConfigError: with the mend.
+        ConfigError: with the fix.
     """
     if "teacher" not in cfg.get("model", {}):
         raise ConfigError(
             f"--config-file {config_file} trains a plain detector: it has no model.teacher, so "
-            "there are no distillation losses to weigh. Name a distillation config, such as "
+            "there are no distillation losses. Fix: name a distillation config, such as "
             "projects/clockdistill/configs/dino_r18_kitti.py"
         )
 
 
 def calibrate(arguments: argparse.Namespace) -> None:
-    """Measure, print, write."""
+    """Measures, prints and writes."""
     cfg = load_config(arguments.config_file, arguments.opts)
     check_distills(cfg, arguments.config_file)
     check_config(cfg)
@@ -97,7 +96,7 @@ def calibrate(arguments: argparse.Namespace) -> None:
         student=cfg.train.init_checkpoint or "from scratch",
     )
     blocked = any(scale.at_memory is not None and scale.at_memory.median == 0 for scale in scales)
-    print("", table(scales), "", note, *([BLOCKED] if blocked else []), sep="\n")
+    print("", scales_table(scales), "", note, *([BLOCKED] if blocked else []), sep="\n")
     for warning in warnings.values():
         print(f"\nwarning: {warning}")
     if arguments.json is not None:
@@ -105,22 +104,20 @@ def calibrate(arguments: argparse.Namespace) -> None:
             "config_file": arguments.config_file,
             "overrides": arguments.opts,
             "batches": arguments.batches,
-            "losses": as_json(model, scales, warnings),
+            "losses": scales_as_json(model, scales, warnings),
         }
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument("--batches", type=int, default=20, metavar="N", help="default: 20")
+    parser.add_argument("--batches", type=positive_int, default=20, metavar="N", help="default: 20")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides")
     arguments = parser.parse_args(argv)
-    if arguments.batches < 1:
-        parser.error(f"--batches {arguments.batches}: must be at least 1")
     try:
         calibrate(arguments)
     except (ConfigError, CheckpointError, FloatingPointError) as error:

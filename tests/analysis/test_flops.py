@@ -1,10 +1,11 @@
-"""Multiply-adds against sums done by hand, and against what was measured on detrex's detectors."""
+"""Multiply-adds against sums by hand, and against those of detrex's detectors."""
 
 from typing import Any
 
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,7 +13,6 @@ from projects.clockdistill.analysis.flops import count_flops
 from projects.clockdistill.configs.models.dab_detr import dab_detr
 from projects.clockdistill.configs.models.deformable_detr import deformable_detr
 from projects.clockdistill.configs.models.dino import dino
-from projects.clockdistill.modeling.detectors.layers import deformable_sampling
 from projects.clockdistill.modeling.detectors.layers.attention import SelfAttention
 from projects.clockdistill.modeling.detectors.layers.deformable_attention import (
     DeformableAttention,
@@ -20,7 +20,7 @@ from projects.clockdistill.modeling.detectors.layers.deformable_attention import
 
 
 class OnImage(nn.Module):
-    """Runs a function of a part on the image, as detectron2 calls a detector."""
+    """A detector that runs a function of a part on the image."""
 
     def __init__(self, part: nn.Module, run: Any):
         super().__init__()
@@ -118,24 +118,39 @@ def run_deformable(part: nn.Module, x: Tensor) -> Tensor:
     return part(x[:, :5], x, torch.full((1, 5, 3, 2), 0.5), [(2, 4), (1, 3), (1, 1)])
 
 
-@pytest.mark.parametrize("kernel", [True, False], ids=["numba", "no numba"])
-def test_deformable_attention_counts_whatever_kernel_runs(kernel, monkeypatch):
-    if not kernel:
-        monkeypatch.setattr(deformable_sampling, "numba_kernel", lambda: None)
+def test_deformable_attention_counts_sampling_and_sum():
     attention = OnImage(DeformableAttention(8, 2, num_levels=3), run_deformable)
-    flops = count_flops(attention, image(1, 12, 8))
-    assert flops.total == DEFORMABLE
+    assert count_flops(attention, image(1, 12, 8)).total == DEFORMABLE
 
 
-class Opaque(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        return x @ x.T
+@torch.library.custom_op("clockdistill_test::opaque", mutates_args=())
+def opaque(x: Tensor) -> Tensor:
+    return x @ x.T
 
 
-def test_an_opaque_step_is_named():
-    flops = count_flops(OnImage(nn.Identity(), lambda part, x: Opaque.apply(x)), image(4, 3))
-    assert (flops.total, flops.uncounted) == (0, {"prim::PythonOp.Opaque": 1})
+def test_an_operator_without_a_formula_is_named():
+    flops = count_flops(OnImage(nn.Identity(), lambda part, x: opaque(x)), image(4, 3))
+    assert (flops.total, flops.uncounted) == (0, {"clockdistill_test::opaque": 1})
+
+
+@pytest.mark.parametrize(
+    ("layer", "per_value"),
+    [
+        (nn.LayerNorm(6), 5),
+        (nn.LayerNorm(6, elementwise_affine=False), 4),
+        (nn.GroupNorm(2, 4), 5),
+        (nn.GroupNorm(2, 4, affine=False), 4),
+        (FrozenBatchNorm2d(4), 2),
+        (nn.BatchNorm2d(4, affine=False), 1),
+        (nn.Upsample(scale_factor=2), 4),  # four times as many values
+        (nn.Upsample(scale_factor=2, mode="bilinear"), 4 * 4),
+        (nn.AdaptiveAvgPool2d(3), 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_norms_and_interpolation_count_as_in_fvcore(layer, per_value):
+    flops = count_flops(OnImage(layer, lambda part, x: part(x[None])), image(4, 6, 6))
+    assert flops.total == per_value * 4 * 6 * 6
 
 
 def test_convolution():
@@ -151,16 +166,16 @@ WEIGHING = 4 * 4 * 256  # levels * points * channels: detrex's figures leave the
 
 
 @pytest.mark.parametrize(
-    ("tree", "parameters", "detrex", "difference"),
+    ("config", "parameters", "detrex", "difference"),
     [
         (
             dino,
             30_985_229,
             129.1e9,
             6 * (TOKENS + 900) * WEIGHING
-            # the last stage alone is predicted, detrex predicts all six
+            # the last layer alone is predicted, detrex predicts all six
             - 5 * 900 * (CLASS_HEAD + BOX_HEAD)
-            # proposals get boxes after the choice, detrex's before
+            # only chosen proposals get boxes, in detrex all
             - (TOKENS - 900) * BOX_HEAD,
         ),
         (
@@ -179,8 +194,8 @@ WEIGHING = 4 * 4 * 256  # levels * points * channels: detrex's figures leave the
     ],
     ids=["dino", "deformable_detr", "dab_detr"],
 )
-def test_full_size_equals_detrex_but_for_what_is_known(tree, parameters, detrex, difference):
-    detector = instantiate(tree(depth=18, num_classes=7))
+def test_full_size_equals_detrex_but_for_what_is_known(config, parameters, detrex, difference):
+    detector = instantiate(config(depth=18, num_classes=7))
     assert sum(parameter.numel() for parameter in detector.parameters()) == parameters
     flops = count_flops(detector, image(3, 402, 1333))
     assert flops.total == pytest.approx(detrex + difference, abs=0.05e9)  # given to 0.1 G

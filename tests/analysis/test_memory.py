@@ -64,4 +64,4 @@ def test_tensors_inside_composite_operators_count():
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
     run = Chain(lambda weight, x: attention(x + 1, x, x)[0])
     peak = peak_activation_bytes(run, [{"image": torch.rand(1, 10, 8)}])
-    assert peak > 4 * (10 * 8 * 3 + 2 * 10 * 10)  # projections beside weights of two heads
+    assert peak > 4 * (10 * 8 * 3 + 2 * 10 * 10)  # projections and the weights of two heads

@@ -1,48 +1,11 @@
-"""Parts of a step by a fake clock, exponents, and benchmarks/growth.py at tiny sizes."""
+"""Exponents, axes, and benchmarks/growth.py at tiny sizes."""
 
 import json
 
 import pytest
-from torch import nn
 
-from benchmarks import growth, part_clock
-from benchmarks.growth import axes, exponent, summarize, tokens
-from benchmarks.part_clock import PARTS, STEP, PartClock
-
-
-class Clock:
-    """A clock that only the modules advance."""
-
-    now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-
-class Slow(nn.Module):
-    """Takes so many seconds, then calls the modules that it holds."""
-
-    def __init__(self, clock: Clock, taken: float, *inner: nn.Module):
-        super().__init__()
-        self.clock, self.taken, self.inner = clock, taken, nn.ModuleList(inner)
-
-    def forward(self) -> None:
-        self.clock.now += self.taken
-        for module in self.inner:
-            module()
-
-
-def test_parts_do_not_count_inner_parts(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(part_clock, "time", clock)
-    matcher, encoder = Slow(clock, 3), Slow(clock, 10)
-    criterion = Slow(clock, 2, matcher, matcher)
-    detector = Slow(clock, 1, encoder, criterion)
-    parts = PartClock()
-    for name, module in (("m", matcher), ("e", encoder), ("c", criterion), ("d", detector)):
-        parts.follow(name, module)
-    detector()
-    assert parts.seconds == {"m": 6, "e": 10, "c": 2, "d": 1}
+from benchmarks import growth
+from benchmarks.growth import PARTS, STEP, axes, exponent, summarize, tokens
 
 
 def test_exponents_are_fitted_to_the_upper_half():

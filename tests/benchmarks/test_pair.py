@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.pair import MEMORY_ROUNDS, Disagreement, Pair, Sides, Target
-from benchmarks.report import describe, details, environment, show, table
+from benchmarks.report import describe, environment, show, table
 from benchmarks.scale import QUICK
 
 FAST = Target(2, at_least=True)
@@ -54,7 +54,7 @@ def test_an_entry_of_the_json_file_holds_every_round_and_part():
     assert (measured["name"], measured["facts"]) == ("example", {"checked": 3})
 
 
-def test_table_and_details():
+def test_table():
     met, missed = measure(SMALL, [6, 6], [1, 2], [3, 4]), measure(FAST, [0.5], [0.25])
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
@@ -64,7 +64,6 @@ def test_table_and_details():
         "our work", "other work", "6.00 s", "5.00 s", "1.25x (1.12 to 1.38)", "<= 1.5x", "yes",
     ]  # fmt: skip
     assert rows[3][2:] == ["500.0 ms", "250.0 ms", "0.5x (0.5 to 0.5)", ">= 2x", "NO"]
-    assert details(met) == "- theirs: part 0 1.50 s, part 1 3.50 s\n- checked: checked 3"
     assert show(2_500_000, "bytes") == "2.5 MB"
 
 

@@ -54,19 +54,19 @@ def test_a_plain_detector_is_one_model_and_overrides_apply(tmp_path: Path) -> No
     assert encoder[1] == 2 * encoder[0]
 
 
-def test_the_configs_device_gives_way_to_the_cpu() -> None:
-    cfg = analyze_model.load_config(CONFIG, ["train.device=mtia"])  # as good as never there
+def test_the_cpu_replaces_a_device_that_is_not_available() -> None:
+    cfg = analyze_model.load_config(CONFIG, ["train.device=mtia"])  # hardly ever available
     assert analyze_model.choose_device(cfg, None).type == "cpu"
 
 
-def test_what_is_asked_for_and_missing_is_refused() -> None:
-    assert "use --device cpu" in refused("--config-file", CONFIG, "--device", "mtia")
+def test_wrong_options_are_refused() -> None:
+    assert "Fix: --device cpu" in refused("--config-file", CONFIG, "--device", "mtia")
     assert "device teapot" in refused("--config-file", CONFIG, "--device", "teapot")
     assert "there is no such file" in refused("--config-file", "nowhere.py")
     assert "did you mean" in refused("--config-file", CONFIG, *SMALL, "model.student.num_querys=3")
 
 
-def test_an_image_too_small_is_refused_with_the_mend() -> None:
+def test_an_image_too_small_is_refused() -> None:
     tiny = ["--height", "16", "--width", "16", "--device", "cpu"]
     assert "larger images" in refused("--config-file", CONFIG, *tiny)
 

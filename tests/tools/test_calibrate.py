@@ -95,9 +95,9 @@ def test_a_warning_names_weights_that_help(tmp_path: Path, capsys: pytest.Captur
 
     advised = re.findall(r"(model\.\S+=\S+) \(now", small["warning"])
     assert len(advised) == 2
-    mended = losses(tmp_path, *advised)[MEMORY]
-    assert mended["relative"] == pytest.approx(0.1, rel=0.05)  # two digits are given
-    assert mended["warning"] is None and "warning:" not in capsys.readouterr().out
+    changed = losses(tmp_path, *advised)[MEMORY]
+    assert changed["relative"] == pytest.approx(0.1, rel=0.05)  # two digits are given
+    assert changed["warning"] is None and "warning:" not in capsys.readouterr().out
 
 
 def test_another_student_and_a_missing_teacher(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_another_student_and_a_missing_teacher(tmp_path: Path) -> None:
 
 def test_a_plain_detector_is_refused() -> None:
     message = refused("--config-file", "mini/baselines/dino_r18_synthkitti.py", *SHORT)
-    assert "trains a plain detector" in message and "Name a distillation config" in message
+    assert "trains a plain detector" in message and "Fix: name a distillation config" in message
 
 
 def test_no_batches_are_refused(capsys: pytest.CaptureFixture) -> None:

@@ -1,1 +1,1 @@
-"""What a detector costs: parameters, multiply-adds, memory, time."""
+"""Measurements before a training: what a detector costs, and how large the losses are."""

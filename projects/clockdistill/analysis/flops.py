@@ -1,33 +1,30 @@
-"""Multiply-adds of a detector, by part, from a trace of one forward pass.
+"""Multiply-adds of one forward pass of a detector, by part.
 
 Counted is what fvcore counts, one multiply-add as one: convolutions and matrix products, norms,
-`grid_sample` (4 per sampled value), and here also what it leaves out of attention. fvcore takes
-reshaping, copying, indexing, comparing, ReLU and clamping for free; whatever else has no rule is
-named in `Flops.uncounted`.
+interpolation, `grid_sample` (4 per sampled value); and all of attention, including the weighted sum
+of deformable attention. Reshaping, copying, indexing, comparing, ReLU and clamping are free, as in
+fvcore. Other operators without a formula are named in `Flops.uncounted`.
 
-A trace holds torch's own operators. Of a compiled kernel (deformable sampling by CUDA, or by numba
-through numpy) it would hold one opaque step, or break. So the count is of the way in torch's
-operators, which does the multiply-adds that the kernels do: our deformable attention takes
-`grid_sample` whenever it is traced, and detrex's takes it on the CPU. An opaque step that is traced
-all the same is named among the uncounted, as `prim::PythonOp.<its name>`.
+The pass runs in torch's own operators, since a compiled kernel has no formula: our deformable
+attention does so within `plain_operators`, and detrex's does on a CPU.
 """
 
+import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import torch
-from detectron2.export import TracingAdapter
-from fvcore.nn import FlopCountAnalysis
-from fvcore.nn.jit_handles import elementwise_flop_counter, get_shape
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
+from projects.clockdistill.analysis.parts import PartCounter
 from projects.clockdistill.modeling.detectors.layers.plain import plain_operators
 
-# Where the parts of a detector are. Heads are called from several places, the decoder included;
-# each call counts as the heads'.
+# Modules of each part. The decoder calls the heads too; each call counts as the heads'.
 PARTS: Mapping[str, tuple[str, ...]] = {
     "backbone": ("backbone",),
     "neck": ("neck", "input_proj"),
@@ -37,6 +34,9 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 REST = "rest"
 
+aten = torch.ops.aten
+Shape = tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class Flops:
@@ -44,7 +44,7 @@ class Flops:
 
     Attributes:
         by_part: per name in `PARTS`, 0 where the detector has no such part, and `REST`.
-        uncounted: operators without a rule, and how often each ran.
+        uncounted: operators without a formula, and how often each ran.
     """
 
     by_part: dict[str, int]
@@ -56,61 +56,114 @@ class Flops:
 
 
 def count_flops(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> Flops:
-    """Traces one forward pass in eval mode and counts.
+    """Counts one forward pass in eval mode.
 
     Args:
-        detector: on the CPU, whatever it runs on later: there nothing is a CUDA kernel.
+        detector: on the CPU, whatever it runs on later.
         batched_inputs: detectron2's dicts.
     """
-    # The adapter flattens detectron2's inputs and outputs to the tuples that a trace needs.
-    adapter = TracingAdapter(detector.eval(), batched_inputs, allow_non_tensor=True)
-    analysis = FlopCountAnalysis(adapter, adapter.flattened_inputs)
-    analysis.set_op_handle(
-        **{
-            "aten::scaled_dot_product_attention": _attention,
-            "aten::baddbmm": _added_product,
-            # A sum closes a row of multiply-adds: deformable attention weighs samples and sums.
-            "aten::sum": elementwise_flop_counter(input_scale=1),
-        }
-    )
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    analysis.tracer_warnings("none")
-    with torch.no_grad(), plain_operators():
-        counts = analysis.by_module()
+    # A copy: FlopCounterMode fails where a module is called with a parameter that needs gradients.
+    detector = copy.deepcopy(detector).requires_grad_(False).eval()
+    # The counter decomposes an operator unless it finds the very overload.
+    overloads = {operator.default: formula for operator, formula in FORMULAS.items()}
+    counter = FlopCounterMode(display=False, custom_mapping={**FORMULAS, **overloads})
+    names = _OperatorNames(counter.flop_registry)
+    parts = PartCounter(counter.get_total_flops, REST)
+    for part, modules in PARTS.items():
+        for module in _called_modules(detector, modules):
+            parts.follow(part, module)
+    # Not in inference mode, where composite operators hide the operators that they consist of.
+    with torch.no_grad(), plain_operators(), counter, names:
+        detector(batched_inputs)
+        parts.update()
     return Flops(
-        by_part=_by_part(analysis, counts),
-        uncounted=dict(analysis.unsupported_ops().most_common()),
+        # torch counts a multiply-add as two operations
+        by_part={part: parts.counts[part] // 2 for part in (*PARTS, REST)},
+        uncounted=dict(names.uncounted.most_common()),
     )
 
 
-def _by_part(analysis: FlopCountAnalysis, counts: Counter[str]) -> dict[str, int]:
-    """Splits the total; a part within another is taken out of it.
+def _called_modules(detector: nn.Module, names: tuple[str, ...]) -> set[nn.Module]:
+    """Returns the modules of these names; of a list, which is never called, its members."""
+    found = set()
+    for name in names:
+        try:
+            module = detector.get_submodule(name)
+        except AttributeError:  # the detector has no such part
+            continue
+        found |= set(module) if isinstance(module, nn.ModuleList) else {module}
+    return found
 
-    fvcore counts a module that has several names under the first, heads under the decoder's.
+
+class _OperatorNames(TorchDispatchMode):
+    """A context that counts the calls of operators without a formula that are not free.
+
+    Args:
+        formulas: operators that have a formula.
     """
-    owners = {}
-    for part, names in PARTS.items():
-        for name in names:
-            try:
-                owners[analysis.canonical_module_name(f"model.{name}")] = part
-            except KeyError:  # the detector has no such part
-                continue
-    flops = dict.fromkeys((*PARTS, REST), 0)
-    flops[REST] = int(counts[""])
-    for name, part in owners.items():
-        around = [other for other in owners if name.startswith(f"{other}.")]
-        flops[part] += int(counts[name])
-        flops[owners[max(around, key=len)] if around else REST] -= int(counts[name])
-    return flops
+
+    def __init__(self, formulas: Mapping[Any, Any]):
+        super().__init__()
+        self.formulas = formulas
+        self.uncounted: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        packet = func.overloadpacket
+        name = packet.__name__.removesuffix("_")
+        if not (packet in self.formulas or func.is_view or name in FREE):
+            self.uncounted[func._schema.name] += 1
+        return func(*args, **(kwargs or {}))
 
 
-def _attention(inputs: list[Any], outputs: list[Any]) -> int:
+# What fvcore takes as free, by the names that operators have below autograd; views are free too.
+FREE = frozenset(
+    """
+    _local_scalar_dense _to_copy _unsafe_view arange bitwise_and bitwise_not bitwise_or cat
+    clamp clamp_max clamp_min clone constant_pad_nd copy empty empty_like eq fill floor
+    floor_divide full full_like gather ge gt index index_put index_select le lift_fresh
+    logical_and logical_not logical_or lt masked_fill max ne new_empty new_full new_zeros
+    nonzero ones ones_like promote_types relu remainder repeat roll scalar_tensor scatter stack
+    topk unsqueeze where zero zeros zeros_like
+    """.split()  # noqa: SIM905  a literal would take one line per name
+)
+
+
+def _elementwise(per_input: int, per_output: int) -> Callable[..., int]:
+    """Returns a formula: so many multiply-adds for each value of the input and of the output."""
+
+    def formula(shape: Shape, *args: Any, out_shape: Shape, **kwargs: Any) -> int:
+        return 2 * (per_input * prod(shape) + per_output * prod(out_shape))
+
+    return formula
+
+
+def _norm(weight: int, plain: int, affine: int) -> Callable[..., int]:
+    """Returns a formula: multiply-adds for each value, by whether argument `weight` is given."""
+
+    def formula(shape: Shape, *args: Any, out_shape: Any, **kwargs: Any) -> int:
+        return 2 * prod(shape) * (plain if args[weight - 1] is None else affine)
+
+    return formula
+
+
+def _attention(
+    query: Shape, key: Shape, value: Shape, *args: Any, out_shape: Any, **kwargs: Any
+) -> int:
     """Both matrix products: query times key, weights times value."""
-    query, key, value = (get_shape(tensor) for tensor in inputs[:3])
-    return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-def _added_product(inputs: list[Any], outputs: list[Any]) -> int:
-    """`nn.MultiheadAttention` adds its mask to query times key in one operator."""
-    first, second = (get_shape(tensor) for tensor in inputs[1:3])
-    return prod(first) * second[-1]
+FORMULAS = {
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten.native_batch_norm: _norm(1, 1, 2),  # in eval mode a scale, and a shift if affine
+    aten.native_group_norm: _norm(1, 4, 5),  # fvcore's estimate
+    aten.native_layer_norm: _norm(2, 4, 5),
+    aten.grid_sampler_2d: _elementwise(0, 4),
+    aten.upsample_bilinear2d: _elementwise(0, 4),
+    aten.upsample_nearest2d: _elementwise(0, 1),
+    aten._adaptive_avg_pool2d: _elementwise(1, 0),
+    # A sum ends a row of multiply-adds: deformable attention weighs samples and sums them.
+    aten.sum: _elementwise(1, 0),
+}

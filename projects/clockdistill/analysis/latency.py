@@ -2,39 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Seconds of repeated forward passes.
-
-    Attributes:
-        seconds: of each pass, in order.
-        warmup: passes that ran before and do not count.
-        device: where they ran.
-        threads: CPU threads that torch used.
-    """
-
-    seconds: tuple[float, ...]
-    warmup: int
-    device: str
-    threads: int
-
-    @property
-    def quartiles(self) -> tuple[float, float, float]:
-        """Lower quartile, median, upper quartile, interpolated between the passes."""
-        return tuple(np.quantile(self.seconds, (0.25, 0.5, 0.75)).tolist())
-
-    @property
-    def fps(self) -> float:
-        """Images per second, one after the other, at the median."""
-        return 1 / self.quartiles[1]
 
 
 @torch.inference_mode()
@@ -43,36 +14,33 @@ def measure_latency(
     batched_inputs: list[dict[str, Any]],
     warmup: int,
     repeats: int,
-) -> list[Latency]:
+) -> list[list[float]]:
     """Runs detectors in eval mode, post-processing included.
 
-    They take turns, so that what else the machine does slows all of them alike.
+    They take turns, so that other load of the machine slows all of them alike.
 
     Args:
         detectors: each on the device to measure.
         batched_inputs: detectron2's dicts, one image; moving it to the device counts.
-        warmup: passes of each before the first that counts: kernels compile, caches fill.
+        warmup: passes of each that do not count: kernels compile, caches fill.
         repeats: passes of each that count, at least 1.
+
+    Returns:
+        For each detector, the seconds of the passes that count, in order.
     """
-    seconds = [
-        [_seconds(detector.eval(), batched_inputs) for detector in detectors]
-        for _ in range(warmup + repeats)
-    ][warmup:]
-    threads = torch.get_num_threads()
-    return [
-        Latency(passes, warmup, str(_device(detector)), threads)
-        for detector, passes in zip(detectors, zip(*seconds, strict=True), strict=True)
-    ]
+    seconds: list[list[float]] = [[] for _ in detectors]
+    for number in range(warmup + repeats):
+        for passes, detector in zip(seconds, detectors, strict=True):
+            taken = _seconds(detector.eval(), batched_inputs)
+            if number >= warmup:
+                passes.append(taken)
+    return seconds
 
 
 def _seconds(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> float:
-    device = _device(detector)
+    device = next(detector.parameters()).device
     start = time.perf_counter()
     detector(batched_inputs)
     if device.type != "cpu":
-        torch.accelerator.synchronize(device)  # what was asked for may still be running
+        torch.accelerator.synchronize(device)  # the device may still be computing
     return time.perf_counter() - start
-
-
-def _device(detector: nn.Module) -> torch.device:
-    return next(detector.parameters()).device

@@ -1,8 +1,6 @@
 """Memory that a forward pass needs for what it computes."""
 
 import weakref
-from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 import torch
@@ -12,25 +10,25 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_activation_bytes(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> int:
-    """The most bytes that tensors made by one forward pass hold at one time.
+    """Returns the most bytes that tensors made by one forward pass hold at one time.
 
     Measured without gradients, in eval mode. Neither weights and buffers nor what kernels hold
-    within themselves count; therefore the figure is the same on every run.
+    within themselves count; therefore the figure is the same in every run.
 
     Args:
         detector: on the device to measure: which operators run depends on it.
         batched_inputs: detectron2's dicts.
     """
-    owned = chain(detector.parameters(), detector.buffers())
-    given = (entry["image"] for entry in batched_inputs)
-    # Not in inference mode: there composite operators hide the tensors between their steps.
-    with torch.no_grad(), LiveBytes(list(chain(owned, given))) as live:
+    known = [*detector.parameters(), *detector.buffers()]
+    known += [entry["image"] for entry in batched_inputs]
+    # Not in inference mode, where composite operators hide the tensors between their steps.
+    with torch.no_grad(), LiveBytes(known) as live:
         detector.eval()(batched_inputs)
     return live.peak
 
 
 class LiveBytes(TorchDispatchMode):
-    """Within this context, follows the memory of all tensors that operators return.
+    """A context that follows the memory of all tensors that operators return.
 
     Args:
         known: tensors whose memory is not counted, nor that of their views.
@@ -46,11 +44,7 @@ class LiveBytes(TorchDispatchMode):
         self._seen = {tensor.untyped_storage()._cdata for tensor in known}
 
     def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
@@ -60,7 +54,7 @@ class LiveBytes(TorchDispatchMode):
 
     def _follow(self, storage: torch.UntypedStorage) -> None:
         identity = storage._cdata
-        if identity in self._seen:  # a view, or the result of work in place
+        if identity in self._seen:  # a view, or the result of an in-place operation
             return
         self._seen.add(identity)
         self._live += storage.nbytes()

@@ -12,13 +12,13 @@ METHODS = {"fitnet": fitnet, "fgd": fgd, "mgd": mgd}
 
 
 def tiny_distiller(family: str = "dino", features: tuple[str, ...] = ()) -> nn.Module:
-    """CLoCKDistill with the paper's weights, and the feature losses of these names."""
-    tree = distill(tiny_config(family), tiny_config(family), ADAPTERS[family], num_points=5)
+    """Returns CLoCKDistill with the paper's weights, and the feature losses of these names."""
+    config = distill(tiny_config(family), tiny_config(family), ADAPTERS[family], num_points=5)
     for name in features:
-        tree.feature_losses[name] = METHODS[name]()
+        config.feature_losses[name] = METHODS[name]()
         if family == "dab_detr":
-            tree.feature_losses[name].num_levels = 1
-    model = instantiate(tree)
+            config.feature_losses[name].num_levels = 1
+    model = instantiate(config)
     with torch.no_grad():  # heads start with zeros, which let no gradient through
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -1,0 +1,116 @@
+"""The sizes of losses as a table and as JSON, and the weights that would bring them into range."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tabulate import tabulate
+from torch import nn
+
+from projects.clockdistill.analysis.loss_scales import (
+    DETECTION,
+    MEMORY,
+    MEMORY_PARTS,
+    PREFIX,
+    LossScale,
+)
+from projects.clockdistill.analysis.spread import Spread
+
+# Relative to the detection loss: below the first a distillation loss hardly changes the student,
+# above the second it outweighs the labels. Advised is then a tenth of it, or as large as it.
+LOWEST, HIGHEST = 0.01, 10.0
+AIM_FROM_BELOW, AIM_FROM_ABOVE = 0.1, 1.0
+
+HEADERS = (
+    "loss",
+    "median (quartiles)",
+    "of detection",
+    "gradient at memory",
+    "gradient at neck",
+    "of detection",
+)
+
+
+def current_weights(model: nn.Module, loss: str) -> dict[str, float]:
+    """Returns the config keys that a distillation loss is proportional to, and their values.
+
+    Args:
+        model: a distillation model, whose losses name their weights in `weight_names`.
+        loss: "loss_distill_*"; any other has no weights.
+    """
+    name = loss.removeprefix(PREFIX)
+    logit_weights = {} if model.logit_loss is None else model.logit_loss.weight_names
+    if loss == MEMORY:
+        part, module, names = "token_weights", model.token_weights, MEMORY_PARTS.values()
+    elif name in logit_weights:
+        part, module, names = "logit_loss", model.logit_loss, (logit_weights[name],)
+    elif name in model.feature_losses.losses:
+        module = model.feature_losses.losses[name]
+        part, names = f"feature_losses.{name}", module.weight_names
+    else:
+        return {}
+    return {f"model.{part}.{weight}": getattr(module, weight) for weight in names}
+
+
+def advise(model: nn.Module, scales: Sequence[LossScale]) -> dict[str, str]:
+    """Returns a warning, by name, for each distillation loss that is out of range."""
+    return {
+        scale.name: _warning(scale, current_weights(model, scale.name))
+        for scale in scales
+        if scale.name not in (DETECTION, *MEMORY_PARTS) and not LOWEST <= scale.relative <= HIGHEST
+    }
+
+
+def _warning(scale: LossScale, weights: Mapping[str, float]) -> str:
+    if scale.relative == 0:
+        if weights and not any(weights.values()):
+            off = " and ".join(f"{key}={value:g}" for key, value in weights.items())
+            return f"{scale.name} is 0, switched off by {off}"
+        return f"{scale.name} is 0 on half of the batches or more, which no weight would change"
+    if scale.relative < LOWEST:
+        size, aim, becomes = f"{scale.relative:.2%} of", AIM_FROM_BELOW, f"{AIM_FROM_BELOW:.0%}"
+    else:
+        size, aim, becomes = f"{scale.relative:.1f} times", AIM_FROM_ABOVE, "as large"
+    factor = aim / scale.relative
+    changes = [
+        f"{key}={value * factor:.2g} (now {value:g})" for key, value in weights.items() if value
+    ]
+    fix = " and ".join(changes) or f"a weight {factor:.2g} times what it is"
+    return f"{scale.name} is {size} the detection loss: {fix} would make it {becomes}"
+
+
+def scales_table(scales: Sequence[LossScale]) -> str:
+    """Returns a Markdown table with one row per loss; "-" where a loss has no gradient."""
+    rows = [
+        [
+            scale.name,
+            _cell(scale.value),
+            f"{scale.relative:.2%}",
+            _cell(scale.at_memory),
+            _cell(scale.at_neck),
+            f"{scale.relative_at_neck:.2%}",
+        ]
+        for scale in scales
+    ]
+    align = ("left", *["right"] * (len(HEADERS) - 1))
+    return tabulate(rows, HEADERS, tablefmt="github", colalign=align, disable_numparse=True)
+
+
+def _cell(spread: Spread | None) -> str:
+    if spread is None:
+        return "-"
+    return f"{spread.median:.3g} ({spread.lower_quartile:.3g} to {spread.upper_quartile:.3g})"
+
+
+def scales_as_json(
+    model: nn.Module, scales: Sequence[LossScale], warnings: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Returns one entry per loss: figures, the weights they were measured with, the warning."""
+    return [
+        {
+            **asdict(scale),
+            "weights": current_weights(model, scale.name),
+            "warning": warnings.get(scale.name),
+        }
+        for scale in scales
+    ]

@@ -1,0 +1,136 @@
+"""Tables and JSON of loss scales, and warnings with the config keys and weights that help."""
+
+import json
+
+import pytest
+from torch import nn
+
+from projects.clockdistill.analysis.loss_report import (
+    advise,
+    current_weights,
+    scales_as_json,
+    scales_table,
+)
+from projects.clockdistill.analysis.loss_scales import DETECTION, MEMORY_PARTS, LossScale
+from projects.clockdistill.analysis.spread import Spread
+from tests.analysis.tiny_distiller import METHODS, tiny_distiller
+from tests.modeling.tiny_detectors import batch
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    """Returns a model with all losses; memory weights 5e-5 and 1e-7, logit weights 1, 5, 2."""
+    return tiny_distiller(features=tuple(METHODS))
+
+
+def warning(model: nn.Module, name: str, relative: float) -> str | None:
+    """Returns the warning for a loss of this size relative to the detection loss."""
+    spread = Spread(relative, relative, relative)
+    scale = LossScale(name, spread, relative, None, spread, relative_at_neck=1.0)
+    return advise(model, [scale]).get(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "relative", "expected"),
+    [
+        (
+            "memory",
+            0.001,
+            "is 0.10% of the detection loss: model.token_weights.alpha=0.005 (now 5e-05) and "
+            "model.token_weights.beta=1e-05 (now 1e-07) would make it 10%",
+        ),
+        (
+            "bbox",
+            20.0,
+            "is 20.0 times the detection loss: model.logit_loss.l1_weight=0.25 (now 5) would make "
+            "it as large",
+        ),
+        (
+            "fgd",  # 0.1 / 0.005 = 20: the weights keep their proportions
+            0.005,
+            "is 0.50% of the detection loss: "
+            "model.feature_losses.fgd.foreground_weight=0.02 (now 0.001) and "
+            "model.feature_losses.fgd.background_weight=0.01 (now 0.0005) and "
+            "model.feature_losses.fgd.attention_weight=0.01 (now 0.0005) and "
+            "model.feature_losses.fgd.global_weight=0.0001 (now 5e-06) would make it 10%",
+        ),
+        (
+            "unknown",
+            0.001,
+            "is 0.10% of the detection loss: a weight 1e+02 times what it is would make it 10%",
+        ),
+        (
+            "giou",
+            0.0,
+            "is 0 on half of the batches or more, which no weight would change",
+        ),
+    ],
+)
+def test_a_loss_out_of_range(model, name, relative, expected):
+    loss = f"loss_distill_{name}"
+    assert warning(model, loss, relative) == f"{loss} {expected}"
+
+
+@pytest.mark.parametrize("relative", [0.01, 0.1, 1.0, 10.0])
+def test_a_loss_within_the_range(model, relative):
+    assert warning(model, "loss_distill_memory", relative) is None
+
+
+@pytest.mark.parametrize("name", [DETECTION, *MEMORY_PARTS])
+def test_only_distillation_losses_are_judged(model, name):
+    assert warning(model, name, 0.001) is None and warning(model, name, 100.0) is None
+
+
+def test_weights_that_are_zero():
+    off = tiny_distiller()
+    off.logit_loss.cls_weight = 0.0
+    assert warning(off, "loss_distill_class", 0.0) == (
+        "loss_distill_class is 0, switched off by model.logit_loss.cls_weight=0"
+    )
+    # a weight that is 0 stays so, and is not advised
+    off.token_weights.beta = 0.0
+    text = warning(off, "loss_distill_memory", 0.001)
+    assert "alpha=0.005 (now 5e-05) would" in text and "beta" not in text
+
+
+def test_the_weights_of_every_loss_scale_it(model):
+    losses = [name for name in model(batch()) if "distill" in name]
+    assert len(losses) == 4 + len(METHODS)
+    for name in losses:
+        assert all(current_weights(model, name).values())
+
+
+SCALES = [
+    LossScale("detection", Spread(20, 30, 40), 1.0, Spread(2, 3, 4), Spread(5, 6, 7), 1.0),
+    LossScale("loss_distill_fitnet", Spread(1e-4, 2e-4, 3e-4), 0.005, None, Spread(1, 2, 3), 1 / 3),
+]
+
+
+def test_table():
+    header, _, detection, fitnet = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in scales_table(SCALES).splitlines()
+    )
+    assert header[3:] == ["gradient at memory", "gradient at neck", "of detection"]
+    assert detection == [
+        "detection", "30 (20 to 40)", "100.00%", "3 (2 to 4)", "6 (5 to 7)", "100.00%",
+    ]  # fmt: skip
+    assert fitnet[1:] == ["0.0002 (0.0001 to 0.0003)", "0.50%", "-", "2 (1 to 3)", "33.33%"]
+
+
+def test_json(model):
+    detection, fitnet = json.loads(
+        json.dumps(scales_as_json(model, SCALES, {"loss_distill_fitnet": "too small"}))
+    )
+    assert detection == {
+        "name": "detection",
+        "value": {"lower_quartile": 20, "median": 30, "upper_quartile": 40},
+        "relative": 1.0,
+        "at_memory": {"lower_quartile": 2, "median": 3, "upper_quartile": 4},
+        "at_neck": {"lower_quartile": 5, "median": 6, "upper_quartile": 7},
+        "relative_at_neck": 1.0,
+        "weights": {},
+        "warning": None,
+    }
+    assert fitnet["at_memory"] is None and fitnet["warning"] == "too small"
+    assert fitnet["weights"] == {"model.feature_losses.fitnet.weight": 1.0}
