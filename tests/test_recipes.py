@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md, carried out; tests/tools/test_data_of_ones_own.py has the data.
+"""The recipes of CONTRIBUTING.md, carried out; tests/tools/test_custom_data.py has the data.
 
 The code of the first recipe is the page's own, so that the page cannot go out of date.
 """
