@@ -12,9 +12,9 @@ from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
 from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
     DeformableTransformerEncoder,
 )
-from projects.clockdistill.modeling.detectors.multi_scale.levels import TokenLevels
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformer,
+    TokenLevels,
     TransformerOutput,
     choose_tokens,
 )
