@@ -11,7 +11,7 @@ INTERVALS = """\
 AP is the mean over the seeds, ± their standard deviation (n - 1). A gain is a difference of means,
 over the undistilled student (`baseline`) unless a note names another row, with Welch's 95% t
 interval. The interval covers the seeds: the initial weights of the heads, the order of the images,
-the sampled queries. It does not cover the choice of training and test images. One seed has no
+flips, denoising noise. It does not cover the choice of training and test images. One seed has no
 interval. The paper's figures were measured on its own data; on other data only order and signs can
 be compared."""
 

@@ -15,8 +15,9 @@ def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
 def welch_interval(values: Sequence[float], others: Sequence[float]) -> tuple[float, float] | None:
     """Returns the 95% interval of the difference of two means: Welch's t interval.
 
-    It holds with few seeds and unequal variances, for seeds drawn independently. It says nothing of
-    other test images.
+    It holds with few seeds and unequal variances. Rows share their seeds; the interval does not use
+    that, so it is too wide rather than too narrow where equal seeds vary together. It does not
+    cover the choice of images.
 
     Source: Welch, The generalization of Student's problem when several different population
     variances are involved, Biometrika 34 (1947), 28-35.

@@ -191,8 +191,8 @@ def test_appended_queries_change_nothing_of_a_new_detector_family(toy):
     for appended in ((), groups):
         toy.zero_grad()
         run = DetectorHooks(toy.student, ToyAdapter()).run(batch(), appended)
-        run.losses["loss_toy"].backward()
-        losses.append(run.losses)
+        run.output["loss_toy"].backward()
+        losses.append(run.output)
         gradients.append({n: p.grad.clone() for n, p in toy.student.named_parameters()})
     torch.testing.assert_close(losses[1], losses[0])
     assert_same_gradients(gradients[1], gradients[0])

@@ -54,7 +54,7 @@ def train_losses(hooks, groups):
     """Losses and gradients of one training pass with a fixed denoising noise."""
     hooks.detector.train().zero_grad()
     torch.manual_seed(0)
-    losses = hooks.run(batch(), groups).losses
+    losses = hooks.run(batch(), groups).output
     sum(losses.values()).backward()
     return losses, {
         name: p.grad.clone() for name, p in hooks.detector.named_parameters() if p.requires_grad
@@ -76,7 +76,7 @@ def test_appended_groups_change_neither_losses_nor_gradients(whole):
 def test_appended_groups_change_no_detection(whole, detector):
     with torch.no_grad():
         plain = detector(batch())
-        appended = whole.run(batch(), (group(), group(seed=1))).losses
+        appended = whole.run(batch(), (group(), group(seed=1))).output
     for before, after in zip(plain, appended, strict=True):
         torch.testing.assert_close(
             after["instances"].pred_boxes.tensor, before["instances"].pred_boxes.tensor
@@ -84,7 +84,7 @@ def test_appended_groups_change_no_detection(whole, detector):
         torch.testing.assert_close(after["instances"].scores, before["instances"].scores)
 
 
-def test_no_group_sees_another_nor_the_detectors_detector_queries(whole, decode):
+def test_no_group_sees_another_nor_the_detector_queries(whole, decode):
     a, b = group(), group(count=5, seed=1)
     together = decode(a, b).predictions
     with torch.no_grad():
@@ -128,7 +128,7 @@ def test_exact_copies_give_equal_predictions(decode):
 
 
 @pytest.mark.parametrize("num_points", [4, 7])
-def test_the_detectors_detector_queries_become_the_last_group(family, detector, num_points):
+def test_the_detector_queries_become_the_last_group(family, detector, num_points):
     inputs = batch(counts=(2,), sizes=((64, 96),))
     appended = group(images=1)
     hooks = DetectorHooks(detector, ADAPTERS[family](), "decoder", SpecificQueries(num_points))
@@ -166,7 +166,7 @@ def test_a_pass_that_stops_runs_no_further(family, detector, last):
     following = transformer.encoder if last == "neck" else transformer.decoder
     following.register_forward_pre_hook(lambda *_: pytest.fail(f"ran on after the {last}"))
     run = DetectorHooks(detector, ADAPTERS[family](), last).run(batch())
-    assert run.losses == {} and (run.memory is None) == (last == "neck")
+    assert run.output is None and (run.memory is None) == (last == "neck")
 
 
 @pytest.mark.parametrize("fails", [False, True])

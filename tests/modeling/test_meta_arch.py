@@ -331,6 +331,8 @@ def test_logit_distillation_without_queries_is_refused():
     off = {"target_aware": None, "general": None, "specific": None}
     with pytest.raises(ValueError, match=r"at least one of model\.query_groups"):
         distiller(groups=off)
+    with pytest.raises(ValueError, match=r"at least one of model\.query_groups"):
+        distiller(query_groups=None)
 
 
 def test_queries_of_another_width_are_refused():

@@ -10,7 +10,7 @@ from projects.clockdistill.modeling.adapters import DINOAdapter
 
 from .common.custom import dataloader
 from .common.optim import optimizer
-from .common.schedule import coco_12ep as lr_multiplier
+from .common.schedule import step_12ep as lr_multiplier
 from .common.train import train
 from .models.dino import dino
 from .models.distill import distill

@@ -21,8 +21,8 @@ class DetectorRun:
     B images, L levels, S memory tokens, D channels; Q queries of all groups together.
 
     Attributes:
-        losses: what the detector returned: its own losses in training, detections in evaluation;
-            empty if the pass was stopped early.
+        output: what the detector returned: losses in train mode, detections in eval mode; None if
+            the pass was stopped early.
         features: per level (B, D, H_l, W_l), what entered the transformer.
         masks: per level (B, H_l, W_l) bool, True = padding.
         memory: (B, S, D), the encoder's output; None if the encoder did not run.
@@ -31,7 +31,7 @@ class DetectorRun:
         predictions: of these Q queries; None if there are none.
     """
 
-    losses: Any
+    output: Any
     features: Sequence[Tensor]
     masks: Sequence[Tensor]
     memory: Tensor | None
@@ -93,15 +93,15 @@ class DetectorHooks:
             decoder.register_forward_pre_hook(run.enter_decoder, with_kwargs=True),
             decoder.register_forward_hook(run.leave_decoder, with_kwargs=True),
         ]
-        losses = {}
+        output = None
         try:
-            losses = self.adapter.run(self.detector, batched_inputs, targets)
+            output = self.adapter.run(self.detector, batched_inputs, targets)
         except _Stop:
             pass
         finally:
             for handle in handles:
                 handle.remove()
-        return run.result(losses)
+        return run.result(output)
 
 
 class _Pass:
@@ -116,7 +116,8 @@ class _Pass:
         self.features: Sequence[Tensor] = ()
         self.masks: Sequence[Tensor] = ()
         self.memory: Tensor | None = None
-        self.decoded: tuple[dict[str, Any], Any] | None = None
+        self.decoder_kwargs: dict[str, Any] = {}
+        self.decoder_output: Any = None
 
     def enter_transformer(self, module: nn.Module, args: tuple) -> None:
         self.features, self.masks = self.adapter.read_features(args)
@@ -139,23 +140,24 @@ class _Pass:
         return args, self.adapter.append_queries(kwargs, self.appended, self.num_kept)
 
     def leave_decoder(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
-        self.decoded = kwargs, output
+        self.decoder_kwargs, self.decoder_output = kwargs, output
         if self.hooks.stop_after == "decoder":
             raise _Stop
         return self.adapter.select(output, slice(0, self.num_kept))
 
-    def result(self, losses: Any) -> DetectorRun:
+    def result(self, output: Any) -> DetectorRun:
         predictions = self._predictions() if self.groups else None
-        return DetectorRun(losses, self.features, self.masks, self.memory, self.groups, predictions)
+        return DetectorRun(output, self.features, self.masks, self.memory, self.groups, predictions)
 
     def _predictions(self) -> Predictions:
         """Runs the heads once, on the queries of all groups."""
-        detector = self.hooks.detector
+        read = slice(self.num_kept, None) if self.hooks.specific is None else slice(None)
+        predictions = self.adapter.predict(
+            self.hooks.detector, self.decoder_kwargs, self.decoder_output, read
+        )
         if self.hooks.specific is None:
-            groups = slice(self.num_kept, None)
-            return self.adapter.predict(detector, *self.decoded, groups)
-        # The decoder's order is [detector queries | appended]; the specific group comes last.
-        predictions = self.adapter.predict(detector, *self.decoded, slice(None))
+            return predictions
+        # From the decoder's order [detector queries | appended] to that of the groups.
         queries = sum(map(len, self.groups))
         logits, boxes = (
             x.roll(-self.num_kept, dims=2)[:, :, :queries]

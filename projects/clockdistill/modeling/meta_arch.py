@@ -46,7 +46,7 @@ class DistillMetaArch(nn.Module):
         teacher: nn.Module,
         student_adapter: FamilyAdapter,
         teacher_adapter: FamilyAdapter,
-        query_groups: QueryGroups,
+        query_groups: QueryGroups | None,
         token_weights: TokenWeights,
         memory_loss: MemoryDistillLoss | None,
         logit_loss: LogitDistillLoss | None,
@@ -55,31 +55,35 @@ class DistillMetaArch(nn.Module):
         class_map: Sequence[int] | None = None,
     ):
         super().__init__()
-        if logit_loss is None:
-            query_groups = None  # its layers would wait for a gradient
         self.class_map = ClassMap(student.num_classes, teacher.num_classes, class_map)
         check_pair(
             student,
             teacher,
             student_adapter,
             teacher_adapter,
-            features=memory_loss is not None or bool(feature_losses),
+            features=memory_loss is not None or len(feature_losses.losses) > 0,
+            logits=logit_loss is not None,
             query_groups=query_groups,
         )
         self.student = student
         self.teacher = teacher.requires_grad_(False).eval()
-        self.query_groups = query_groups
+        # Without a logit loss its layers would have no gradient, which DDP does not accept.
+        self.query_groups = query_groups if logit_loss is not None else None
         self.token_weights = token_weights
         self.memory_loss = memory_loss
         self.logit_loss = logit_loss
         self.feature_losses = feature_losses
         self.teacher_checkpoint = teacher_checkpoint
 
-        # The teacher runs only as far as a loss reads it.
-        last = "decoder" if logit_loss is not None else "encoder" if memory_loss else "neck"
-        specific = None if query_groups is None else query_groups.specific
         self.student_hooks = DetectorHooks(student, student_adapter)
-        self.teacher_hooks = DetectorHooks(teacher, teacher_adapter, last, specific)
+        # The teacher runs only as far as a loss reads it.
+        if logit_loss is not None:
+            self.teacher_hooks = DetectorHooks(
+                teacher, teacher_adapter, "decoder", query_groups.specific
+            )
+        else:
+            last = "neck" if memory_loss is None else "encoder"
+            self.teacher_hooks = DetectorHooks(teacher, teacher_adapter, last)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Runs one distillation step, or evaluates the student.
@@ -94,15 +98,14 @@ class DistillMetaArch(nn.Module):
         if not self.training:
             return self.student(batched_inputs)
         targets = self.student_hooks.adapter.targets(self.student, batched_inputs)
-        groups = () if self.query_groups is None else self.query_groups(targets)
+        sampled = () if self.query_groups is None else self.query_groups(targets)
         with torch.no_grad():
-            teacher = self.teacher_hooks.run(batched_inputs, groups)
-        groups = teacher.groups  # with the specific group, where there is one
-        if self.query_groups is not None:
-            groups = self.query_groups.for_student(groups)
+            teacher = self.teacher_hooks.run(batched_inputs, sampled)
+        # teacher.groups: the same groups, then the teacher's detector queries if they are distilled
+        groups = () if self.query_groups is None else self.query_groups.for_student(teacher.groups)
         student = self.student_hooks.run(batched_inputs, groups, targets)
 
-        losses = dict(student.losses)
+        losses = dict(student.output)
         if self.memory_loss is not None:
             token_weights = self.token_weights(targets, student.masks)
             losses["loss_distill_memory"] = self.memory_loss(

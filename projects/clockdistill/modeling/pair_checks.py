@@ -13,6 +13,7 @@ def check_pair(
     teacher_adapter: FamilyAdapter,
     *,
     features: bool,
+    logits: bool,
     query_groups: QueryGroups | None,
 ) -> None:
     """Checks what must agree between a teacher and a student.
@@ -23,7 +24,8 @@ def check_pair(
         student_adapter: knows the student's family.
         teacher_adapter: knows the teacher's family.
         features: whether the memory or the neck's features are distilled.
-        query_groups: the queries that both decode; None = no logit distillation.
+        logits: whether predictions are distilled.
+        query_groups: the queries that both decode then.
 
     Raises:
         ValueError: naming what disagrees and the fix.
@@ -35,9 +37,9 @@ def check_pair(
             "feature distillation need the same. Fix: set model.memory_loss=null (and every "
             "model.feature_losses.*=null) to distil logits alone"
         )
-    if query_groups is None:
+    if not logits:
         return
-    if not query_groups.kinds:
+    if query_groups is None or not query_groups.kinds:
         raise ValueError(
             "logit distillation needs at least one of model.query_groups.target_aware, general and "
             "specific. Fix: set model.logit_loss=null to distil the memory alone"
@@ -46,8 +48,9 @@ def check_pair(
     given = query_groups.student_dim, query_groups.teacher_dim
     if dims != given:
         raise ValueError(
-            f"student and teacher are {dims[0]} and {dims[1]} channels wide, but query_groups has "
-            f"student_dim={given[0]} and teacher_dim={given[1]}"
+            f"student and teacher are {dims[0]} and {dims[1]} channels wide, but "
+            f"model.query_groups has student_dim={given[0]} and teacher_dim={given[1]}. Fix: tie "
+            "them to model.student.embed_dim and model.teacher.embed_dim"
         )
     if (
         query_groups.specific is not None

@@ -33,6 +33,11 @@ class QueryGroup:
     valid: Tensor | None = None
     copies: int = 1
 
+    def __post_init__(self):
+        assert self.content.shape[:2] == self.reference_points.shape[:2]
+        assert self.reference_points.shape[-1] in (2, 4)
+        assert self.position is None or self.position.shape == self.content.shape
+
     def __len__(self) -> int:
         return self.content.shape[1]
 
@@ -155,7 +160,8 @@ class SpecificQueries(nn.Module):
     Source: KD-DETR (arXiv:2211.08071), specific sampling.
 
     Args:
-        num_points: at most so many of the teacher's queries, its best proposals first.
+        num_points: at most so many of the teacher's queries, the first ones; a two-stage teacher
+            sorts them by score.
     """
 
     def __init__(self, num_points: int):

@@ -2,7 +2,7 @@
 
 from .coco import dataloader
 from .optim import optimizer
-from .schedule import coco_50ep as lr_multiplier
+from .schedule import step_50ep as lr_multiplier
 from .train import train
 
 dataloader.train.total_batch_size = 16

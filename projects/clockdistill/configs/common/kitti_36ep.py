@@ -2,7 +2,7 @@
 
 from .kitti import dataloader
 from .optim import optimizer
-from .schedule import kitti_36ep as lr_multiplier
+from .schedule import step_36ep as lr_multiplier
 from .train import train
 
 dataloader.train.total_batch_size = 16

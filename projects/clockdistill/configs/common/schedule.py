@@ -10,15 +10,9 @@ from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamSc
 
 from projects.clockdistill.engine.solver import warmup_length
 
-kitti_12ep = coco_12ep = L(MultiStepParamScheduler)(
-    values=[1.0, 0.1], num_updates=12, milestones=[11]
-)
-kitti_36ep = coco_36ep = L(MultiStepParamScheduler)(
-    values=[1.0, 0.1], num_updates=36, milestones=[30]
-)
-kitti_50ep = coco_50ep = L(MultiStepParamScheduler)(
-    values=[1.0, 0.1], num_updates=50, milestones=[40]
-)
+step_12ep = L(MultiStepParamScheduler)(values=[1.0, 0.1], num_updates=12, milestones=[11])
+step_36ep = L(MultiStepParamScheduler)(values=[1.0, 0.1], num_updates=36, milestones=[30])
+step_50ep = L(MultiStepParamScheduler)(values=[1.0, 0.1], num_updates=50, milestones=[40])
 mini = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
     warmup_factor=0.001,

@@ -1,5 +1,6 @@
 """Configs of `DistillMetaArch`: a teacher, a student, and what is distilled between them."""
 
+import copy
 from collections.abc import Sequence
 
 from detectron2.config import LazyCall as L
@@ -33,7 +34,7 @@ def distill(
 
     Args:
         student: a detector's config.
-        teacher: a detector's config, from another import or call than the student's.
+        teacher: a detector's config; copied, so it may be the student's.
         adapter: the student's family, one of `modeling.adapters`.
         teacher_adapter: the teacher's family; by default the student's.
         teacher_checkpoint: path or address of the teacher's weights.
@@ -44,6 +45,7 @@ def distill(
         The config; switch a part off with `model.memory_loss=null`, `model.logit_loss=null`,
         `model.query_groups.{target_aware,general,specific}=null`.
     """
+    teacher = copy.deepcopy(teacher)
     teacher_adapter = teacher_adapter or adapter
     num_points = adapter.num_points if num_points is None else num_points
     if class_map is None:
@@ -78,6 +80,7 @@ def distill(
             temperature=10.0,
             kl_reduction="sum",
             confidence="sigmoid",
+            kl="softmax",
             layers="same",
         ),
         feature_losses=L(FeatureLosses)(),

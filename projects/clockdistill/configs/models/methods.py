@@ -15,6 +15,8 @@ def feature_loss(loss: type[nn.Module], **options: Any) -> DictConfig:
     Args:
         loss: takes `student_dim`, `teacher_dim` and `num_levels`.
         options: its other arguments.
+
+    DAB-DETR has one level and no such key: set `model.feature_losses.<name>.num_levels = 1`.
     """
     return L(loss)(  # at model.feature_losses.<name>: three dots up is the model
         student_dim="${...student.embed_dim}",

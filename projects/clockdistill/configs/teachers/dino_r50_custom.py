@@ -7,7 +7,7 @@ python tools/train_net.py --config-file <this file> model.num_classes=4 \
 
 from ..common.custom import dataloader
 from ..common.optim import optimizer
-from ..common.schedule import coco_36ep as lr_multiplier
+from ..common.schedule import step_36ep as lr_multiplier
 from ..common.train import train
 from ..models.dino import dino
 

@@ -18,9 +18,11 @@ from projects.clockdistill.modeling.query_groups import QueryGroup
 
 
 class FamilyAdapter:
-    """Multi-level, batch-first detectors with one head per decoder layer, as DINO.
+    """Multi-level, batch-first detectors with one head per decoder layer.
 
-    A family overrides what differs.
+    This describes DINO; another family overrides what differs. The hooks rely on a detector that
+    calls its transformer with positional features and masks, and its decoder with keyword
+    arguments.
     """
 
     num_points: ClassVar[int]  # queries of each sampled kind (CLoCKDistill, sec. 4.2)
@@ -126,7 +128,7 @@ class FamilyAdapter:
         """
         inter_states, inter_references = self.select(output, part)
         references = [kwargs["reference_points"][:, part], *inter_references[:-1]]
-        # The heads may be one more: of the encoder's proposals.
+        # There may be one more head, for the encoder's proposals.
         layers = list(
             zip(inter_states, references, detector.class_embed, detector.bbox_embed, strict=False)
         )
@@ -137,21 +139,27 @@ class FamilyAdapter:
         return Predictions(torch.stack(logits), torch.stack(boxes))
 
 
-def append(own: Tensor, groups: Sequence[Tensor], num_kept: int, dim: int = 1) -> Tensor:
+def append(
+    detector_queries: Tensor, groups: Sequence[Tensor], num_kept: int, dim: int = 1
+) -> Tensor:
     """Returns the detector queries, where they are decoded, then the groups'."""
-    parts = [own] if num_kept else []
-    return torch.cat([*parts, *(group.to(own) for group in groups)], dim=dim)
+    parts = [detector_queries] if num_kept else []
+    return torch.cat([*parts, *(group.to(detector_queries) for group in groups)], dim=dim)
 
 
 def isolating_masks(
     kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_kept: int
 ) -> dict[str, Any]:
-    """Returns the decoder's keyword arguments that keep detector queries and groups apart."""
-    own_mask, *other_masks = kwargs.get("attn_masks") or [None, None]
+    """Returns the decoder's keyword arguments that keep detector queries and groups apart.
+
+    The first mask becomes `QueryBlocks`, which our attention reads; an adapter of other attention
+    turns it into a dense mask.
+    """
+    first_mask, *other_masks = kwargs.get("attn_masks") or [None, None]
     sizes, masks = [len(group) for group in groups], [None] * len(groups)
     paddings = [group.padding for group in groups]
     if num_kept:
-        sizes, masks = [num_kept, *sizes], [own_mask, *masks]
+        sizes, masks = [num_kept, *sizes], [first_mask, *masks]
         paddings = [kwargs.get("query_key_padding_mask"), *paddings]
     blocks = QueryBlocks(tuple(sizes), tuple(masks), tuple(paddings))
     return {"attn_masks": [blocks, *other_masks], "query_key_padding_mask": None}

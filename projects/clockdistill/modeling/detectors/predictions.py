@@ -1,7 +1,6 @@
 """What detectors predict, and the two heads that predict it."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -27,20 +26,9 @@ class Predictions:
         """Returns the same layers for some of the queries."""
         return Predictions(self.logits[:, :, selection], self.boxes[:, :, selection])
 
-    def split(self, sizes: Sequence[int]) -> tuple["Predictions", ...]:
-        """Returns the same layers for consecutive groups of queries of the given sizes."""
-        parts = zip(self.logits.split(sizes, dim=2), self.boxes.split(sizes, dim=2), strict=True)
-        return tuple(Predictions(logits, boxes) for logits, boxes in parts)
-
-    def stages(self, selection: slice) -> "Predictions":
+    def layers(self, selection: slice) -> "Predictions":
         """Returns some of the layers for the same queries."""
         return Predictions(self.logits[selection], self.boxes[selection])
-
-    def repeated(self, stages: int) -> "Predictions":
-        """Returns a single layer as that many."""
-        return Predictions(
-            self.logits.expand(stages, -1, -1, -1), self.boxes.expand(stages, -1, -1, -1)
-        )
 
 
 def class_head(embed_dim: int, num_classes: int) -> nn.Linear:

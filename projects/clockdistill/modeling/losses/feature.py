@@ -16,11 +16,9 @@ class FeatureLosses(nn.Module):
 
     def __init__(self, **losses: nn.Module | None):
         super().__init__()
-        self.losses = nn.ModuleDict({name: loss for name, loss in losses.items() if loss})
-
-    def __bool__(self) -> bool:
-        """Returns whether any is switched on."""
-        return len(self.losses) > 0
+        self.losses = nn.ModuleDict(
+            {name: loss for name, loss in losses.items() if loss is not None}
+        )
 
     def forward(
         self,

@@ -130,13 +130,13 @@ class LogitDistillLoss(nn.Module):
     ) -> tuple[Predictions, Predictions]:
         """Returns as many layers of both: with each layer of the student, the teacher's."""
         layers = len(student.logits)
-        last = Predictions(teacher.logits[-1:], teacher.boxes[-1:])
+        last = teacher.layers(slice(-1, None))
         if self.layers == "teacher_last":
             logits = last.logits.expand(layers, -1, -1, -1)
             return student, Predictions(logits, last.boxes.expand(layers, -1, -1, -1))
         if layers == len(teacher.logits):
             return student, teacher
-        return Predictions(student.logits[-1:], student.boxes[-1:]), last
+        return student.layers(slice(-1, None)), last
 
     def _confidence(self, teacher_logits: Tensor) -> Tensor:
         """Returns w of eq. (10), (E, B, Q)."""

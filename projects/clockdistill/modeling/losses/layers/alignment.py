@@ -1,4 +1,4 @@
-"""Features of student and teacher, level by level, made ready to be compared.
+"""Features of student and teacher, level by level, of one width and without padding.
 
 Letters: B images, C channels of the teacher, H x W cells of one level.
 """
@@ -33,8 +33,8 @@ class FeatureAlignment(nn.Module):
     """Brings the student's features to the teacher's width, by one 1x1 convolution per level.
 
     It is the f of CLoCKDistill's eq. (1) (arXiv:2502.10683): it trains with the student and is no
-    part of it. Padding is emptied before the convolution, so that whatever stands there reaches
-    neither its weights nor a softmax, and after it, because of its bias.
+    part of it. Padding is set to 0 before the convolution, so that its values reach neither the
+    weights nor a softmax, and after it, because of the bias.
 
     Args:
         student_dim: channels of the student's features.
@@ -67,7 +67,8 @@ class FeatureAlignment(nn.Module):
         if not len(student) == len(teacher) == len(masks) == len(self.convs):
             raise ValueError(
                 f"{len(student)} levels of the student's features, {len(teacher)} of the "
-                f"teacher's and {len(masks)} masks, but num_levels={len(self.convs)}"
+                f"teacher's and {len(masks)} masks, but num_levels={len(self.convs)}. Fix: set "
+                "num_levels to the levels of both"
             )
         pairs = []
         for level, conv in enumerate(self.convs):
@@ -77,8 +78,8 @@ class FeatureAlignment(nn.Module):
             if student_map.shape != teacher_map.shape:
                 raise ValueError(
                     f"level {level} differs: student {tuple(student_map.shape)} at the teacher's "
-                    f"width, teacher {tuple(teacher_map.shape)}; both need the same strides, and "
-                    "student_dim and teacher_dim the widths of their features"
+                    f"width, teacher {tuple(teacher_map.shape)}. Fix: give both the same strides, "
+                    "and set student_dim and teacher_dim to the widths of their features"
                 )
             pairs.append(
                 LevelPair(
