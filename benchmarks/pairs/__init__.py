@@ -4,22 +4,14 @@ from benchmarks.pair import Pair
 from benchmarks.pairs import (
     attention,
     data_loading,
+    detectors,
     distillation,
     evaluation,
     floor,
-    inference,
-    training,
 )
 
-PAIRS: tuple[Pair, ...] = (
-    *attention.PAIRS,
-    *inference.PAIRS,
-    *training.PAIRS,
-    *floor.PAIRS,
-    *distillation.PAIRS,
-    *evaluation.PAIRS,
-    *data_loading.PAIRS,
-)
+_MODULES = (attention, detectors, floor, distillation, evaluation, data_loading)
+PAIRS: tuple[Pair, ...] = tuple(pair for module in _MODULES for pair in module.PAIRS)
 
 
 def pairs_against(against: str, only: list[str]) -> list[Pair]:
