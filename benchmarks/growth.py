@@ -8,7 +8,9 @@ DINO R18 on drawn images. Exponents are fitted to the upper half of each axis; 1
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,25 +18,27 @@ from typing import Any
 # as a script it has only benchmarks/ on the path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import projects.clockdistill  # noqa: F401  before detectron2: silences a warning of its import
-
-# isort: split
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from benchmarks.measuring import take_turns
-from benchmarks.models import build, detector_config, drawn_batch
+from benchmarks.models import build, build_trainer, detector_config, drawn_batch
+from benchmarks.pair import FULL, QUICK, Scale
 from benchmarks.pairs.attention import level_shapes
-from benchmarks.part_clock import PARTS, STEP, step_by_parts
 from benchmarks.report import describe, environment, write_json
 from benchmarks.run import add_measuring
-from benchmarks.scale import FULL, QUICK, Scale
 
-NOTICEABLE = 0.1  # of the step
+MODULES = {
+    "backbone": "backbone",
+    "neck": "neck",
+    "encoder": "transformer.encoder",
+    "decoder": "transformer.decoder",
+    "matching": "criterion.matcher",
+    "criterion": "criterion",
+    "forward": "",
+}
 
 Growth = Mapping[str, Any]  # an entry of the JSON file
 
@@ -73,6 +77,50 @@ def tokens(scale: Scale) -> int:
     return sum(height * width for height, width in level_shapes(scale))
 
 
+def step_by_parts(scale: Scale) -> Callable[[], dict[str, float]]:
+    """Returns a training step that returns the seconds of its parts and, as their sum, of itself.
+
+    Clipping and the check of the losses count as backward.
+    """
+    detector = build(detector_config("dino", 18, scale))
+    trainer = build_trainer(detector, drawn_batch(scale, scale.batch))
+    taken: Counter[str] = Counter()
+
+    def start(name: str) -> None:
+        taken[name] -= time.perf_counter()
+
+    def stop(name: str) -> None:
+        taken[name] += time.perf_counter()
+
+    for name, path in MODULES.items():
+        module = detector.get_submodule(path)
+        module.register_forward_pre_hook(lambda *_, name=name: start(name))
+        module.register_forward_hook(lambda *_, name=name: stop(name))
+    trainer.optimizer.register_step_pre_hook(lambda *_: start("optimiser"))
+    trainer.optimizer.register_step_post_hook(lambda *_: stop("optimiser"))
+
+    def run() -> dict[str, float]:
+        taken.clear()
+        start("step")
+        trainer.run_step()
+        stop("step")
+        features = taken["backbone"] + taken["neck"]
+        named = features + taken["encoder"] + taken["decoder"] + taken["criterion"]
+        return {
+            "backbone, neck": features,
+            "encoder": taken["encoder"],
+            "decoder": taken["decoder"],
+            "matching": taken["matching"],
+            "losses": taken["criterion"] - taken["matching"],
+            "other forward": taken["forward"] - named,
+            "backward": taken["step"] - taken["forward"] - taken["optimiser"],
+            "optimiser": taken["optimiser"],
+            "step": taken["step"],
+        }
+
+    return run
+
+
 def measure(axis: str, scales: Mapping[int, Scale], rounds: int) -> Growth:
     """Times the parts of a step; the steps of all values take turns, the first do not count.
 
@@ -81,33 +129,15 @@ def measure(axis: str, scales: Mapping[int, Scale], rounds: int) -> Growth:
         scales: sizes of the step at each value.
         rounds: their number.
     """
-    steps = {}
-    for value, scale in scales.items():
-        detector = build(detector_config("dino", 18, scale))
-        steps[value] = step_by_parts(detector, drawn_batch(scale, scale.batch, num_classes=80))
-    take_turns(steps, rounds=1)
-    taken = take_turns(steps, rounds).values()
-    medians = {
-        part: [float(np.median([seconds[part] for seconds in steps])) for steps in taken]
-        for part in (*PARTS, STEP)
-    }
-    return summarize(axis, list(scales), medians)
-
-
-def summarize(axis: str, values: list[int], medians: Mapping[str, list[float]]) -> Growth:
-    """Adds exponents to the seconds of each part, and says where matching becomes noticeable."""
-    shares = [part / step for part, step in zip(medians["matching"], medians[STEP], strict=True)]
-    slow = [value for value, share in zip(values, shares, strict=True) if share >= NOTICEABLE]
-    start = f"{NOTICEABLE:.0%} of the step from {slow[0]} {axis} on" if slow else "hardly any time"
-    return {
-        "axis": axis,
-        "values": values,
-        "parts": {
-            part: {"seconds": seconds, "exponent": exponent(values, seconds)}
-            for part, seconds in medians.items()
-        },
-        "matching": f"matching takes {start}: at most {max(shares):.1%}",
-    }
+    values = list(scales)
+    steps = [step_by_parts(scale) for scale in scales.values()]
+    taken = [[step() for step in steps] for _ in range(1 + rounds)][1:]
+    parts = {}
+    for name in taken[0][0]:
+        times = [[step[name] for step in steps] for steps in taken]
+        seconds = np.median(times, axis=0).tolist()
+        parts[name] = {"seconds": seconds, "exponent": exponent(values, seconds)}
+    return {"axis": axis, "values": values, "parts": parts}
 
 
 def upper_half(values: Sequence[float]) -> Sequence[float]:
@@ -128,10 +158,10 @@ def table(growths: Sequence[Growth]) -> str:
         upper = upper_half(growth["values"])
         headers.append(f"{growth['axis']}, {upper[0]:,} to {upper[-1]:,}")
     rows = []
-    for name in (STEP, *PARTS):
+    for name in growths[0]["parts"]:
         row = [name]
         for growth in growths:
-            part, step = growth["parts"][name], growth["parts"][STEP]
+            part, step = growth["parts"][name], growth["parts"]["step"]
             share = part["seconds"][-1] / step["seconds"][-1]
             row.append(f"{part['exponent']:.2f} ({share:.0%})")
         rows.append(row)
@@ -142,29 +172,21 @@ def save_picture(path: Path, heading: str, growths: Sequence[Growth]) -> None:
     """Draws one panel per axis: seconds of the parts, and a broken line for proportional growth."""
     figure = Figure(figsize=(1.5 + 3.9 * len(growths), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
+    figure.suptitle(heading)
     panels = figure.subplots(1, len(growths), sharey=True, squeeze=False)[0]
-    figure.suptitle(heading, fontsize=11)
     for panel, growth in zip(panels, growths, strict=True):
-        _draw(panel, growth)
+        values, step = growth["values"], growth["parts"]["step"]
+        for name, part in growth["parts"].items():
+            panel.plot(values, part["seconds"], marker="o", markersize=3, label=name)
+        proportional = [step["seconds"][-1] * value / values[-1] for value in values]
+        panel.plot(values, proportional, "--", color="grey", label="proportional")
+        title = f"step: exponent {step['exponent']:.2f}"
+        panel.set(xscale="log", yscale="log", xlabel=growth["axis"], title=title)
     panels[0].set_ylabel("seconds")
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
-
-
-def _draw(panel: Axes, growth: Growth) -> None:
-    values, step = growth["values"], growth["parts"][STEP]
-    for name, part in growth["parts"].items():
-        style = {"color": "black", "linewidth": 2} if name == STEP else {"linewidth": 1}
-        panel.plot(values, part["seconds"], marker="o", markersize=3, label=name, **style)
-    linear = [step["seconds"][-1] * value / values[-1] for value in values]
-    panel.plot(values, linear, "--", color="grey", linewidth=1, label="proportional")
-    title = f"step: exponent {step['exponent']:.2f}"
-    panel.set(xscale="log", yscale="log", xlabel=growth["axis"], title=title)
-    panel.set_xticks(values, [f"{value:,}" for value in values], fontsize=8, rotation=30)
-    panel.set_xticks([], minor=True)
-    panel.grid(alpha=0.3)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -180,8 +202,7 @@ def main(argv: list[str] | None = None) -> None:
     for axis, scales in axes(arguments.quick).items():
         print(f"measuring: {axis}", flush=True)
         growths.append(measure(axis, scales, arguments.rounds))
-    lines = [f"{growth['axis']}: {growth['matching']}" for growth in growths]
-    print("", table(growths), "", *lines, describe(found), sep="\n")
+    print("", table(growths), "", describe(found), sep="\n")
     if arguments.json is not None:
         settings = {"rounds": arguments.rounds, "quick": arguments.quick}
         write_json(arguments.json, {**settings, "environment": found, "growth": growths})

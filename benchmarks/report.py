@@ -51,20 +51,7 @@ def table(pairs: Sequence[Mapping[str, Any]]) -> str:
         met = "yes" if pair["met"] else "NO"
         rows.append([pair["what"], pair["reference"], ours, theirs, ratio, pair["target"], met])
     headers = ("what", "against", "ours", "theirs", "ratio (quartiles)", "target", "met")
-    align = ("left", "left", "right", "right", "right", "right", "left")
-    return tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
-
-
-def details(pair: Mapping[str, Any]) -> str:
-    """Returns what the table leaves out: the parts of each side, and what the check found."""
-    lines = []
-    for side in ("ours", "theirs"):
-        parts = pair[side]["parts"]
-        if len(parts) > 1:
-            medians = [f"{name} {show(p['median'], pair['unit'])}" for name, p in parts.items()]
-            lines.append(f"- {side}: {', '.join(medians)}")
-    facts = [f"{name} {value:,.9g}" for name, value in pair["facts"].items()]
-    return "\n".join([*lines, f"- checked: {', '.join(facts)}"])
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
 def show(value: float, unit: str) -> str:

@@ -1,10 +1,9 @@
 """A detector's inference compared with its matrix products and convolutions alone.
 
-The floor is every call that one pass makes of torch's matrix products (mm, addmm, bmm, baddbmm,
-addmv, mv, also in place and with given outputs), convolutions and fused attention, in the same
-order, on tensors of the same sizes, strides and types, bias and mask included. It contains nothing
-else: no normalization, activation, softmax outside fused attention, addition, sampling, sorting,
-copy or Python.
+The floor is every call that one pass makes of torch's matrix products, convolutions and fused
+attention, in the same order, on tensors of the same sizes, strides and types, bias and mask
+included. It contains nothing else: no normalization, activation, softmax outside fused attention,
+addition, sampling, sorting, copy or Python.
 
 Tensors of equal layout are replaced by the first of them, so the floor finds its operands in the
 caches more often than the pass does: it is too low rather than too high.
@@ -12,6 +11,7 @@ caches more often than the pass does: it is too low rather than too high.
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -19,10 +19,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from benchmarks.measuring import seconds
 from benchmarks.models import build, detector_config, drawn_batch, inference
-from benchmarks.pair import Disagreement, Pair, Sides, Target
-from benchmarks.scale import Scale
+from benchmarks.pair import Disagreement, Pair, Scale, Work
 
 # names of operators without overload; in place they end in "_"
 PRODUCTS = frozenset(
@@ -83,28 +81,30 @@ def replay(calls: list[Call]) -> None:
         operator(*args, **kwargs)
 
 
-def _sides(scale: Scale) -> Sides:
-    detector = build(detector_config("dino", 50, scale))
-    image = drawn_batch(scale, 1, detector.num_classes)
-    calls = record(detector, image)
-
-    def check() -> dict[str, int]:
-        counts = Counter(call.name for call in calls)
-        if not counts["convolution"] + counts["mkldnn_convolution"]:
-            raise Disagreement(f"no convolution was recorded, only {dict(counts)}")
-        return {f"calls of {name}": count for name, count in counts.most_common()}
-
-    run = inference(detector, image)
-    return Sides({"inference": seconds(run)}, {"floor": seconds(lambda: replay(calls))}, check)
+dino_r50 = partial(detector_config, "dino", 50)
 
 
-PAIRS = (
-    Pair(
-        "dino_r50_floor",
-        "DINO R50 inference, 402 x 1333, batch 1",
-        "self",
-        "its matrix products, convolutions and fused attention alone",
-        Target(1.35, at_least=False),
-        _sides,
-    ),
+def floor(scale: Scale) -> Work:
+    """Returns the replay of the detector's products."""
+    return partial(replay, record(build(dino_r50(scale)), drawn_batch(scale, 1)))
+
+
+def counted(scale: Scale) -> dict[str, int]:
+    """Returns the number of calls by operator."""
+    counts = Counter(call.name for call in record(build(dino_r50(scale)), drawn_batch(scale, 1)))
+    if not counts["convolution"] + counts["mkldnn_convolution"]:
+        raise Disagreement(f"no convolution was recorded, only {dict(counts)}")
+    return {f"calls of {name}": count for name, count in counts.most_common()}
+
+
+PAIR = Pair(
+    against="self",
+    name="dino_r50_floor",
+    what="DINO R50 inference, 402 x 1333, batch 1",
+    reference="its matrix products, convolutions and fused attention alone",
+    bound="<=",
+    factor=1.35,
+    ours=partial(inference, dino_r50),
+    theirs=[floor],
+    check=counted,
 )
