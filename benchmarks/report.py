@@ -31,15 +31,6 @@ def environment(against: str = "self") -> dict[str, Any]:
     }
 
 
-def describe(found: Mapping[str, Any]) -> str:
-    """Returns an `environment` in one line."""
-    names = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    return (
-        f"{found['machine']}, {found['threads']} threads, load average {found['load average']}, "
-        f"commit {found['commit']}; {names}"
-    )
-
-
 def table(pairs: Sequence[Mapping[str, Any]]) -> str:
     """Returns a Markdown table of what `Pair.measure` returned, one row per pair."""
     rows = []

@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.opponents import OPPONENTS, check_importable
 from benchmarks.pair import FULL, QUICK, Disagreement, Pair, Scale
 from benchmarks.pairs import pairs_against
-from benchmarks.report import describe, environment, table, write_json
+from benchmarks.report import environment, table, write_json
 from projects.clockdistill.engine.arguments import positive_int
 
 
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
             write_json(arguments.json, content)
     if measured:
         print("", table(measured), sep="\n")
-    print("", describe(found), sep="\n")
+    print("", found, sep="\n")
     if arguments.quick:
         print("--quick: tiny sizes, for which the targets do not hold")
     if refused:

@@ -1,42 +1,34 @@
 """A detector's inference compared with its matrix products and convolutions alone.
 
 The floor is every call that one pass makes of torch's matrix products, convolutions and fused
-attention, in the same order, on tensors of the same sizes, strides and types, bias and mask
-included. It contains nothing else: no normalization, activation, softmax outside fused attention,
-addition, sampling, sorting, copy or Python.
+attention (the operators of torch's FLOP counter), in the same order, on tensors of the same sizes,
+strides and types, bias and mask included. It contains nothing else: no normalization, activation,
+softmax outside fused attention, addition, sampling, sorting, copy or Python.
 
 Tensors of equal layout are replaced by the first of them, so the floor finds its operands in the
 caches more often than the pass does: it is too low rather than too high.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+from torch.utils.flop_counter import flop_registry
 
 from benchmarks.models import build, detector_config, drawn_batch, inference
 from benchmarks.pair import Disagreement, Pair, Scale, Work
 
-# names of operators without overload; in place they end in "_"
-PRODUCTS = frozenset(
-    {"mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "_addmm_activation", "linear"}
-    | {"matmul", "convolution", "conv2d", "mkldnn_convolution", "_convolution"}
-)
-ATTENTION = ("scaled_dot_product", "_scaled_dot_product")  # followed by the kernel's name
+Call = tuple[OpOverload, tuple[Any, ...], dict[str, Any]]  # operator, arguments
 
 
-class Call(NamedTuple):
-    """A recorded call of an operator, whose name has neither namespace nor overload: "addmm"."""
-
-    name: str
-    operator: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+def name_of(operator: OpOverload) -> str:
+    """Returns a name without namespace and overload: "addmm"."""
+    return operator.overloadpacket.__name__
 
 
 class ProductRecorder(TorchDispatchMode):
@@ -48,11 +40,11 @@ class ProductRecorder(TorchDispatchMode):
         self._tensors: dict[tuple, Tensor] = {}
 
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict | None = None
+        self, func: OpOverload, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = func.overloadpacket.__name__
-        if name.removesuffix("_") in PRODUCTS or name.startswith(ATTENTION):
+        # the registry has no fused attention for CPUs
+        if func.overloadpacket in flop_registry or "_scaled_dot_product" in name_of(func):
             seen: Counter[tuple] = Counter()  # layouts of this call
 
             def first_of_layout(leaf: Any) -> Any:
@@ -62,7 +54,7 @@ class ProductRecorder(TorchDispatchMode):
                 seen[layout] += 1  # two operands of one call stay two tensors
                 return self._tensors.setdefault((layout, seen[layout]), leaf)
 
-            self.calls.append(Call(name, func, *tree_map(first_of_layout, (args, kwargs))))
+            self.calls.append((func, *tree_map(first_of_layout, (args, kwargs))))
         return func(*args, **kwargs)
 
 
@@ -77,7 +69,7 @@ def record(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> list[Ca
 @torch.inference_mode()
 def replay(calls: list[Call]) -> None:
     """Makes the calls, in order."""
-    for _, operator, args, kwargs in calls:
+    for operator, args, kwargs in calls:
         operator(*args, **kwargs)
 
 
@@ -91,8 +83,9 @@ def floor(scale: Scale) -> Work:
 
 def counted(scale: Scale) -> dict[str, int]:
     """Returns the number of calls by operator."""
-    counts = Counter(call.name for call in record(build(dino_r50(scale)), drawn_batch(scale, 1)))
-    if not counts["convolution"] + counts["mkldnn_convolution"]:
+    calls = record(build(dino_r50(scale)), drawn_batch(scale, 1))
+    counts = Counter(name_of(operator) for operator, _, _ in calls)
+    if not counts["convolution"]:
         raise Disagreement(f"no convolution was recorded, only {dict(counts)}")
     return {f"calls of {name}": count for name, count in counts.most_common()}
 
