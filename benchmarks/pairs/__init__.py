@@ -1,17 +1,16 @@
 """All pairs, each a small declared object."""
 
 from benchmarks.pair import Pair
-from benchmarks.pairs import (
-    attention,
-    data_loading,
-    detectors,
-    distillation,
-    evaluation,
-    floor,
-)
+from benchmarks.pairs import attention, data_loading, detectors, distillation, evaluation, floor
 
-_MODULES = (attention, detectors, floor, distillation, evaluation, data_loading)
-PAIRS: tuple[Pair, ...] = tuple(pair for module in _MODULES for pair in module.PAIRS)
+PAIRS: tuple[Pair, ...] = (
+    *attention.PAIRS,
+    *detectors.PAIRS,
+    floor.PAIR,
+    *distillation.PAIRS,
+    evaluation.PAIR,
+    data_loading.PAIR,
+)
 
 
 def pairs_against(against: str, only: list[str]) -> list[Pair]:

@@ -1,139 +1,125 @@
-"""Inference and training of whole detectors, compared with detrex and Hugging Face transformers.
+"""Inference and training compared with detrex, and inference with Hugging Face transformers.
 
 detrex's detectors have the same weights as ours. Those of transformers have other random weights,
 so only the number of parameters and the shape of the output are compared; normalizing the image
-counts on both sides, choosing detections on ours alone. A training step is made by our trainer.
+counts on both sides, choosing detections on ours alone.
 """
 
-import importlib
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from benchmarks.agreement import same_detectors, same_figures
-from benchmarks.measuring import seconds
 from benchmarks.models import (
-    TITLES,
     build,
     build_trainer,
-    count_parameters,
     detector_config,
     drawn_batch,
     inference,
+    inference_of,
     losses,
+    training_step,
 )
-from benchmarks.opponents import detrex
-from benchmarks.pair import Disagreement, Pair, Sides, Target
-from benchmarks.scale import Scale
+from benchmarks.opponents import detrex, transformers
+from benchmarks.pair import Disagreement, Pair, Scale, Work
 
 # Measured 4e-5; a proposal of another rank would change single losses more.
 LOSS_TOLERANCE = 5e-3
 
 
-def _against_detrex(family: str, depth: int, scale: Scale) -> Sides:
+def detrex_inference(family: str, depth: int, scale: Scale) -> Work:
+    return inference_of(detrex.detector(family, depth, scale), drawn_batch(scale, 1))
+
+
+def same_inference(family: str, depth: int, scale: Scale) -> dict[str, float]:
+    """Compares our detections with those of detrex."""
     ours = build(detector_config(family, depth, scale))
-    theirs = detrex.detector(family, depth, scale, weights_of=ours)
-    image = drawn_batch(scale, 1, ours.num_classes)
-    run_ours, run_theirs = inference(ours, image), inference(theirs, image)
-
-    def check() -> dict[str, float]:
-        return {"parameters": count_parameters(ours), **same_detectors(ours, theirs, image)}
-
-    return Sides({"inference": seconds(run_ours)}, {"inference": seconds(run_theirs)}, check)
+    theirs = detrex.detector(family, depth, scale)
+    return same_detectors(ours, theirs, drawn_batch(scale, 1))
 
 
-def _against_transformers(family: str, depth: int, scale: Scale) -> Sides:
-    ours = build(detector_config(family, depth, scale))
-    theirs = transformers_detector(family, scale)
-    batch = drawn_batch(scale, 1, ours.num_classes)
-    image = batch[0]["image"]
-    mask = torch.ones(1, *image.shape[1:], dtype=torch.long)
-
-    @torch.inference_mode()
-    def run_theirs() -> Any:
-        return theirs(((image - ours.pixel_mean) / ours.pixel_std)[None], pixel_mask=mask)
-
-    def check() -> dict[str, int]:
-        count, their_count = count_parameters(ours), count_parameters(theirs)
-        if count != their_count:
-            raise Disagreement(f"{count:,} parameters of ours, {their_count:,} of theirs")
-        shape = tuple(run_theirs().logits.shape)
-        if shape != (1, ours.num_queries, ours.num_classes):
-            raise Disagreement(f"theirs predicts logits of shape {shape}")
-        return {"parameters, ours": count, "parameters, theirs": their_count}
-
-    run_ours = inference(ours, batch)
-    return Sides({"inference": seconds(run_ours)}, {"inference": seconds(run_theirs)}, check)
+def detrex_training(scale: Scale) -> Work:
+    theirs = detrex.TrainedOnCPU(detrex.detector("dino", 18, scale))
+    return build_trainer(theirs, drawn_batch(scale, scale.batch)).run_step
 
 
-def transformers_detector(family: str, scale: Scale) -> nn.Module:
-    """Returns a detector with a ResNet-50, in eval mode, built from its config without a download.
-
-    Its defaults are the papers', as ours: no two-stage, no refinement, 300 queries, six layers.
-    """
-    transformers = importlib.import_module("transformers")
-    name, stages, hidden = {
-        "deformable_detr": ("DeformableDetr", ["stage2", "stage3", "stage4"], 1024),
-        "dab_detr": ("DabDetr", ["stage4"], 2048),
-    }[family]
-    sizes = {}
-    if scale.small_models:
-        hidden = 32
-        sizes = dict(num_queries=scale.queries, encoder_layers=2, decoder_layers=2)
-    config = getattr(transformers, f"{name}Config")(
-        backbone_config=transformers.ResNetConfig(out_features=stages),
-        num_labels=80,
-        auxiliary_loss=False,
-        encoder_ffn_dim=hidden,
-        decoder_ffn_dim=hidden,
-        **sizes,
-    )
-    return getattr(transformers, f"{name}ForObjectDetection")(config).eval()
+def same_training(scale: Scale) -> dict[str, int]:
+    """Compares our losses with those of detrex."""
+    batch = drawn_batch(scale, scale.batch)
+    ours = losses(build(detector_config("dino", 18, scale)), batch)
+    theirs = losses(detrex.TrainedOnCPU(detrex.detector("dino", 18, scale)), batch)
+    same_figures(ours, theirs, LOSS_TOLERANCE)
+    return {"losses": len(ours)}
 
 
-def _training(scale: Scale) -> Sides:
-    ours = build(detector_config("dino", 18, scale))
-    theirs = detrex.OnOwnDevice(detrex.detector("dino", 18, scale, weights_of=ours))
-    batch = drawn_batch(scale, scale.batch, ours.num_classes)
-
-    def check() -> dict[str, float]:
-        found = same_figures(losses(ours, batch), losses(theirs, batch), LOSS_TOLERANCE)
-        return {"losses differ by": found}
-
-    run_ours, run_theirs = (build_trainer(side, batch).run_step for side in (ours, theirs))
-    return Sides({"step": seconds(run_ours)}, {"step": seconds(run_theirs)}, check)
+def transformers_inference(family: str, scale: Scale) -> Work:
+    theirs = transformers.detector(family, scale)
+    return transformers.inference(theirs, drawn_batch(scale, 1)[0]["image"])
 
 
-def _inference_pair(against: str, family: str, depth: int, factor: float) -> Pair:
-    reference, sides = {
-        "detrex": ("detrex, same weights", _against_detrex),
-        "transformers": ("Hugging Face transformers, same sizes", _against_transformers),
-    }[against]
+def same_size(family: str, scale: Scale) -> dict[str, int]:
+    """Compares the number of parameters, and the shape of the logits."""
+    ours = build(detector_config(family, 50, scale))
+    theirs = transformers.detector(family, scale)
+    count, their_count = count_parameters(ours), count_parameters(theirs)
+    if count != their_count:
+        raise Disagreement(f"{count:,} parameters of ours, {their_count:,} of theirs")
+    output: Any = transformers.inference(theirs, drawn_batch(scale, 1)[0]["image"])()
+    shape = tuple(output.logits.shape)
+    if shape != (1, ours.num_queries, ours.num_classes):
+        raise Disagreement(f"theirs predicts logits of shape {shape}")
+    return {"parameters": count}
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _against_detrex(title: str, family: str, depth: int, factor: float) -> Pair:
     return Pair(
-        f"{family}_r{depth}_inference",
-        f"{TITLES[family]} R{depth} inference, 402 x 1333, batch 1",
-        against,
-        reference,
-        Target(factor, at_least=True),
-        partial(sides, family, depth),
+        against="detrex",
+        name=f"{family}_r{depth}_inference",
+        what=f"{title} R{depth} inference, 402 x 1333, batch 1",
+        reference="detrex, same weights",
+        bound=">=",
+        factor=factor,
+        ours=partial(inference, partial(detector_config, family, depth)),
+        theirs=[partial(detrex_inference, family, depth)],
+        check=partial(same_inference, family, depth),
+    )
+
+
+def _against_transformers(title: str, family: str, factor: float) -> Pair:
+    return Pair(
+        against="transformers",
+        name=f"{family}_r50_inference",
+        what=f"{title} R50 inference, 402 x 1333, batch 1",
+        reference="Hugging Face transformers, same sizes",
+        bound=">=",
+        factor=factor,
+        ours=partial(inference, partial(detector_config, family, 50)),
+        theirs=[partial(transformers_inference, family)],
+        check=partial(same_size, family),
     )
 
 
 PAIRS = (
-    _inference_pair("detrex", "dino", 50, 2.2),
-    _inference_pair("detrex", "dino", 18, 2.2),
-    _inference_pair("detrex", "deformable_detr", 50, 2.2),
-    _inference_pair("detrex", "dab_detr", 50, 1.15),
+    _against_detrex("DINO", "dino", 50, factor=2.2),
+    _against_detrex("DINO", "dino", 18, factor=2.2),
+    _against_detrex("Deformable-DETR", "deformable_detr", 50, factor=2.2),
+    _against_detrex("DAB-DETR", "dab_detr", 50, factor=1.15),
     Pair(
-        "dino_r18_training",
-        "training step DINO R18, batch 2, 402 x 1333",
-        "detrex",
-        "detrex's model and criterion in the same loop",
-        Target(2, at_least=True),
-        _training,
+        against="detrex",
+        name="dino_r18_training",
+        what="training step DINO R18, batch 2, 402 x 1333",
+        reference="detrex's model and criterion in the same loop",
+        bound=">=",
+        factor=2,
+        ours=partial(training_step, partial(detector_config, "dino", 18)),
+        theirs=[detrex_training],
+        check=same_training,
     ),
-    _inference_pair("transformers", "deformable_detr", 50, 2.2),
-    _inference_pair("transformers", "dab_detr", 50, 1.15),
+    _against_transformers("Deformable-DETR", "deformable_detr", factor=2.2),
+    _against_transformers("DAB-DETR", "dab_detr", factor=1.15),
 )
