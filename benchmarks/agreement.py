@@ -1,6 +1,5 @@
 """Compares what two sides compute, before anything is timed."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,23 +35,16 @@ def same_tensors(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> f
     return difference
 
 
-def same_figures(ours: Mapping[str, float], theirs: Mapping[str, float], tolerance: float) -> float:
-    """Returns the largest absolute difference of figures with equal names; NaN equals NaN.
+def same_figures(ours: Mapping[str, float], theirs: Mapping[str, float], tolerance: float) -> None:
+    """Compares figures with equal names; NaN equals NaN.
 
     Raises:
         Disagreement: naming the figure that differs by more than the tolerance.
     """
-    if ours.keys() != theirs.keys():
-        raise Disagreement(f"only one side has {sorted(ours.keys() ^ theirs.keys())}")
-    largest = 0.0
-    for name, value in ours.items():
-        if math.isnan(value) and math.isnan(theirs[name]):
-            continue
-        difference = abs(value - theirs[name])
-        if not difference <= tolerance:
-            raise Disagreement(f"{name}: ours {value:.10g}, theirs {theirs[name]:.10g}")
-        largest = max(largest, difference)
-    return largest
+    try:
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance, equal_nan=True)
+    except AssertionError as error:
+        raise Disagreement(str(error)) from error
 
 
 def same_detections(ours: Instances, theirs: Instances) -> dict[str, float]:
@@ -85,15 +77,15 @@ def same_detectors(
     """Compares encoder outputs and detections of two detectors with the same weights.
 
     Args:
-        ours: in eval mode; its encoder is `transformer.encoder`, as that of the other.
-        theirs: in eval mode.
+        ours: its encoder is `transformer.encoder`, as that of the other.
+        theirs: the other.
         batched_inputs: detectron2's dicts, one image.
 
     Raises:
         Disagreement: naming what differs.
     """
     memories, found = [], []
-    for detector in (ours, theirs):
+    for detector in (ours.eval(), theirs.eval()):
         handle = detector.transformer.encoder.register_forward_hook(
             lambda module, args, output: memories.append(output)
         )

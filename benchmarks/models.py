@@ -1,4 +1,4 @@
-"""The detectors that are measured, with random weights, and the images that they are given."""
+"""The measured detectors, with random weights, and what they do: training steps and inference."""
 
 import itertools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from detectron2.structures import Boxes, Instances
 from omegaconf import DictConfig
 from torch import nn
 
-from benchmarks.scale import Scale
+from benchmarks.pair import Scale, Work
 from projects.clockdistill.configs.common.optim import optimizer
 from projects.clockdistill.configs.models.dab_detr import dab_detr
 from projects.clockdistill.configs.models.deformable_detr import deformable_detr
@@ -19,19 +19,14 @@ from projects.clockdistill.configs.models.dino import dino
 from projects.clockdistill.engine.solver import build_optimizer
 from projects.clockdistill.engine.trainer import Trainer
 
-CONFIGS = {"dino": dino, "deformable_detr": deformable_detr, "dab_detr": dab_detr}
-TITLES = {"dino": "DINO", "deformable_detr": "Deformable-DETR", "dab_detr": "DAB-DETR"}
+FAMILIES = {"dino": dino, "deformable_detr": deformable_detr, "dab_detr": dab_detr}
+
+Config = Callable[[Scale], DictConfig]
 
 
 def detector_config(family: str, depth: int, scale: Scale) -> DictConfig:
-    """Returns the config of one of our detectors.
-
-    Args:
-        family: a key of `CONFIGS`.
-        depth: of the ResNet.
-        scale: sizes.
-    """
-    return scaled(CONFIGS[family](depth), scale)
+    """Returns the config of one of our detectors, with a ResNet of the given depth."""
+    return scaled(FAMILIES[family](depth), scale)
 
 
 def scaled(config: DictConfig, scale: Scale) -> DictConfig:
@@ -58,41 +53,29 @@ def scaled(config: DictConfig, scale: Scale) -> DictConfig:
 
 
 def build(config: DictConfig) -> nn.Module:
-    """Returns one of our models with random weights."""
-    model = instantiate(config)
-    randomize(model)
-    return model
+    """Returns one of our models with random weights; equal configs give equal weights.
 
-
-@torch.no_grad()
-def randomize(model: nn.Module) -> None:
-    """Makes an untrained model's numbers differ from each other and be of normal size.
-
+    An untrained model's numbers are made to differ from each other and to be of normal size.
     Initial heads are all equal and initial sampling offsets ignore the query, so a wrong result
     could pass for a right one. Features of a ResNet without trained normalization would grow from
     block to block.
     """
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if parameter.dim() > 1 and "backbone." not in name:
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
-    for module in model.modules():
-        if isinstance(module, FrozenBatchNorm2d):
-            module.weight.mul_(0.6)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = instantiate(config)
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1 and "backbone." not in name:
+                parameter.add_(0.02 * torch.randn_like(parameter))
+        for module in model.modules():
+            if isinstance(module, FrozenBatchNorm2d):
+                module.weight.mul_(0.6)
+    return model
 
 
-def count_parameters(model: nn.Module) -> int:
-    """Returns the number of trained and frozen parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def drawn_batch(scale: Scale, images: int, num_classes: int) -> list[dict[str, Any]]:
+def drawn_batch(scale: Scale, images: int) -> list[dict[str, Any]]:
     """Returns a batch of noise, as a training mapper makes it; equal arguments give equal batches.
 
-    Args:
-        scale: size of the images, and objects in each.
-        images: their number.
-        num_classes: of the objects.
+    Objects have one of seven classes, KITTI's number, which every measured detector has.
     """
     generator = torch.Generator().manual_seed(0)
     height, width = scale.height, scale.width
@@ -103,17 +86,27 @@ def drawn_batch(scale: Scale, images: int, num_classes: int) -> list[dict[str, A
         corners = torch.cat([first * 0.99, second * 0.99 + 0.01], dim=1)
         instances = Instances((height, width))
         instances.gt_boxes = Boxes(corners * torch.tensor([width, height, width, height]))
-        instances.gt_classes = torch.randint(num_classes, (scale.objects,), generator=generator)
+        instances.gt_classes = torch.randint(7, (scale.objects,), generator=generator)
         image = torch.randint(256, (3, height, width), generator=generator).byte()
         entry = {"image": image, "instances": instances, "height": height, "width": width}
         batch.append({**entry, "image_id": number, "file_name": f"drawn image {number}"})
     return batch
 
 
-def inference(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> Callable[[], Any]:
-    """Returns the call to time: images to detections, without gradients."""
+def inference(config: Config, scale: Scale, images: int = 1) -> Work:
+    """Returns the inference of one of our detectors: images to detections, without gradients."""
+    return inference_of(build(config(scale)), drawn_batch(scale, images))
+
+
+def inference_of(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> Work:
+    """Returns the inference of a detector."""
     detector.eval()
     return torch.inference_mode()(lambda: detector(batched_inputs))
+
+
+def training_step(config: Config, scale: Scale) -> Work:
+    """Returns the training step of one of our models."""
+    return build_trainer(build(config(scale)), drawn_batch(scale, scale.batch)).run_step
 
 
 def build_trainer(model: nn.Module, batched_inputs: list[dict[str, Any]]) -> Trainer:

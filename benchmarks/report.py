@@ -31,15 +31,6 @@ def environment(against: str = "self") -> dict[str, Any]:
     }
 
 
-def describe(found: Mapping[str, Any]) -> str:
-    """Returns an `environment` in one line."""
-    names = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    return (
-        f"{found['machine']}, {found['threads']} threads, load average {found['load average']}, "
-        f"commit {found['commit']}; {names}"
-    )
-
-
 def table(pairs: Sequence[Mapping[str, Any]]) -> str:
     """Returns a Markdown table of what `Pair.measure` returned, one row per pair."""
     rows = []
@@ -51,8 +42,7 @@ def table(pairs: Sequence[Mapping[str, Any]]) -> str:
         met = "yes" if pair["met"] else "NO"
         rows.append([pair["what"], pair["reference"], ours, theirs, ratio, pair["target"], met])
     headers = ("what", "against", "ours", "theirs", "ratio (quartiles)", "target", "met")
-    align = ("left", "left", "right", "right", "right", "right", "left")
-    return tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
 def show(value: float, unit: str) -> str:

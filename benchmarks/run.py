@@ -2,6 +2,7 @@
 
     python benchmarks/run.py --against detrex --json benchmarks/results/detrex.json
     python benchmarks/run.py --against self --only dino_r50_floor distillation_300
+    python benchmarks/run.py --against self --only dino_r50_floor --profile
 
 The two sides of a pair are first found to compute the same, and then take turns, A B A B, in this
 process; each peak of memory is taken in a new process. Ratios are taken round by round. Targets
@@ -15,16 +16,13 @@ from pathlib import Path
 # as a script it has only benchmarks/ on the path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import projects.clockdistill  # noqa: F401  before detectron2: silences a warning of its import
-
-# isort: split
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.opponents import OPPONENTS, check_importable
-from benchmarks.pair import Disagreement
+from benchmarks.pair import FULL, QUICK, Disagreement, Pair, Scale
 from benchmarks.pairs import pairs_against
-from benchmarks.report import describe, environment, table, write_json
-from benchmarks.scale import FULL, QUICK
+from benchmarks.report import environment, table, write_json
 from projects.clockdistill.engine.arguments import positive_int
 
 
@@ -36,11 +34,23 @@ def add_measuring(parser: argparse.ArgumentParser, rounds: int) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
 
 
+def print_profile(pair: Pair, scale: Scale) -> None:
+    """Prints the operators that one run of each side spends its time in."""
+    for name, build in [("ours", pair.ours), *(("theirs", part) for part in pair.theirs)]:
+        run = build(scale)
+        run()
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            run()
+        print(f"{pair.name}, {name}:")
+        print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=20))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", choices=OPPONENTS, required=True)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="pairs; default: all")
+    parser.add_argument("--profile", action="store_true", help="list operators, measure nothing")
     add_measuring(parser, rounds=7)
     arguments = parser.parse_args(argv)
     try:
@@ -50,12 +60,16 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"run: {error}")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    scale = QUICK if arguments.quick else FULL
     found = environment(arguments.against)  # before our own work raises the machine's load
     measured, refused = [], {}
     for pair in pairs:
+        if arguments.profile:
+            print_profile(pair, scale)
+            continue
         print(f"measuring: {pair.name}", flush=True)
         try:
-            measured.append(pair.measure(QUICK if arguments.quick else FULL, arguments.rounds))
+            measured.append(pair.measure(scale, arguments.rounds))
             print(f"checked: {measured[-1]['facts']}", flush=True)
         except Disagreement as error:
             refused[pair.name] = str(error)
@@ -70,7 +84,8 @@ def main(argv: list[str] | None = None) -> None:
             }
             write_json(arguments.json, content)
     if measured:
-        print("", table(measured), "", describe(found), sep="\n")
+        print("", table(measured), sep="\n")
+    print("", found, sep="\n")
     if arguments.quick:
         print("--quick: tiny sizes, for which the targets do not hold")
     if refused:

@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from projects.clockdistill.engine.config_file import load_config
-from projects.clockdistill.engine.jobs import CONFIGS, tool_command
+from projects.clockdistill.engine.config_file import CONFIGS, load_config
+from projects.clockdistill.engine.jobs import tool_command
 from reproduction.execution import digest
 from reproduction.plan import Plan
 from reproduction.tables import Row

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 
 from projects.clockdistill.engine import environment
 from projects.clockdistill.engine.atomic import atomic_write
-from projects.clockdistill.engine.config_file import load_config
-from projects.clockdistill.engine.jobs import CONFIGS, ROOT, Run, run_together, shown
+from projects.clockdistill.engine.config_file import CONFIGS, ROOT, load_config
+from projects.clockdistill.engine.jobs import Run, run_together, shown
 
 # Files that a run depends on, by the config key that names them.
 WEIGHTS = {"initial weights": "train.init_checkpoint", "teacher": "model.teacher_checkpoint"}

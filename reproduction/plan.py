@@ -6,8 +6,8 @@ from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
-from projects.clockdistill.engine.config_file import load_config
-from projects.clockdistill.engine.jobs import CONFIGS, ROOT, Run
+from projects.clockdistill.engine.config_file import CONFIGS, ROOT, load_config
+from projects.clockdistill.engine.jobs import Run
 from reproduction.tables import SHIPPED, Row, Table
 
 TEACHER_SEED = 0

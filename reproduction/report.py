@@ -143,7 +143,10 @@ def _statistics(table: Table, row: Row, ap: dict[str, list[float]]) -> dict[str,
     found = {"ap_mean": mean, "ap_std": std}
     compared = {"gain": row.gain_over}
     if row.teachers:
-        compared |= {f"gain_over_{name}": name for name in table.rivals if name != row.name}
+        # never with a rival of fewer steps: the difference would be that of the steps
+        rivals = [table.row(name) for name in table.rivals if name != row.name]
+        longer = [rival.name for rival in rivals if rival.steps >= row.steps]
+        compared |= {f"gain_over_{name}": name for name in longer}
     for key, other in compared.items():
         difference = _difference(ap, row.name, other)
         found |= {key: difference["gain"], f"{key}_ci95": difference["ci95"]}

@@ -11,7 +11,7 @@ BANNED = re.compile(
     r"|piece +by +piece|see +there|do +not +part|for +want +of",
     re.IGNORECASE,
 )
-DOUBLE_BACKTICKS = re.compile("`{2}")
+DOUBLE_BACKTICKS = re.compile("(?<!`)`{2}(?!`)")
 
 
 def matches(pattern: re.Pattern, *globs: str) -> list[str]:

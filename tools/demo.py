@@ -13,6 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+# run as a script, only tools/ is on the path
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import projects.clockdistill  # before detectron2: silences a warning of its import
 
 # isort: split
@@ -22,7 +25,8 @@ from tabulate import tabulate
 
 import projects.clockdistill.data  # noqa: F401  (registers synthkitti)
 from projects.clockdistill.configs.models.parts import MINI_TEACHER_CHECKPOINT
-from projects.clockdistill.engine.jobs import ROOT, Run, exit_on_signals, run_together
+from projects.clockdistill.engine.config_file import ROOT
+from projects.clockdistill.engine.jobs import Run, exit_on_signals, run_together
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
 

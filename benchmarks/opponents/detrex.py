@@ -8,23 +8,22 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from benchmarks.models import scaled
-from benchmarks.scale import Scale
+from benchmarks.models import build, detector_config, scaled
+from benchmarks.pair import Scale
 from projects.clockdistill.configs.models.detrex import tied, with_resnet
 from projects.clockdistill.modeling.adapters import DetrexDINOAdapter
 
 
-def detector(family: str, depth: int, scale: Scale, weights_of: nn.Module) -> nn.Module:
-    """Returns detrex's detector of its own lazy config.
+def detector(family: str, depth: int, scale: Scale) -> nn.Module:
+    """Returns detrex's detector of its own lazy config, with the weights of our own.
 
     Args:
         family: "dino", "deformable_detr" or "dab_detr".
         depth: of the ResNet.
         scale: sizes.
-        weights_of: our detector of the same sizes, whose weights it gets.
     """
     model = built(scaled(with_resnet(tied(own_config(family)), depth), scale))
-    model.load_state_dict(weights_of.state_dict())
+    model.load_state_dict(build(detector_config(family, depth, scale)).state_dict())
     return model
 
 
@@ -52,21 +51,16 @@ def sampling() -> Callable[..., Tensor]:
     return module.multi_scale_deformable_attn_pytorch
 
 
-class OnOwnDevice(nn.Module):
-    """detrex's DINO for training, whose moves to CUDA go to its own device instead.
+class TrainedOnCPU(nn.Module):
+    """detrex's DINO for training, whose moves to CUDA go to the CPU, as in our distillation.
 
-    This is the work of the adapter that the project's distillation uses. It costs 6 microseconds
-    for each torch function in the forward pass: some hundredths of a second in a step of many
-    seconds.
-
-    Args:
-        detector: detrex's DINO.
+    The redirection costs 6 microseconds for each torch function in the forward pass: some
+    hundredths of a second in a step of many seconds.
     """
 
     def __init__(self, detector: nn.Module):
         super().__init__()
         self.detector = detector
-        self.adapter = DetrexDINOAdapter()
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        return self.adapter.run(self.detector, batched_inputs, targets=None)
+        return DetrexDINOAdapter().run(self.detector, batched_inputs, targets=None)

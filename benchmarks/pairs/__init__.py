@@ -1,24 +1,15 @@
 """All pairs, each a small declared object."""
 
 from benchmarks.pair import Pair
-from benchmarks.pairs import (
-    attention,
-    data_loading,
-    distillation,
-    evaluation,
-    floor,
-    inference,
-    training,
-)
+from benchmarks.pairs import attention, data_loading, detectors, distillation, evaluation, floor
 
 PAIRS: tuple[Pair, ...] = (
     *attention.PAIRS,
-    *inference.PAIRS,
-    *training.PAIRS,
-    *floor.PAIRS,
+    *detectors.PAIRS,
+    floor.PAIR,
     *distillation.PAIRS,
-    *evaluation.PAIRS,
-    *data_loading.PAIRS,
+    evaluation.PAIR,
+    data_loading.PAIR,
 )
 
 

@@ -1,27 +1,24 @@
 """Deformable attention, at the size of an encoder layer, compared with detrex's on the CPU.
 
 Twice: the whole module with its four projections, which take as long on both sides, and the
-sampling within it alone. The sampling is also compared with our own in torch's `grid_sample`.
+sampling within it alone.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.agreement import same_tensors
-from benchmarks.measuring import peak_bytes, seconds
 from benchmarks.opponents import detrex
-from benchmarks.pair import Pair, Sides, Target
-from benchmarks.scale import Scale
+from benchmarks.pair import Pair, Scale, Work
 from projects.clockdistill.modeling.detectors.layers.deformable_attention import (
     DeformableAttention,
 )
 from projects.clockdistill.modeling.detectors.layers.deformable_sampling import deformable_sample
-from projects.clockdistill.modeling.detectors.layers.plain import plain_operators
 
 STRIDES = (8, 16, 32, 64)
 EMBED_DIM, NUM_HEADS, NUM_POINTS = 256, 8, 4
@@ -32,7 +29,7 @@ TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
-class Work:
+class Attention:
     """The attention or sampling of one side.
 
     Attributes:
@@ -55,6 +52,9 @@ class Work:
         return output.detach(), *torch.autograd.grad(output, list(self.inputs.values()), gradient)
 
 
+Side = Callable[[Scale], Attention]
+
+
 def level_shapes(scale: Scale) -> list[tuple[int, int]]:
     """Returns (H, W) of each level: at 402 x 1333 together 11,394 tokens."""
     return [(-(-scale.height // stride), -(-scale.width // stride)) for stride in STRIDES]
@@ -71,7 +71,7 @@ def _reference_points(shapes: list[tuple[int, int]]) -> Tensor:
 
 def _module_inputs(shapes: list[tuple[int, int]]) -> tuple[nn.Module, Tensor]:
     """Returns our module, with offsets and weights that depend on the query, and (1, S, 256)."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = DeformableAttention(EMBED_DIM, NUM_HEADS, len(shapes), NUM_POINTS)
         nn.init.normal_(module.sampling_offsets.weight, std=0.02)
@@ -80,18 +80,18 @@ def _module_inputs(shapes: list[tuple[int, int]]) -> tuple[nn.Module, Tensor]:
     return module, tokens
 
 
-def our_module(scale: Scale) -> Work:
+def our_module(scale: Scale) -> Attention:
     """Our module, and the addition of the query, which detrex's module contains."""
     shapes = level_shapes(scale)
     module, tokens = _module_inputs(shapes)
     points = _reference_points(shapes)
-    return Work(
+    return Attention(
         lambda: tokens + module(tokens, tokens, points, shapes),
         {"tokens": tokens, **dict(module.named_parameters())},
     )
 
 
-def detrex_module(scale: Scale) -> Work:
+def detrex_module(scale: Scale) -> Attention:
     """detrex's module with our weights."""
     shapes = level_shapes(scale)
     ours, tokens = _module_inputs(shapes)
@@ -105,7 +105,7 @@ def detrex_module(scale: Scale) -> Work:
         "spatial_shapes": sizes,
         "level_start_index": lengths.cumsum(0) - lengths,
     }
-    return Work(
+    return Attention(
         lambda: module(tokens, **arguments), {"tokens": tokens, **dict(module.named_parameters())}
     )
 
@@ -126,86 +126,77 @@ def _sampling_inputs(shapes: list[tuple[int, int]]) -> dict[str, Tensor]:
     return {name: tensor.requires_grad_() for name, tensor in inputs.items()}
 
 
-def our_sampling(scale: Scale) -> Work:
+def our_sampling(scale: Scale) -> Attention:
     """The operator within our module."""
     shapes = level_shapes(scale)
     inputs = _sampling_inputs(shapes)
-    return Work(lambda: deformable_sample(shapes=shapes, **inputs), inputs)
+    return Attention(lambda: deformable_sample(shapes=shapes, **inputs), inputs)
 
 
-def plain_sampling(scale: Scale) -> Work:
-    """Our sampling in torch's own operators."""
-    work = our_sampling(scale)
-    return Work(plain_operators()(work.compute), work.inputs)
-
-
-def detrex_sampling(scale: Scale) -> Work:
+def detrex_sampling(scale: Scale) -> Attention:
     """The function within detrex's module on a CPU."""
     shapes = level_shapes(scale)
     inputs, sizes, sample = _sampling_inputs(shapes), torch.tensor(shapes), detrex.sampling()
     value, locations, weights = inputs.values()
-    return Work(lambda: sample(value, sizes, locations, weights), inputs)
+    return Attention(lambda: sample(value, sizes, locations, weights), inputs)
 
 
-Side = Callable[[Scale], Work]
+def forward(side: Side, scale: Scale) -> Work:
+    return side(scale).forward
 
 
-def training_of(side: Side, scale: Scale) -> Callable[[], tuple[Tensor, ...]]:
-    """Returns the work whose memory is measured."""
+def training(side: Side, scale: Scale) -> Work:
     return side(scale).training
 
 
-def _sides(kind: str, ours: Side, theirs: Side, scale: Scale) -> Sides:
-    def check() -> dict[str, Any]:
-        our_work, their_work = ours(scale), theirs(scale)
-        names = ["output", *(f"gradient of {name}" for name in our_work.inputs)]
-        both = zip(names, our_work.training(), their_work.training(), strict=True)
-        output, *gradients = [same_tensors(name, *values, TOLERANCE) for name, *values in both]
-        return {
-            "queries": sum(h * w for h, w in level_shapes(scale)),
-            "outputs differ by": output,
-            "gradients differ by": max(gradients),
-        }
-
-    def measured(side: Side) -> dict[str, Callable[[], float]]:
-        if kind == "forward":
-            return {"forward": seconds(side(scale).forward)}
-        if kind == "training":
-            return {"forward and backward": seconds(side(scale).training)}
-        work = partial(training_of, side)
-        return {"forward and backward": peak_bytes(work, scale, with_building=False)}
-
-    return Sides(measured(ours), measured(theirs), check)
+def same_attention(ours: Side, theirs: Side, scale: Scale) -> dict[str, Any]:
+    """Compares outputs and all gradients."""
+    our_side, their_side = ours(scale), theirs(scale)
+    names = ["output", *(f"gradient of {name}" for name in our_side.inputs)]
+    both = zip(names, our_side.training(), their_side.training(), strict=True)
+    output, *gradients = [same_tensors(name, *values, TOLERANCE) for name, *values in both]
+    return {
+        "queries": sum(h * w for h, w in level_shapes(scale)),
+        "outputs differ by": output,
+        "gradients differ by": max(gradients),
+    }
 
 
-# what is measured, in words, and how far apart the sides should be
-KINDS = {
-    "forward": ("forward, encoder size", Target(12, at_least=True)),
-    "training": ("forward + backward", Target(4, at_least=True)),
-    "memory": ("peak extra memory in training", Target(1 / 3, at_least=False)),
-}
-
-
-def _pairs(
-    name: str, what: str, against: str, reference: str, ours: Side, theirs: Side
-) -> tuple[Pair, ...]:
-    return tuple(
-        Pair(
-            f"{name}_{kind}",
-            f"{what}: {title}",
-            against,
-            reference,
-            target,
-            partial(_sides, kind, ours, theirs),
-            "bytes" if kind == "memory" else "s",
+def _pairs(name: str, what: str, reference: str, ours: Side, theirs: Side) -> tuple[Pair, ...]:
+    def pair(
+        kind: str,
+        title: str,
+        work: Callable[[Side, Scale], Work],
+        bound: Literal[">=", "<="],
+        factor: float,
+    ) -> Pair:
+        return Pair(
+            against="detrex",
+            name=f"{name}_{kind}",
+            what=f"{what}: {title}",
+            reference=reference,
+            bound=bound,
+            factor=factor,
+            ours=partial(work, ours),
+            theirs=[partial(work, theirs)],
+            check=partial(same_attention, ours, theirs),
+            unit="bytes" if kind == "memory" else "s",
         )
-        for kind, (title, target) in KINDS.items()
+
+    return (
+        pair("forward", "forward, encoder size", forward, ">=", 12),
+        pair("training", "forward + backward", training, ">=", 4),
+        pair("memory", "peak extra memory in training", training, "<=", 1 / 3),
     )
 
 
-SAMPLING, MODULE = "deformable attention", "deformable attention with its projections"
 PAIRS = (
-    *_pairs("sampling", SAMPLING, "detrex", "detrex's CPU path", our_sampling, detrex_sampling),
-    *_pairs("attention", MODULE, "detrex", "detrex's module on the CPU", our_module, detrex_module),
-    *_pairs("sampling", SAMPLING, "self", "torch's grid_sample", our_sampling, plain_sampling),
+    *_pairs("sampling", "deformable attention", "detrex's CPU path", our_sampling, detrex_sampling),
+    *_pairs(
+        "attention",
+        "deformable attention with its projections",
+        "detrex's module on the CPU",
+        our_module,
+        detrex_module,
+    ),
 )

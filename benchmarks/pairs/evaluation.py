@@ -1,7 +1,6 @@
 """COCO evaluation of random detections around random objects, compared with pycocotools."""
 
 import contextlib
-import copy
 import importlib
 import io
 from typing import Any
@@ -9,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.agreement import same_figures
-from benchmarks.measuring import seconds
-from benchmarks.pair import Pair, Sides, Target
-from benchmarks.scale import Scale
+from benchmarks.pair import Pair, Scale, Work
 from projects.clockdistill.data.kitti_presets import PRESETS
 from projects.clockdistill.evaluation.coco import box_average_precision
 
 CLASSES = dict(enumerate(PRESETS["kitti7"].classes))
 WIDTH, HEIGHT = 1242, 375  # of KITTI's images
+DETECTIONS = 300  # per image
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # in the order of pycocotools' summary
 
 
@@ -29,16 +27,17 @@ def drawn_scenes(scale: Scale) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     annotations, detections = [], []
     for image in range(scale.evaluated_images):
         boxes, labels = _objects(rng, scale.objects)
-        chosen = rng.integers(scale.objects, size=scale.detections // 2)
-        noise = rng.normal(0, 0.1, (len(chosen), 4)) * np.tile(boxes[chosen, 2:], 2)
-        near = np.maximum(boxes[chosen] + noise, [-np.inf, -np.inf, 1, 1])
-        other_boxes, other_labels = _objects(rng, scale.detections - len(chosen))
-        found = np.concatenate([near, other_boxes]).tolist()
-        found_labels = np.concatenate([labels[chosen], other_labels]).tolist()
         for box, label in zip(boxes.tolist(), labels.tolist(), strict=True):
             entry = {"image_id": image, "category_id": label, "bbox": box, "iscrowd": 0}
             annotations.append({**entry, "id": len(annotations) + 1, "area": box[2] * box[3]})
-        scores = rng.random(scale.detections).tolist()
+
+        chosen = rng.integers(scale.objects, size=DETECTIONS // 2)
+        noise = rng.normal(0, 0.1, (len(chosen), 4)) * np.tile(boxes[chosen, 2:], 2)
+        near = np.maximum(boxes[chosen] + noise, [-np.inf, -np.inf, 1, 1])
+        anywhere, other_labels = _objects(rng, DETECTIONS - len(chosen))
+        found = np.concatenate([near, anywhere]).tolist()
+        found_labels = np.concatenate([labels[chosen], other_labels]).tolist()
+        scores = rng.random(DETECTIONS).tolist()
         for box, label, score in zip(found, found_labels, scores, strict=True):
             entry = {"image_id": image, "category_id": label, "bbox": box}
             detections.append({**entry, "score": score})
@@ -59,49 +58,48 @@ def _objects(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarr
     return np.concatenate([corners, sizes], axis=1), rng.integers(len(CLASSES), size=count)
 
 
-def evaluate_by_pycocotools(
-    truth: dict[str, Any], detections: list[dict[str, Any]]
-) -> dict[str, float]:
-    """Returns `FIGURES` in percent, NaN where there is no object; adds entries to its arguments."""
+def our_evaluation(scale: Scale) -> Work:
+    truth, detections = drawn_scenes(scale)
+    return lambda: box_average_precision(truth, detections, CLASSES)
+
+
+def their_evaluation(scale: Scale) -> Work:
+    """Returns an evaluation by pycocotools: `FIGURES` in percent, NaN where there is no object."""
     coco = importlib.import_module("pycocotools.coco")
     cocoeval = importlib.import_module("pycocotools.cocoeval")
-    with contextlib.redirect_stdout(io.StringIO()):
-        annotated = coco.COCO()
-        annotated.dataset = truth
-        annotated.createIndex()
-        evaluation = cocoeval.COCOeval(annotated, annotated.loadRes(detections), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    values = np.where(evaluation.stats < 0, np.nan, 100 * evaluation.stats)
-    return dict(zip(FIGURES, values[: len(FIGURES)].tolist(), strict=True))
-
-
-def _sides(scale: Scale) -> Sides:
     truth, detections = drawn_scenes(scale)
-    copied = copy.deepcopy((truth, detections))
 
-    def ours() -> dict[str, float]:
-        return box_average_precision(truth, detections, CLASSES)
+    def evaluate() -> dict[str, float]:
+        with contextlib.redirect_stdout(io.StringIO()):
+            annotated = coco.COCO()
+            annotated.dataset = truth
+            annotated.createIndex()
+            evaluation = cocoeval.COCOeval(annotated, annotated.loadRes(detections), "bbox")
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        values = np.where(evaluation.stats < 0, np.nan, 100 * evaluation.stats)
+        return dict(zip(FIGURES, values[: len(FIGURES)].tolist(), strict=True))
 
-    def theirs() -> dict[str, float]:
-        return evaluate_by_pycocotools(*copied)
-
-    def check() -> dict[str, float]:
-        measured = ours()
-        figures = {name: measured[name] for name in FIGURES}
-        return {**figures, "figures differ by": same_figures(figures, theirs(), 1e-9)}
-
-    return Sides({"evaluation": seconds(ours)}, {"evaluation": seconds(theirs)}, check)
+    return evaluate
 
 
-PAIRS = (
-    Pair(
-        "coco_evaluation",
-        "COCO evaluation of 1,500 images x 300 detections",
-        "self",
-        "pycocotools, same figures",
-        Target(3, at_least=True),
-        _sides,
-    ),
+def same_evaluation(scale: Scale) -> dict[str, float]:
+    """Compares the figures of both."""
+    measured = our_evaluation(scale)()
+    figures = {name: measured[name] for name in FIGURES}
+    same_figures(figures, their_evaluation(scale)(), 1e-9)
+    return figures
+
+
+PAIR = Pair(
+    against="self",
+    name="coco_evaluation",
+    what="COCO evaluation of 1,500 images x 300 detections",
+    reference="pycocotools, same figures",
+    bound=">=",
+    factor=3,
+    ours=our_evaluation,
+    theirs=[their_evaluation],
+    check=same_evaluation,
 )

@@ -1,44 +1,34 @@
 """A detector's inference compared with its matrix products and convolutions alone.
 
-The floor is every call that one pass makes of torch's matrix products (mm, addmm, bmm, baddbmm,
-addmv, mv, also in place and with given outputs), convolutions and fused attention, in the same
-order, on tensors of the same sizes, strides and types, bias and mask included. It contains nothing
-else: no normalization, activation, softmax outside fused attention, addition, sampling, sorting,
-copy or Python.
+The floor is every call that one pass makes of torch's matrix products, convolutions and fused
+attention (the operators of torch's FLOP counter), in the same order, on tensors of the same sizes,
+strides and types, bias and mask included. It contains nothing else: no normalization, activation,
+softmax outside fused attention, addition, sampling, sorting, copy or Python.
 
 Tensors of equal layout are replaced by the first of them, so the floor finds its operands in the
 caches more often than the pass does: it is too low rather than too high.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+from torch.utils.flop_counter import flop_registry
 
-from benchmarks.measuring import seconds
 from benchmarks.models import build, detector_config, drawn_batch, inference
-from benchmarks.pair import Disagreement, Pair, Sides, Target
-from benchmarks.scale import Scale
+from benchmarks.pair import Disagreement, Pair, Scale, Work
 
-# names of operators without overload; in place they end in "_"
-PRODUCTS = frozenset(
-    {"mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "_addmm_activation", "linear"}
-    | {"matmul", "convolution", "conv2d", "mkldnn_convolution", "_convolution"}
-)
-ATTENTION = ("scaled_dot_product", "_scaled_dot_product")  # followed by the kernel's name
+Call = tuple[OpOverload, tuple[Any, ...], dict[str, Any]]  # operator, arguments
 
 
-class Call(NamedTuple):
-    """A recorded call of an operator, whose name has neither namespace nor overload: "addmm"."""
-
-    name: str
-    operator: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+def name_of(operator: OpOverload) -> str:
+    """Returns a name without namespace and overload: "addmm"."""
+    return operator.overloadpacket.__name__
 
 
 class ProductRecorder(TorchDispatchMode):
@@ -50,11 +40,11 @@ class ProductRecorder(TorchDispatchMode):
         self._tensors: dict[tuple, Tensor] = {}
 
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict | None = None
+        self, func: OpOverload, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = func.overloadpacket.__name__
-        if name.removesuffix("_") in PRODUCTS or name.startswith(ATTENTION):
+        # the registry has no fused attention for CPUs
+        if func.overloadpacket in flop_registry or "_scaled_dot_product" in name_of(func):
             seen: Counter[tuple] = Counter()  # layouts of this call
 
             def first_of_layout(leaf: Any) -> Any:
@@ -64,7 +54,7 @@ class ProductRecorder(TorchDispatchMode):
                 seen[layout] += 1  # two operands of one call stay two tensors
                 return self._tensors.setdefault((layout, seen[layout]), leaf)
 
-            self.calls.append(Call(name, func, *tree_map(first_of_layout, (args, kwargs))))
+            self.calls.append((func, *tree_map(first_of_layout, (args, kwargs))))
         return func(*args, **kwargs)
 
 
@@ -79,32 +69,35 @@ def record(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> list[Ca
 @torch.inference_mode()
 def replay(calls: list[Call]) -> None:
     """Makes the calls, in order."""
-    for _, operator, args, kwargs in calls:
+    for operator, args, kwargs in calls:
         operator(*args, **kwargs)
 
 
-def _sides(scale: Scale) -> Sides:
-    detector = build(detector_config("dino", 50, scale))
-    image = drawn_batch(scale, 1, detector.num_classes)
-    calls = record(detector, image)
-
-    def check() -> dict[str, int]:
-        counts = Counter(call.name for call in calls)
-        if not counts["convolution"] + counts["mkldnn_convolution"]:
-            raise Disagreement(f"no convolution was recorded, only {dict(counts)}")
-        return {f"calls of {name}": count for name, count in counts.most_common()}
-
-    run = inference(detector, image)
-    return Sides({"inference": seconds(run)}, {"floor": seconds(lambda: replay(calls))}, check)
+dino_r50 = partial(detector_config, "dino", 50)
 
 
-PAIRS = (
-    Pair(
-        "dino_r50_floor",
-        "DINO R50 inference, 402 x 1333, batch 1",
-        "self",
-        "its matrix products, convolutions and fused attention alone",
-        Target(1.35, at_least=False),
-        _sides,
-    ),
+def floor(scale: Scale) -> Work:
+    """Returns the replay of the detector's products."""
+    return partial(replay, record(build(dino_r50(scale)), drawn_batch(scale, 1)))
+
+
+def counted(scale: Scale) -> dict[str, int]:
+    """Returns the number of calls by operator."""
+    calls = record(build(dino_r50(scale)), drawn_batch(scale, 1))
+    counts = Counter(name_of(operator) for operator, _, _ in calls)
+    if not counts["convolution"]:
+        raise Disagreement(f"no convolution was recorded, only {dict(counts)}")
+    return {f"calls of {name}": count for name, count in counts.most_common()}
+
+
+PAIR = Pair(
+    against="self",
+    name="dino_r50_floor",
+    what="DINO R50 inference, 402 x 1333, batch 1",
+    reference="its matrix products, convolutions and fused attention alone",
+    bound="<=",
+    factor=1.35,
+    ours=partial(inference, dino_r50),
+    theirs=[floor],
+    check=counted,
 )

@@ -1,6 +1,6 @@
 """Costs as table and JSON."""
 
-from projects.clockdistill.analysis.costs import Costs, costs_table, uncounted_line
+from projects.clockdistill.analysis.costs import Costs, costs_table
 from projects.clockdistill.analysis.flops import Flops
 
 
@@ -52,7 +52,3 @@ def test_models_are_columns():
         "latency, quartiles": "25.0 to 35.0 ms",
         "images per second": "33.33",
     }
-
-
-def test_uncounted_operators_are_named():
-    assert uncounted_line(costs("student")).endswith(": mul 3")

@@ -79,14 +79,6 @@ def test_parts_share_out_the_total():
     assert flops.uncounted == {"aten::add": 1, "aten::exp": 1}
 
 
-def test_a_detector_without_these_parts_is_all_rest():
-    flops = count_flops(OnImage(nn.Linear(3, 4), lambda part, x: part(x)), image(10, 3))
-    assert flops.by_part == {
-        **dict.fromkeys(("backbone", "neck", "encoder", "decoder", "heads"), 0),
-        "rest": 120,
-    }
-
-
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind", ["ours", "torch"])
 def test_attention_counts_both_matrix_products(kind, masked):

@@ -1,6 +1,5 @@
 """Latency by a clock that fake detectors advance."""
 
-import pytest
 import torch
 from torch import nn
 
@@ -32,18 +31,10 @@ class Slow(nn.Module):
         self.ends.append(self.clock.now)
 
 
-@pytest.fixture
-def detectors(monkeypatch) -> list[Slow]:
+def test_detectors_take_turns_and_warmup_does_not_count(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(latency, "time", clock)
-    return [Slow(clock, [9, 8, 4, 1, 2, 5, 3]), Slow(clock, [1] * 7)]
-
-
-def test_warmup_does_not_count(detectors):
-    assert measure_latency(detectors, [], warmup=2, repeats=5) == [[4, 1, 2, 5, 3], [1] * 5]
-
-
-def test_detectors_take_turns(detectors):
-    measure_latency(detectors, [], warmup=1, repeats=2)
+    slow, steady = Slow(clock, [9, 8, 4]), Slow(clock, [1, 1, 1])
+    assert measure_latency([slow, steady], [], warmup=1, repeats=2) == [[8, 4], [1, 1]]
     # passes of 9, 1, 8, 1, 4, 1 seconds
-    assert [detector.ends for detector in detectors] == [[9, 18, 23], [10, 19, 24]]
+    assert (slow.ends, steady.ends) == ([9, 18, 23], [10, 19, 24])

@@ -1,16 +1,9 @@
-"""Tables and JSON of loss scales, and warnings with the config keys and weights that help."""
-
-import json
+"""The table of loss scales, and warnings with the config keys and weights that help."""
 
 import pytest
 from torch import nn
 
-from projects.clockdistill.analysis.loss_report import (
-    advise,
-    current_weights,
-    scales_as_json,
-    scales_table,
-)
+from projects.clockdistill.analysis.loss_report import advise, current_weights, scales_table
 from projects.clockdistill.analysis.loss_scales import DETECTION, MEMORY_PARTS, LossScale
 from projects.clockdistill.analysis.spread import Spread
 from tests.analysis.tiny_distiller import METHODS, tiny_distiller
@@ -116,21 +109,3 @@ def test_table():
         "detection", "30 (20 to 40)", "100.00%", "3 (2 to 4)", "6 (5 to 7)", "100.00%",
     ]  # fmt: skip
     assert fitnet[1:] == ["0.0002 (0.0001 to 0.0003)", "0.50%", "-", "2 (1 to 3)", "33.33%"]
-
-
-def test_json(model):
-    detection, fitnet = json.loads(
-        json.dumps(scales_as_json(model, SCALES, {"loss_distill_fitnet": "too small"}))
-    )
-    assert detection == {
-        "name": "detection",
-        "value": {"lower_quartile": 20, "median": 30, "upper_quartile": 40},
-        "relative": 1.0,
-        "at_memory": {"lower_quartile": 2, "median": 3, "upper_quartile": 4},
-        "at_neck": {"lower_quartile": 5, "median": 6, "upper_quartile": 7},
-        "relative_at_neck": 1.0,
-        "weights": {},
-        "warning": None,
-    }
-    assert fitnet["at_memory"] is None and fitnet["warning"] == "too small"
-    assert fitnet["weights"] == {"model.feature_losses.fitnet.weight": 1.0}

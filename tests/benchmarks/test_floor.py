@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.pairs.floor import Call, ProductRecorder, record, replay
+from benchmarks.pairs.floor import Call, ProductRecorder, name_of, record, replay
 
 
 class Net(nn.Module):
@@ -30,11 +30,11 @@ def inputs() -> list[dict]:
 
 
 def layouts(call: Call) -> list[tuple]:
-    return [(x.shape, x.stride()) for x in call.args if isinstance(x, Tensor)]
+    return [(x.shape, x.stride()) for x in call[1] if isinstance(x, Tensor)]
 
 
 def test_only_products_convolutions_and_attention_are_recorded():
-    names = Counter(call.name for call in record(Net(), inputs()))
+    names = Counter(name_of(operator) for operator, _, _ in record(Net(), inputs()))
     attention = [name for name in names if "scaled_dot_product" in name]
     assert len(attention) == 1 and names.pop(attention[0]) == 1
     assert names == {"convolution": 1, "addmm": 1, "bmm": 2}
@@ -45,7 +45,7 @@ def test_layouts_are_those_of_the_pass():
     image, weight, bias = layouts(convolution)
     assert image == ((1, 3, 4, 6), (72, 1, 18, 3))  # channels last
     assert (weight[0], bias[0]) == ((8, 3, 3, 3), (8,))
-    assert convolution.args[3:5] == ([1, 1], [1, 1])  # stride and padding
+    assert convolution[1][3:5] == ([1, 1], [1, 1])  # stride and padding
     assert [size for size, _ in layouts(product)] == [(1, 24, 24), (1, 24, 8)]
 
 
@@ -54,9 +54,9 @@ def test_the_replay_makes_the_same_calls():
     replay(calls)  # in inference mode, as it is timed
 
     with ProductRecorder() as seen:
-        for _, operator, args, kwargs in calls:
+        for operator, args, kwargs in calls:
             operator(*args, **kwargs)
-    assert [call.name for call in seen.calls] == [call.name for call in calls]
+    assert [operator for operator, _, _ in seen.calls] == [operator for operator, _, _ in calls]
     assert [layouts(call) for call in seen.calls] == [layouts(call) for call in calls]
 
 
@@ -65,6 +65,6 @@ def test_tensors_of_equal_layout_are_shared_but_not_within_a_call():
     with ProductRecorder() as recorder:
         torch.mm(first, second)
         torch.mm(third, first)
-    assert [[x.data_ptr() for x in call.args] for call in recorder.calls] == [
+    assert [[x.data_ptr() for x in args] for _, args, _ in recorder.calls] == [
         [first.data_ptr(), second.data_ptr()]
     ] * 2

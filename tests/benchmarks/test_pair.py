@@ -1,48 +1,57 @@
-"""Ratios, targets and the check before the measurement."""
+"""Ratios, targets, the check before the measurement, time, and peak memory."""
 
 import json
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks.pair import MEMORY_ROUNDS, Disagreement, Pair, Sides, Target
-from benchmarks.report import describe, environment, show, table
-from benchmarks.scale import QUICK
+from benchmarks import pair as pair_module
+from benchmarks.pair import QUICK, Disagreement, Pair, Scale, Work, peak_bytes, seconds
+from benchmarks.report import environment, show, table
 
-FAST = Target(2, at_least=True)
-SMALL = Target(1.5, at_least=False)
+KEPT, TEMPORARY = 60_000_000, 150_000_000  # bytes, far above what else a process allocates
 
 
-def measure(
-    target: Target, ours: list[float], *theirs: list[float], unit: Any = "s"
-) -> dict[str, Any]:
+def example(bound: Any, factor: float, ours: Any, theirs: Any, check: Any = lambda _: {}) -> Pair:
+    return Pair("self", "example", "our work", "other work", bound, factor, ours, theirs, check)
+
+
+@pytest.fixture
+def measure(monkeypatch):
     """Measures a pair whose parts take what they are given, round by round."""
+    monkeypatch.setattr(pair_module, "seconds", lambda values, scale: iter(values).__next__)
 
-    def sides(_: Any) -> Sides:
-        parts = {f"part {n}": iter(values).__next__ for n, values in enumerate(theirs)}
-        return Sides({"work": iter(ours).__next__}, parts, lambda: {"checked": 3})
+    def run(bound: Any, factor: float, ours: list[float], *theirs: list[float]) -> dict[str, Any]:
+        found = example(bound, factor, ours, theirs, lambda scale: {"checked": 3})
+        return found.measure(QUICK, rounds=len(ours))
 
-    pair = Pair("example", "our work", "self", "other work", target, sides, unit)
-    return pair.measure(QUICK, rounds=len(ours))
-
-
-def test_a_target_has_a_direction():
-    assert (FAST.ratio(2, 6), SMALL.ratio(2, 6)) == (3, 2 / 6)
-    assert FAST.met(2) and FAST.met(3) and not FAST.met(1.99)
-    assert SMALL.met(1.5) and SMALL.met(0.5) and not SMALL.met(1.51)
-    assert (str(FAST), str(Target(1 / 3, at_least=False))) == (">= 2x", "<= 0.333x")
+    return run
 
 
-def test_ratios_are_taken_round_by_round():
+def test_a_target_has_a_direction(measure):
+    assert measure(">=", 3, [2], [6])["met"] and not measure(">=", 3.1, [2], [6])["met"]
+    assert measure("<=", 1.5, [6], [4])["met"] and not measure("<=", 1.4, [6], [4])["met"]
+    assert measure("<=", 1 / 3, [6], [4])["target"] == "<= 0.333x"
+
+
+def test_ratios_are_taken_round_by_round(measure):
     # the second round was twice as slow for both; the ratio of the medians would be 5 / 2
-    measured = measure(FAST, [1, 4, 2], [3, 8, 5])
-    assert measured["ratio"]["rounds"] == [3, 2, 2.5]
-    assert measured["met"] and not measure(FAST, [1, 1, 1], [3, 1, 1])["met"]
+    assert measure(">=", 2, [1, 4, 2], [3, 8, 5])["ratio"]["rounds"] == [3, 2, 2.5]
 
 
-def test_an_entry_of_the_json_file_holds_every_round_and_part():
-    measured = json.loads(json.dumps(measure(SMALL, [6, 6], [1, 2], [3, 4])))
-    assert measured["theirs"]["parts"]["part 1"]["rounds"] == [3, 4]
+def test_sides_take_turns(monkeypatch):
+    monkeypatch.setattr(pair_module, "seconds", lambda name, scale: lambda: order.append(name) or 1)
+    order: list[str] = []
+    example(">=", 1, "a", ["b", "c"]).measure(QUICK, rounds=2)
+    assert order == ["a", "b", "c", "a", "b", "c"]
+
+
+def test_an_entry_of_the_json_file(measure):
+    measured = json.loads(json.dumps(measure("<=", 1.5, [6, 6], [1, 2], [3, 4])))
+    assert measured["theirs"]["rounds"] == [4, 6]
     assert measured["theirs"]["median"] == 5 and measured["ours"]["median"] == 6
     assert measured["ratio"] == {
         "median": 1.25,
@@ -54,8 +63,8 @@ def test_an_entry_of_the_json_file_holds_every_round_and_part():
     assert (measured["name"], measured["facts"]) == ("example", {"checked": 3})
 
 
-def test_table():
-    met, missed = measure(SMALL, [6, 6], [1, 2], [3, 4]), measure(FAST, [0.5], [0.25])
+def test_table(measure):
+    met, missed = measure("<=", 1.5, [6, 6], [1, 2], [3, 4]), measure(">=", 2, [0.5], [0.25])
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]]
         for line in table([met, missed]).split("\n")
@@ -67,26 +76,37 @@ def test_table():
     assert show(2_500_000, "bytes") == "2.5 MB"
 
 
-def test_the_environment_names_machine_and_versions():
-    found = environment("pytest")
-    assert list(found) == ["machine", "threads", "commit", "load average", "versions"]
-    assert f"pytest {pytest.__version__}" in describe(found) and found["machine"] in describe(found)
+def test_the_environment_names_the_opponents_version():
+    assert environment("pytest")["versions"]["pytest"] == pytest.__version__
 
 
-def test_a_pair_whose_sides_disagree_is_not_timed():
-    def sides(_: Any) -> Sides:
-        def never() -> float:
-            raise AssertionError("was timed")
+def test_a_pair_whose_sides_disagree_is_not_built():
+    def never(scale: Scale) -> Work:
+        raise AssertionError("was built")
 
-        def check() -> dict:
-            raise Disagreement("they differ")
-
-        return Sides({"work": never}, {"work": never}, check)
+    def check(scale: Scale) -> dict:
+        raise Disagreement("they differ")
 
     with pytest.raises(Disagreement, match="they differ"):
-        Pair("example", "", "self", "", FAST, sides).measure(QUICK, rounds=1)
+        example(">=", 1, never, [never], check).measure(QUICK, rounds=1)
 
 
-def test_memory_is_measured_a_few_times_only():
-    measured = measure(SMALL, [1] * 9, [1] * 9, unit="bytes")
-    assert len(measured["ratio"]["rounds"]) == MEMORY_ROUNDS
+def test_time_is_that_of_one_call():
+    assert seconds(lambda scale: lambda: time.sleep(0.1), QUICK)() == pytest.approx(0.1, rel=0.2)
+
+
+def build(scale: Scale) -> Work:
+    """Keeps `KEPT` and needs `TEMPORARY` in each run, but nothing at the tiny scale."""
+    if scale == QUICK:
+        return lambda: None
+    kept = torch.ones(KEPT // 4)
+
+    def run() -> None:
+        assert len(kept) and torch.ones(TEMPORARY // 4).sum() > 0
+
+    return run
+
+
+def test_peak_memory_is_that_of_the_runs():
+    peak = peak_bytes(build, replace(QUICK, height=QUICK.height + 1))()
+    assert peak == pytest.approx(TEMPORARY, abs=10_000_000)

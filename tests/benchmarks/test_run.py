@@ -1,18 +1,17 @@
-"""benchmarks/run.py and benchmarks/profile_step.py from end to end, at tiny sizes."""
+"""benchmarks/run.py from end to end, at tiny sizes."""
 
 import json
 import pickle
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from benchmarks import profile_step, run
-from benchmarks.models import build, detector_config
+from benchmarks import pair, run
 from benchmarks.opponents import OPPONENTS
-from benchmarks.pair import Disagreement
-from benchmarks.pairs import PAIRS, attention, distillation, evaluation, pairs_against
-from benchmarks.scale import QUICK, Scale
+from benchmarks.pair import QUICK, Build, Disagreement, Scale
+from benchmarks.pairs import PAIRS, distillation, evaluation, pairs_against
 
 SHORT = ["--against", "self", "--quick", "--rounds", "1"]
 
@@ -30,8 +29,8 @@ def test_pairs_are_chosen_by_name():
         pairs_against("self", ["floor"])
 
 
-def peak_bytes_here(build: Callable, scale: Scale, *, with_building: bool) -> Callable[[], float]:
-    """Runs in this process, which is faster; test_measuring.py measures processes."""
+def peak_bytes_here(build: Build, scale: Scale) -> Callable[[], float]:
+    """Runs in this process, which is faster; test_pair.py measures processes."""
     pickled = pickle.dumps(build)
 
     def measure() -> float:
@@ -43,8 +42,7 @@ def peak_bytes_here(build: Callable, scale: Scale, *, with_building: bool) -> Ca
 
 @pytest.mark.parametrize("name", [pair.name for pair in pairs_against("self", [])])
 def test_each_pair_runs(name, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(distillation, "peak_bytes", peak_bytes_here)
-    monkeypatch.setattr(attention, "peak_bytes", peak_bytes_here)
+    monkeypatch.setattr(pair, "peak_bytes", peak_bytes_here)
     file = tmp_path / "new folder/figures.json"
     run.main([*SHORT, "--only", name, "--json", str(file)])
     content = json.loads(file.read_text())
@@ -71,10 +69,11 @@ def test_a_refused_pair_is_named_and_others_are_measured(monkeypatch, tmp_path, 
     assert "refused: AP: ours 1, theirs 2" in capsys.readouterr().out
 
 
-def test_other_student_losses_in_the_distillation_step_are_refused():
-    model, batch = distillation.build_distiller(300, QUICK)
-    with pytest.raises(Disagreement, match="loss_"):
-        distillation.same_student(model, batch, build(detector_config("dino", 18, QUICK)))
+def test_other_student_losses_in_the_distillation_step_are_refused(monkeypatch):
+    found = iter([{"loss_class": 2.0}, {"loss_class": 2.1, "loss_distill_memory": 1.0}])
+    monkeypatch.setattr(distillation, "losses", lambda model, batch: next(found))
+    with pytest.raises(Disagreement, match="loss_class"):
+        distillation.same_student(partial(distillation.distiller, 300), QUICK)
 
 
 @pytest.mark.parametrize(
@@ -93,16 +92,8 @@ def test_a_missing_opponent(monkeypatch, against, module, fix):
         run.main(["--against", against])
 
 
-@pytest.mark.parametrize("step", ["train", "inference"])
-def test_a_profile_names_operators(step, capsys):
-    size = ["--height", "64", "--width", "96", "--rounds", "1", "--rows", "300"]
-    config = ["--config-file", "mini/dino_r18_synthkitti.py", "--step", step]
-    profile_step.main([*config, *size])
+def test_a_profile_names_the_operators_of_both_sides(capsys):
+    run.main([*SHORT, "--only", "mini_distillation", "--profile"])
     printed = capsys.readouterr().out
-    assert "aten::addmm" in printed and "commit" in printed
-    assert ("Backward" in printed) == (step == "train")
-
-
-def test_a_profile_of_a_config_that_does_not_exist():
-    with pytest.raises(SystemExit, match=r"profile_step: .*nowhere\.py: there is no such file"):
-        profile_step.main(["--config-file", "nowhere.py"])
+    assert "mini_distillation, ours:" in printed and "mini_distillation, theirs:" in printed
+    assert "aten::addmm" in printed

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from projects.clockdistill.engine.jobs import ROOT
+from projects.clockdistill.engine.config_file import ROOT
 from reproduction.costs import Costs, measure
 from reproduction.execution import execute
 from reproduction.report import measured, stored, write_report

@@ -2,7 +2,7 @@
 
 import pytest
 
-from projects.clockdistill.engine.jobs import CONFIGS, ROOT
+from projects.clockdistill.engine.config_file import CONFIGS, ROOT
 from reproduction.tables import METRICS, SCALES, SHIPPED, TABLES
 
 # Gains in AP as the paper prints them, in the order of its tables.

@@ -13,7 +13,7 @@ import pytest
 import reproduce
 
 from projects.clockdistill.data import ensure_tree
-from projects.clockdistill.engine.jobs import CONFIGS, ROOT
+from projects.clockdistill.engine.config_file import CONFIGS, ROOT
 from reproduction.tables import TABLES
 from tests.reproduction.fake_tools import FakeTools
 

@@ -1,1 +1,1 @@
-"""Parts of tools/train_net.py, which work with any detector and any registered dataset."""
+"""What the scripts of tools/ are made of; works with any detector and any registered dataset."""

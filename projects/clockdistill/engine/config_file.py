@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from projects.clockdistill.engine.atomic import atomic_write
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-_REPOSITORY = CONFIGS.parents[2]
+ROOT = CONFIGS.parents[2]  # of the repository
 
 
 class ConfigError(ValueError):
@@ -74,13 +74,13 @@ def find_config(name: str) -> Path:
         raise ConfigError(
             "no config given. Fix: add --config-file projects/clockdistill/configs/<name>.py"
         )
-    for folder in (Path.cwd(), _REPOSITORY, CONFIGS):
+    for folder in (Path.cwd(), ROOT, CONFIGS):
         path = folder / name
         if path.is_file():
             return path.resolve()
     known = [str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.py")]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-    hint = f"; did you mean {CONFIGS.relative_to(_REPOSITORY) / near[0]}?" if near else ""
+    hint = f"; did you mean {CONFIGS.relative_to(ROOT) / near[0]}?" if near else ""
     raise ConfigError(f"--config-file {name}: there is no such file{hint}")
 
 

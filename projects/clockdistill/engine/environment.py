@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from projects.clockdistill.engine.jobs import ROOT, cpu_count
+from projects.clockdistill.engine.config_file import ROOT
+from projects.clockdistill.engine.jobs import cpu_count
 
 _PACKAGES = ("clockdistill", "torch", "torchvision", "detectron2", "numpy", "faster-coco-eval")
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[3]
+from projects.clockdistill.engine.config_file import CONFIGS, ROOT
+
 TOOLS = ROOT / "tools"
-CONFIGS = ROOT / "projects/clockdistill/configs"
 PROGRESS_EVERY = 60  # seconds
 PATIENCE = 10  # seconds between SIGTERM and SIGKILL
 

@@ -15,8 +15,9 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor
 from torchvision.models import ResNet18_Weights, ResNet50_Weights, ResNet101_Weights
 
+from projects.clockdistill.engine.config_file import ROOT
+
 BACKBONE = "backbone."
-_REPOSITORY = Path(__file__).resolve().parents[3]
 _TORCHVISION = "torchvision://"
 # the first version of the weights, from which the DETR family's published results start
 _IMAGENET = {
@@ -52,7 +53,7 @@ def local_path(address: str, key: str) -> str:
     """
     if address.startswith(_TORCHVISION):
         return _imagenet_weights(address, key)
-    shipped = _REPOSITORY / address
+    shipped = ROOT / address
     if "://" not in address and not Path(address).exists() and shipped.is_file():
         return str(shipped)
     try:

@@ -1,7 +1,7 @@
-"""Names what crops of driving scenes show: another task, to start a small detector's backbone on.
+"""Classification of crops of driving scenes: pretraining for the small detectors' backbones.
 
-What ImageNet is to the paper's backbones (CLoCKDistill, sec. 4.2), this is to the small ones: their
-detectors, undistilled and distilled alike, start from features instead of from noise.
+It replaces ImageNet, on which the paper's backbones are pretrained (CLoCKDistill, sec. 4.2): the
+small detectors, undistilled and distilled alike, start from its features instead of from noise.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,9 @@ BACKGROUND_SIDE = (0.15, 0.7)  # of a crop, in parts of the image's shorter side
 
 
 class CropClassifier(Detector):
-    """Square crops around objects, and of places without one, named by a backbone's last stage.
+    """Classifies square crops, around objects and elsewhere, by a backbone's last stage.
+
+    Arguments that are not listed are those of `Detector`.
 
     Args:
         backbone: detectron2's; the last of its features is read.
@@ -29,9 +31,8 @@ class CropClassifier(Detector):
         num_classes: classes of objects; background is one more.
         crop_size: pixels that every crop is resized to, high and wide.
         crops_per_object: in training, each with a side and a shift of its own.
-        background_crops: tries per image in training; a place whose centre lies in an object is
+        background_crops: tries per image in training; a crop whose centre lies in an object is
             left out.
-        pixel_mean, pixel_std, input_format: as in `Detector`.
     """
 
     def __init__(
@@ -54,16 +55,14 @@ class CropClassifier(Detector):
         self.background_crops = background_crops
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[Tensor]:
-        """
+        """Returns the loss in train mode, the objects' predicted classes in eval mode.
+
         Args:
             batched_inputs: as the data mapper makes them in training, with "instances".
 
         Returns:
-            In training {"loss_crops": mean cross-entropy over all crops}; else, for each image,
-            what its objects (N,) are taken for, in their order; `num_classes` = background.
-
-        Raises:
-            ValueError: as `Detector.prepare_targets`.
+            Train: {"loss_crops": mean cross-entropy over all crops}. Eval: for each image the
+            predicted classes (N,) of its objects, in their order; `num_classes` = background.
         """
         images = self.preprocess_images(batched_inputs)[0]
         targets = self.prepare_targets(batched_inputs)
@@ -88,20 +87,20 @@ class CropClassifier(Detector):
         return {"loss_crops": loss / max(1, sum(map(len, crops)))}
 
     def _logits(self, images: ImageList, crops: Sequence[Tensor]) -> Tensor:
-        """Crops, xyxy in pixels for each image -> (all crops, num_classes + 1)."""
+        """Returns logits (all crops, num_classes + 1) of crops, xyxy in pixels for each image."""
         patches = roi_align(images.tensor, list(crops), self.crop_size, aligned=True)
         features = list(self.backbone(patches).values())[-1]
         return self.classifier(features.mean(dim=(2, 3)))
 
     def _near(self, boxes: Tensor) -> Tensor:
-        """Crops around boxes (N, 4) cxcywh, all of them `crops_per_object` times."""
+        """Draws crops around boxes (N, 4) cxcywh, `crops_per_object` times each."""
         boxes = boxes.repeat(self.crops_per_object, 1)
         sides = _longer_sides(boxes) * _uniform(boxes[:, 0], *SIDE)
         shift = _uniform(boxes[:, :2], -SHIFT, SHIFT)
         return _squares(boxes[:, :2] + shift * sides[:, None], sides)
 
     def _elsewhere(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """Crops of an image of size (H, W) whose centres lie in none of its boxes cxcywh."""
+        """Draws crops of an image of size (H, W) whose centres lie in none of its boxes cxcywh."""
         height, width = size
         centres = torch.rand(self.background_crops, 2, device=boxes.device)
         centres = centres * boxes.new_tensor([width, height])
@@ -112,7 +111,7 @@ class CropClassifier(Detector):
 
 
 def _boxes(images: ImageList, targets: Sequence[Target]) -> list[Tensor]:
-    """Each image's boxes (N, 4) cxcywh in pixels."""
+    """Returns each image's boxes (N, 4) cxcywh in pixels."""
     return [
         target["boxes"] * target["boxes"].new_tensor([width, height, width, height])
         for target, (height, width) in zip(targets, images.image_sizes, strict=True)
@@ -120,15 +119,15 @@ def _boxes(images: ImageList, targets: Sequence[Target]) -> list[Tensor]:
 
 
 def _longer_sides(boxes: Tensor) -> Tensor:
-    """(N,) of boxes (N, 4) cxcywh."""
+    """Returns (N,) of boxes (N, 4) cxcywh."""
     return boxes[:, 2:].amax(dim=1)
 
 
 def _squares(centres: Tensor, sides: Tensor) -> Tensor:
-    """Squares (N, 4) xyxy around centres (N, 2) with sides (N,)."""
+    """Returns squares (N, 4) xyxy around centres (N, 2) with sides (N,)."""
     return box_convert(torch.cat([centres, sides[:, None].expand(-1, 2)], dim=1), "cxcywh", "xyxy")
 
 
 def _uniform(like: Tensor, low: float, high: float) -> Tensor:
-    """Numbers between `low` and `high`, of the shape and on the device of `like`."""
+    """Draws numbers between `low` and `high`, of the shape and on the device of `like`."""
     return low + (high - low) * torch.rand_like(like)

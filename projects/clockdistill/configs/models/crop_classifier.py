@@ -1,4 +1,4 @@
-"""A small student's backbone with a classifier of crops, to be pre-trained."""
+"""Config of a small student's backbone with a classifier of crops, for pretraining."""
 
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
@@ -8,10 +8,10 @@ from projects.clockdistill.modeling.crop_classifier import CropClassifier
 
 
 def crop_classifier(backbone: DictConfig, num_classes: int = 7) -> DictConfig:
-    """Names crops of 64 x 64 pixels: two around each object, up to four elsewhere in the image.
+    """Returns a classifier of 64 x 64 crops: two around each object, up to four elsewhere.
 
     Args:
-        backbone: a tree of `parts.basic_resnet`.
+        backbone: a config of `parts.basic_resnet`.
         num_classes: classes of objects.
     """
     return L(CropClassifier)(

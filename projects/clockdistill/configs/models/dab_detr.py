@@ -1,4 +1,4 @@
-"""DAB-DETR as trees of calls: at the papers' size on a ResNet, and a small one for the CPU."""
+"""Configs of DAB-DETR: at the papers' size on a ResNet, and a small one for the CPU."""
 
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
@@ -12,7 +12,7 @@ from projects.clockdistill.modeling.detectors.dab_detr.transformer import DABDET
 
 
 def dab_detr(depth: int = 50, num_classes: int = 80, num_queries: int = 300) -> DictConfig:
-    """DAB-DETR on the last level of a ResNet with frozen normalisation (ImageNet weights).
+    """Returns DAB-DETR on a ResNet's last level, with frozen normalisation (ImageNet weights).
 
     Source: DAB-DETR (arXiv:2201.12329), section 5 and appendix; no dropout and temperature 20 as
     in its R50 configuration.
@@ -22,7 +22,7 @@ def dab_detr(depth: int = 50, num_classes: int = 80, num_queries: int = 300) -> 
         num_classes: classes; the criterion follows `model.num_classes`.
         num_queries: anchors.
     """
-    return _tree(
+    return _config(
         parts.resnet(depth, ["res5"]),
         parts.resnet_channels(depth)[3],
         num_classes=num_classes,
@@ -41,7 +41,7 @@ def mini_dab_detr(
     channels: tuple[int, ...] = (16, 32, 64, 80),
     blocks: tuple[int, ...] = (2, 2, 2, 2),
 ) -> DictConfig:
-    """DAB-DETR that trains from scratch on a CPU, for images of about 320 x 96.
+    """Returns DAB-DETR that trains from scratch on a CPU, for images of about 320 x 96.
 
     Its last stage keeps the resolution of the one before, so that an image has 120 tokens, not 30.
 
@@ -51,7 +51,7 @@ def mini_dab_detr(
         channels: channels of the four residual stages.
         blocks: basic blocks of the four residual stages.
     """
-    return _tree(
+    return _config(
         parts.basic_resnet(stem_channels, channels, blocks, ["res5"], last_stride=1),
         channels[3],
         num_classes=num_classes,
@@ -64,7 +64,7 @@ def mini_dab_detr(
     )
 
 
-def _tree(
+def _config(
     backbone: DictConfig,
     in_channels: int,
     *,
@@ -76,7 +76,7 @@ def _tree(
     num_layers: int,
     detections: int,
 ) -> DictConfig:
-    """The whole tree. Sizes that must agree stand once, at the root, and are tied to it."""
+    """Returns the whole config. Sizes that must agree are set at its root, once."""
     encoder, decoder = (
         parts.layers(num_layers, num_heads, feedforward_dim, dropout=0.0, activation=L(nn.PReLU)())
         for _ in range(2)

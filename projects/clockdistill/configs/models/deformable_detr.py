@@ -1,4 +1,4 @@
-"""Deformable-DETR as trees of calls: at the papers' size on a ResNet, and a small one."""
+"""Configs of Deformable-DETR: at the papers' size on a ResNet, and a small one for the CPU."""
 
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
@@ -20,7 +20,7 @@ from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
 
 
 def deformable_detr(depth: int = 50, num_classes: int = 80, num_queries: int = 300) -> DictConfig:
-    """Deformable-DETR with 4 levels on a ResNet with frozen normalisation and ImageNet weights.
+    """Returns Deformable-DETR with 4 levels on a ResNet with frozen normalisation.
 
     Source: Deformable DETR (arXiv:2010.04159), section 5 and appendix A.2. Without refinement and
     in one stage; `model.with_box_refine=True` and, with it, `model.as_two_stage=True` are its
@@ -31,7 +31,7 @@ def deformable_detr(depth: int = 50, num_classes: int = 80, num_queries: int = 3
         num_classes: classes; the criterion follows `model.num_classes`.
         num_queries: queries; the transformer follows `model.num_queries`.
     """
-    return _tree(
+    return _config(
         parts.resnet(depth),
         parts.channel_mapper(parts.resnet_channels(depth), norm_groups=32),
         num_classes=num_classes,
@@ -53,10 +53,11 @@ def mini_deformable_detr(
     channels: tuple[int, ...] = (16, 32, 64, 80),
     blocks: tuple[int, ...] = (2, 2, 2, 2),
 ) -> DictConfig:
-    """Deformable-DETR with 3 levels that trains from scratch on a CPU, images of about 320 x 96.
+    """Returns Deformable-DETR with 3 levels that trains from scratch on a CPU, for small images.
 
-    The sizes are those of `mini_dino`. In one stage and without refinement, as the full size: after
-    1,600 steps of the mini schedule on synthkitti 18.7 AP, with `model.with_box_refine=True` 24.9.
+    Images and sizes are those of `mini_dino`. In one stage and without refinement, as the full
+    size: after 1,600 steps of the mini schedule on synthkitti 18.7 AP, with
+    `model.with_box_refine=True` 24.9.
 
     Args:
         num_classes: classes; the criterion follows `model.num_classes`.
@@ -64,7 +65,7 @@ def mini_deformable_detr(
         channels: channels of the four residual stages.
         blocks: basic blocks of the four residual stages.
     """
-    return _tree(
+    return _config(
         parts.basic_resnet(stem_channels, channels, blocks),
         parts.channel_mapper(channels, norm_groups=8),
         num_classes=num_classes,
@@ -80,7 +81,7 @@ def mini_deformable_detr(
     )
 
 
-def _tree(
+def _config(
     backbone: DictConfig,
     neck: DictConfig,
     *,
@@ -95,7 +96,7 @@ def _tree(
     with_box_refine: bool,
     detections: int,
 ) -> DictConfig:
-    """The whole tree. Sizes that must agree stand once, at the root, and are tied to it."""
+    """Returns the whole config. Sizes that must agree are set at its root, once."""
     layers = parts.layers(
         num_layers,
         num_heads,

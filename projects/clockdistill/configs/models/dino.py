@@ -1,4 +1,4 @@
-"""DINO as trees of calls: at the papers' size on a ResNet, and a small one for the CPU."""
+"""Configs of DINO: at the papers' size on a ResNet, and a small one for the CPU."""
 
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
@@ -16,7 +16,7 @@ from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
 
 
 def dino(depth: int = 50, num_classes: int = 80, num_queries: int = 900) -> DictConfig:
-    """DINO with 4 levels on a ResNet with frozen normalisation, which needs ImageNet weights.
+    """Returns DINO with 4 levels on a ResNet with frozen normalisation (ImageNet weights).
 
     Source: DINO (arXiv:2203.03605), appendix D; denoising with 100 queries and label noise 0.5 as
     in its 4-scale configuration.
@@ -26,7 +26,7 @@ def dino(depth: int = 50, num_classes: int = 80, num_queries: int = 900) -> Dict
         num_classes: classes; the criterion follows `model.num_classes`.
         num_queries: matching queries; the transformer follows `model.num_queries`.
     """
-    return _tree(
+    return _config(
         parts.resnet(depth),
         parts.channel_mapper(parts.resnet_channels(depth), norm_groups=32),
         num_classes=num_classes,
@@ -47,7 +47,7 @@ def mini_dino(
     channels: tuple[int, ...] = (16, 32, 64, 80),
     blocks: tuple[int, ...] = (2, 2, 2, 2),
 ) -> DictConfig:
-    """DINO with 3 levels that trains from scratch on a CPU, for images of about 320 x 96.
+    """Returns DINO with 3 levels that trains from scratch on a CPU, images of about 320 x 96.
 
     The normalisation of the backbone trains. The defaults, ResNet-18's blocks at a quarter of its
     width and less, give a student of 0.6 M parameters; a stem of 24 and stages of (24, 48, 96, 120)
@@ -59,7 +59,7 @@ def mini_dino(
         channels: channels of the four residual stages.
         blocks: basic blocks of the four residual stages.
     """
-    return _tree(
+    return _config(
         parts.basic_resnet(stem_channels, channels, blocks),
         parts.channel_mapper(channels, norm_groups=8),
         num_classes=num_classes,
@@ -75,7 +75,7 @@ def mini_dino(
     )
 
 
-def _tree(
+def _config(
     backbone: DictConfig,
     neck: DictConfig,
     *,
@@ -89,7 +89,7 @@ def _tree(
     dn_number: int,
     detections: int,
 ) -> DictConfig:
-    """The whole tree. Sizes that must agree stand once, at the root, and are tied to it."""
+    """Returns the whole config. Sizes that must agree are set at its root, once."""
     layers = parts.layers(
         num_layers,
         num_heads,

@@ -1,7 +1,7 @@
-"""What the trees of all detector families share. Each call gives a tree of its own.
+"""Parts of the configs of all detector families. Each call returns a config of its own.
 
-Sizes that must agree stand once, at a detector's root (`embed_dim`, `num_classes`,
-`num_queries`), and the parts are tied to it: they hang directly below the root, transformer layers
+Sizes that must agree are set once, at a detector's root (`embed_dim`, `num_classes`,
+`num_queries`), and the parts refer to it: they are directly below the root, encoder and decoder
 one level further down.
 """
 
@@ -37,11 +37,11 @@ MINI_TEACHER_CHECKPOINT = "projects/clockdistill/weights/dino_r50_synthkitti.saf
 
 
 def resnet(depth: int, out_features: Sequence[str] = FEATURES) -> DictConfig:
-    """A ResNet with frozen normalisation, which needs ImageNet weights.
+    """Returns a ResNet with frozen normalisation, which needs ImageNet weights.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        out_features: stages to give out.
+        out_features: stages whose features it returns.
     """
     # Weights come from torchvision, whose bottleneck has its stride in the 3x3 convolution.
     bottleneck = {"stride_in_1x1": False} if depth >= 50 else {}
@@ -54,7 +54,7 @@ def resnet(depth: int, out_features: Sequence[str] = FEATURES) -> DictConfig:
 
 
 def resnet_channels(depth: int) -> tuple[int, ...]:
-    """Channels of the four `STAGES` of `resnet(depth)`."""
+    """Returns the channels of the four `STAGES` of `resnet(depth)`."""
     return (256, 512, 1024, 2048) if depth >= 50 else (64, 128, 256, 512)
 
 
@@ -65,13 +65,13 @@ def basic_resnet(
     out_features: Sequence[str] = FEATURES,
     last_stride: int = 2,
 ) -> DictConfig:
-    """A narrow ResNet of basic blocks whose normalisation trains: it needs no weights.
+    """Returns a narrow ResNet of basic blocks whose normalisation trains: it needs no weights.
 
     Args:
         stem_channels: channels of the first convolution.
         channels: channels of the four residual stages.
         blocks: basic blocks of the four residual stages.
-        out_features: stages to give out.
+        out_features: stages whose features it returns.
         last_stride: of the last stage.
     """
     return L(ResNet)(
@@ -89,14 +89,14 @@ def basic_resnet(
 
 
 def sine_positions(embed_dim: int, temperature: float = 10000, offset: float = -0.5) -> DictConfig:
-    """Position encodings of `embed_dim` channels; the defaults are the multi-scale detectors'."""
+    """Returns position encodings of `embed_dim` channels; by default the multi-scale detectors'."""
     return L(PositionEmbeddingSine)(
         num_pos_feats=embed_dim // 2, temperature=temperature, normalize=True, offset=offset
     )
 
 
 def channel_mapper(channels: Sequence[int], norm_groups: int) -> DictConfig:
-    """A neck on `FEATURES` whose levels have the root's width and the transformer's number.
+    """Returns a neck on `FEATURES` with the root's width and the transformer's number of levels.
 
     Args:
         channels: channels of the backbone's four `STAGES`.
@@ -104,8 +104,8 @@ def channel_mapper(channels: Sequence[int], norm_groups: int) -> DictConfig:
     """
     widths = dict(zip(STAGES, channels, strict=True))
     return L(ChannelMapper)(
-        # Not detectron2's ShapeSpec: a tuple in v0.6 and a dataclass later, of which omegaconf
-        # makes different things.
+        # Not detectron2's ShapeSpec: omegaconf treats a tuple (v0.6) and a dataclass (later)
+        # differently.
         input_shapes={name: {"channels": widths[name]} for name in FEATURES},
         in_features=list(FEATURES),
         out_channels="${..embed_dim}",
@@ -118,14 +118,14 @@ def channel_mapper(channels: Sequence[int], norm_groups: int) -> DictConfig:
 def layers(
     num_layers: int, num_heads: int, feedforward_dim: int, dropout: float, **options: Any
 ) -> dict[str, Any]:
-    """Arguments of an encoder or decoder: `root.transformer.encoder` and `.decoder`.
+    """Returns the arguments of an encoder or decoder.
 
     Args:
         num_layers: layers.
         num_heads: attention heads.
         feedforward_dim: hidden width of the feed-forward parts.
-        dropout: in attention and feed-forward parts alike.
-        options: further arguments of the family, given as they are.
+        dropout: in attention and feed-forward parts.
+        options: further arguments of the family.
     """
     return {
         "embed_dim": "${...embed_dim}",
@@ -139,7 +139,7 @@ def layers(
 
 
 def criterion(kind: type[SetCriterion] = SetCriterion) -> DictConfig:
-    """The losses of the DETR family with their usual weights, class costs twice the class loss.
+    """Returns DETR's losses with their usual weights, class costs twice the class loss.
 
     Source: Deformable DETR (arXiv:2010.04159), appendix A.4.
     """

@@ -12,7 +12,7 @@ def basic_stages(
     norm: str,
     last_stride: int = 2,
 ) -> list[list[CNNBlockBase]]:
-    """Stages of basic blocks for detectron2's `ResNet`, with widths and depths of one's own.
+    """Builds stages of basic blocks for detectron2's `ResNet`, of any widths and depths.
 
     Source: Deep Residual Learning (arXiv:1512.03385), table 1, 18 layers; strides as there but for
     `last_stride`.

@@ -44,7 +44,7 @@ class Detector(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the images go."""
+        """Returns where the images go."""
         return self.pixel_mean.device
 
     def forward(
@@ -245,5 +245,5 @@ def require_equal(*pairs: tuple[str, int, str, int]) -> None:
 
 
 def _name(entry: dict[str, Any]) -> str:
-    """How an error message names an image."""
+    """Returns how an error message names an image."""
     return str(entry.get("file_name", "image without file_name"))

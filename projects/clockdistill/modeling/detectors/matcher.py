@@ -131,7 +131,7 @@ def _assign(cost: np.ndarray, counts: list[int], device: torch.device) -> Matche
 
 
 def _check_finite(cost: Tensor, predictions: Predictions) -> None:
-    """Raises with the place of the first prediction that is NaN or infinite."""
+    """Raises an error that names the first prediction that is NaN or infinite."""
     if cost.isfinite().all():
         return
     layer, image, query, _ = (~cost.isfinite()).nonzero()[0].tolist()

@@ -76,26 +76,12 @@ def tokens(count: int) -> tuple[Tensor, Tensor]:
 
 def test_chunks_give_the_result_of_one_call(small_chunks):
     function, (first, second) = Counting(), tokens(5)
+    strided = first.transpose(0, 1).contiguous().transpose(0, 1)
     expected = function.linear(first) * second
     with torch.no_grad():
         torch.testing.assert_close(in_chunks(function, first, second), expected)
-        assert function.tokens == [3, 3, 3, 1]  # of both images
-
-
-def test_any_layout_is_taken(small_chunks):
-    function, (first, second) = Counting(), tokens(5)
-    strided = first.transpose(0, 1).contiguous().transpose(0, 1)
-    with torch.no_grad():
-        expected = function.linear(first) * second
         torch.testing.assert_close(in_chunks(function, strided, second), expected)
-
-
-def test_a_token_wider_than_a_chunk_is_a_chunk(monkeypatch):
-    monkeypatch.setattr(feed_forward, "CHUNK", 3)
-    function = Counting()
-    with torch.no_grad():
-        in_chunks(function, *tokens(2))
-    assert function.tokens == [1, 1, 1, 1]
+    assert function.tokens == 2 * [3, 3, 3, 1]  # of both images
 
 
 def test_with_gradients_and_for_few_tokens_it_is_one_call(small_chunks):

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from projects.clockdistill.modeling.detectors.base import level_masks
-from projects.clockdistill.modeling.detectors.multi_scale.levels import flatten_levels
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     choose_tokens,
+    flatten_levels,
     token_proposals,
 )
 

@@ -26,7 +26,8 @@ class DABDETR(Detector):
 
     Source: DAB-DETR (arXiv:2201.12329). Differs from detrex's: padded tokens are masked in train
     and eval mode alike, and in the decoder too. detrex masks them in train mode and in the encoder
-    only, so that its queries attend to padding.
+    only, so that its queries attend to padding. Arguments that are not listed are those of
+    `Detector`.
 
     Args:
         backbone: images (B, 3, H, W) to a dict of features.
@@ -35,16 +36,11 @@ class DABDETR(Detector):
         position_embedding: masks to encodings of `embed_dim` channels.
         transformer: encoder and decoder on one level.
         embed_dim: width of tokens and queries.
-        num_classes: classes K.
         num_queries: anchors; with patterns there are so many times more queries.
         criterion: losses of the decoder layers.
         aux_loss: supervise all decoder layers instead of the last.
-        pixel_mean: per channel, on the scale of the images (0 to 255).
-        pixel_std: per channel.
         freeze_anchor_box_centers: anchors start with centres spread over the image instead of
             around its middle. The name is detrex's; they train all the same, there and here.
-        select_box_nums_for_evaluation: detections per image.
-        input_format: channel order of the images.
 
     Raises:
         ValueError: if sizes that must agree do not.

@@ -9,9 +9,9 @@ from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
 from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
     DeformableTransformerEncoder,
 )
-from projects.clockdistill.modeling.detectors.multi_scale.levels import TokenLevels
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformer,
+    TokenLevels,
     TransformerOutput,
     choose_tokens,
 )
@@ -67,20 +67,14 @@ class DeformableDETRTransformer(DeformableTransformer):
         position_encodings: list[Tensor],
         query_embed: Tensor | None = None,
     ) -> TransformerOutput:
-        """Runs encoder and decoder.
+        """Runs encoder and decoder; the first three arguments are those of `encode`.
 
         Args:
-            features: per level (B, D, H_l, W_l).
-            masks: per level (B, H_l, W_l) bool, True = padding.
-            position_encodings: per level (B, D, H_l, W_l).
             query_embed: (Q, 2 * D), position and content of the learned queries; None in two
                 stages.
 
         Returns:
             In two stages with a proposal for every token; padding has the logit `NO_OBJECT`.
-
-        Raises:
-            ValueError: if the number of levels differs from `num_feature_levels`.
         """
         memory, levels = self.encode(features, masks, position_encodings)
         if not self.as_two_stage:

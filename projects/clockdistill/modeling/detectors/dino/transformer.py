@@ -12,9 +12,9 @@ from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
 from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
     DeformableTransformerEncoder,
 )
-from projects.clockdistill.modeling.detectors.multi_scale.levels import TokenLevels
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformer,
+    TokenLevels,
     TransformerOutput,
     choose_tokens,
 )
@@ -27,16 +27,11 @@ class DINOTransformerDecoder(DeformableTransformerDecoder):
     Source: DINO (arXiv:2203.03605), section 3.5 (look forward twice); DAB-DETR
     (arXiv:2201.12329), section 4.1 (position queries from anchors).
 
-    Reference points are always boxes, and the detector always sets the heads.
+    Reference points are always boxes, and the detector always sets the heads. Arguments that are
+    not listed are those of `DeformableTransformerDecoder`.
 
     Args:
         embed_dim: width of the queries, divisible by 4.
-        num_heads: attention heads.
-        feedforward_dim: hidden width of the feed-forward parts.
-        attn_dropout: in self-attention and on what the cross-attention adds.
-        ffn_dropout: inside and after the feed-forward parts.
-        num_layers: layers.
-        num_feature_levels: levels of the memory.
         look_forward_twice: a layer's box loss also trains the layer before it.
     """
 
@@ -109,19 +104,13 @@ class DINOTransformer(DeformableTransformer):
         position_encodings: list[Tensor],
         denoising: DenoisingQueries | None = None,
     ) -> TransformerOutput:
-        """Runs encoder and decoder.
+        """Runs encoder and decoder; the first three arguments are those of `encode`.
 
         Args:
-            features: per level (B, D, H_l, W_l).
-            masks: per level (B, H_l, W_l) bool, True = padding.
-            position_encodings: per level (B, D, H_l, W_l).
             denoising: queries that go before the matching ones.
 
         Returns:
             With the chosen tokens as proposals.
-
-        Raises:
-            ValueError: if the number of levels differs from `num_feature_levels`.
         """
         memory, levels = self.encode(features, masks, position_encodings)
         content, logits, boxes = self.select_queries(memory, levels)

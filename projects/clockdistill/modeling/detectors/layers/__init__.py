@@ -1,1 +1,1 @@
-"""Building blocks of the detectors: attention, feed-forward, position encoding, box code."""
+"""Layers that the detectors share."""

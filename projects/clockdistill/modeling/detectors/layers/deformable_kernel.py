@@ -195,7 +195,7 @@ def _backward(
 
 @compiled
 def _copy_own(value, b, m, own):
-    """The values of image b and head m, and zeros behind them."""
+    """Copies the values of image b and head m, and zeros behind them."""
     tokens, channels = value.shape[1], value.shape[3]
     for s in range(tokens):
         for c in range(channels):
@@ -205,7 +205,7 @@ def _copy_own(value, b, m, own):
 
 @compiled
 def _cell(x, y, start, height, width, outside):
-    """The tokens at the corners of the bilinear cell that (x, y) lies in, and where in it.
+    """Finds the tokens at the corners of the bilinear cell around (x, y), and where in it that is.
 
     Returns:
         ((upper left, upper right, lower left, lower right), right, below): tokens, `outside` for

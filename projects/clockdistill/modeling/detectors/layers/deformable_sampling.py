@@ -2,8 +2,8 @@
 
 B images, S tokens over all levels, Q queries, M heads, L levels, P points, C channels a head.
 
-torch knows the operator's output shape and gradients, so that it can be exported and compiled.
-`_kernel` says what computes it on which device; a kernel for another device is added there.
+torch knows the operator's output shape and gradients, so that it can be exported. `_kernel` chooses
+what computes it on which device; a kernel for another device is added there.
 """
 
 import functools

@@ -1,0 +1,1 @@
+"""What DINO and Deformable-DETR share: feature levels, encoder, decoder, proposals."""

@@ -104,12 +104,7 @@ class DeformableTransformerDecoder(nn.Module):
         self.num_layers = num_layers
         self.layers = nn.ModuleList(
             DeformableDecoderLayer(
-                embed_dim,
-                num_heads,
-                feedforward_dim,
-                attn_dropout,
-                ffn_dropout,
-                num_feature_levels,
+                embed_dim, num_heads, feedforward_dim, attn_dropout, ffn_dropout, num_feature_levels
             )
             for _ in range(num_layers)
         )

@@ -27,6 +27,7 @@ class MultiScaleDetector(Detector, ABC):
     """Backbone, neck and a deformable transformer with one class and one box head per layer.
 
     A family sets `class_embed` and `bbox_embed`, and says which queries the transformer receives.
+    Arguments that are not listed are those of `Detector`.
 
     Args:
         backbone: images (B, 3, H, W) to a dict of features.
@@ -34,14 +35,9 @@ class MultiScaleDetector(Detector, ABC):
         neck: features to levels of `embed_dim` channels.
         transformer: of the family.
         embed_dim: width of tokens and queries.
-        num_classes: classes K.
         num_queries: matching queries Q.
         criterion: losses of the family.
-        pixel_mean: per channel, on the scale of the images (0 to 255).
-        pixel_std: per channel.
         aux_loss: supervise all decoder layers instead of the last.
-        select_box_nums_for_evaluation: detections per image.
-        input_format: channel order of the images.
 
     Raises:
         ValueError: if sizes that must agree do not.

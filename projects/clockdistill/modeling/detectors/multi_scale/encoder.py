@@ -87,12 +87,7 @@ class DeformableTransformerEncoder(nn.Module):
         self.num_layers = num_layers
         self.layers = nn.ModuleList(
             DeformableEncoderLayer(
-                embed_dim,
-                num_heads,
-                feedforward_dim,
-                attn_dropout,
-                ffn_dropout,
-                num_feature_levels,
+                embed_dim, num_heads, feedforward_dim, attn_dropout, ffn_dropout, num_feature_levels
             )
             for _ in range(num_layers)
         )
