@@ -21,7 +21,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from projects.clockdistill.analysis.parts import PartCounter
 from projects.clockdistill.modeling.detectors.layers.plain import plain_operators
 
 # Modules of each part. The decoder calls the heads too; each call counts as the heads'.
@@ -68,7 +67,7 @@ def count_flops(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> Fl
     overloads = {operator.default: formula for operator, formula in FORMULAS.items()}
     counter = FlopCounterMode(display=False, custom_mapping={**FORMULAS, **overloads})
     names = _OperatorNames(counter.flop_registry)
-    parts = PartCounter(counter.get_total_flops, REST)
+    parts = _PartCounter(counter.get_total_flops, REST)
     for part, modules in PARTS.items():
         for module in _called_modules(detector, modules):
             parts.follow(part, module)
@@ -93,6 +92,44 @@ def _called_modules(detector: nn.Module, names: tuple[str, ...]) -> set[nn.Modul
             continue
         found |= set(module) if isinstance(module, nn.ModuleList) else {module}
     return found
+
+
+class _PartCounter:
+    """Splits a growing count among the parts of a model, each without the parts within it.
+
+    Args:
+        count: returns the count of now.
+        outside: the part that runs where no other does.
+
+    Attributes:
+        counts: by part, summed over all calls up to the last `update`.
+    """
+
+    def __init__(self, count: Callable[[], float], outside: str) -> None:
+        self.counts: Counter[str] = Counter()
+        self._count, self._last = count, count()
+        self._running = [outside]
+
+    def update(self) -> None:
+        """Adds what was counted since the last call to the part that runs."""
+        now = self._count()
+        self.counts[self._running[-1]] += now - self._last
+        self._last = now
+
+    def enter(self, part: str) -> None:
+        """Starts a part."""
+        self.update()
+        self._running.append(part)
+
+    def leave(self) -> None:
+        """Ends the part that started last."""
+        self.update()
+        self._running.pop()
+
+    def follow(self, part: str, module: nn.Module) -> None:
+        """Lets every forward pass of a module count as a part."""
+        module.register_forward_pre_hook(lambda *_: self.enter(part))
+        module.register_forward_hook(lambda *_: self.leave())
 
 
 class _OperatorNames(TorchDispatchMode):
