@@ -196,3 +196,11 @@ def test_appended_queries_change_nothing_of_a_new_detector_family(toy):
         gradients.append({n: p.grad.clone() for n, p in toy.student.named_parameters()})
     torch.testing.assert_close(losses[1], losses[0])
     assert_same_gradients(gradients[1], gradients[0])
+
+
+def test_no_group_of_a_new_detector_family_sees_another(toy):
+    first, second = toy.query_groups(toy.student.prepare_targets(batch()))
+    hooks = DetectorHooks(toy.student.eval(), ToyAdapter(), "decoder")
+    together = hooks.run(batch(), (first, second)).predictions
+    alone = [hooks.run(batch(), (group,)).predictions.logits for group in (first, second)]
+    torch.testing.assert_close(together.logits, torch.cat(alone, dim=2))
