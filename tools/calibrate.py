@@ -58,7 +58,7 @@ def build(cfg: DictConfig) -> nn.Module:
     seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed)
     model = instantiate(cfg.model).to(cfg.train.device)
     allow_pickle = cfg.train.allow_pickle
-    load_teacher(model.teacher, cfg.model.teacher_checkpoint, allow_pickle=allow_pickle)
+    load_teacher(model.teacher, model.teacher_checkpoint, allow_pickle=allow_pickle)
     checkpointer = DetectorCheckpointer(model, allow_pickle=allow_pickle)
     checkpointer.load_initial(cfg.train.init_checkpoint)
     return model

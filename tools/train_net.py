@@ -82,7 +82,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     options = cfg.train
     model = build_model(cfg.model, options.device)
     if hasattr(model, "teacher"):
-        load_teacher(model.teacher, cfg.model.teacher_checkpoint, allow_pickle=options.allow_pickle)
+        load_teacher(model.teacher, model.teacher_checkpoint, allow_pickle=options.allow_pickle)
     optimizer = build_optimizer(cfg.optimizer, model)
     detector = plain_detector(model)
     ema = ModelEma(detector, options.model_ema.decay) if options.model_ema.enabled else None

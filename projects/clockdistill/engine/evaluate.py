@@ -15,7 +15,7 @@ from torch import nn
 
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.config_file import accepted_arguments
+from projects.clockdistill.engine.config_file import ConfigError, accepted_arguments
 from projects.clockdistill.engine.rng import preserved_rng
 from projects.clockdistill.evaluation.report import format_table, write_results
 
@@ -28,6 +28,9 @@ class Evaluation:
     Args:
         dataloader: `cfg.dataloader`, with `test` and `evaluator`.
         output_dir: folder of the run, for results.json, results.md and the detections.
+
+    Raises:
+        ConfigError: with the evaluator's own message, if it refuses the data.
     """
 
     def __init__(self, dataloader: DictConfig, output_dir: str) -> None:
@@ -37,7 +40,10 @@ class Evaluation:
         extra = {}
         if node.get("output_dir") is None and "output_dir" in (accepted_arguments(node) or ()):
             extra["output_dir"] = str(Path(output_dir) / "inference")
-        self._evaluator = instantiate({**node, **extra})
+        try:
+            self._evaluator = instantiate({**node, **extra})
+        except ValueError as error:
+            raise ConfigError(f"dataloader.evaluator: {error}") from error
 
     def __call__(self, model: nn.Module) -> dict:
         """Evaluates a model, logs the table and writes it; no random generator changes.
