@@ -1,6 +1,8 @@
 """Random numbers that a resumed run repeats."""
 
+import numpy as np
 import torch
+from detectron2.utils import comm
 from torch import Tensor, nn
 
 
@@ -26,10 +28,9 @@ class StepRandom(nn.Module):
         return torch.rand(shape, generator=self._generator())
 
     def _generator(self) -> torch.Generator:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank = torch.distributed.get_rank() if distributed else 0
+        entropy = np.random.SeedSequence((self.seed, comm.get_rank(), self._steps))
         generator = torch.Generator()
-        generator.manual_seed(hash((self.seed, rank, self._steps)) % 2**63)
+        generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
         self._steps += 1
         self.steps += 1
         return generator
