@@ -20,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
@@ -166,7 +165,6 @@ def table(growths: Sequence[Growth]) -> str:
 def save_picture(path: Path, heading: str, growths: Sequence[Growth]) -> None:
     """Draws one panel per axis: seconds of the parts, and a broken line for proportional growth."""
     figure = Figure(figsize=(1.5 + 3.9 * len(growths), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(heading)
     panels = figure.subplots(1, len(growths), sharey=True, squeeze=False)[0]
     for panel, growth in zip(panels, growths, strict=True):

@@ -5,9 +5,8 @@ sampling within it alone.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +27,7 @@ EMBED_DIM, NUM_HEADS, NUM_POINTS = 256, 8, 4
 TOLERANCE = 1e-2
 
 
-@dataclass(frozen=True)
-class Attention:
+class Attention(NamedTuple):
     """The attention or sampling of one side.
 
     Attributes:
@@ -39,17 +37,6 @@ class Attention:
 
     compute: Callable[[], Tensor]
     inputs: Mapping[str, Tensor]
-
-    @torch.inference_mode()
-    def forward(self) -> Tensor:
-        """Returns the output, without gradients."""
-        return self.compute()
-
-    def training(self) -> tuple[Tensor, ...]:
-        """Returns the output and all gradients."""
-        output = self.compute()
-        gradient = torch.randn(output.shape, generator=torch.Generator().manual_seed(1))
-        return output.detach(), *torch.autograd.grad(output, list(self.inputs.values()), gradient)
 
 
 Side = Callable[[Scale], Attention]
@@ -142,35 +129,46 @@ def detrex_sampling(scale: Scale) -> Attention:
 
 
 def forward(side: Side, scale: Scale) -> Work:
-    return side(scale).forward
+    """Returns what computes the output, without gradients."""
+    return torch.inference_mode()(side(scale).compute)
 
 
 def training(side: Side, scale: Scale) -> Work:
-    return side(scale).training
+    """Returns what computes the output and all gradients, by name."""
+    compute, inputs = side(scale)
+
+    def run() -> dict[str, Tensor]:
+        output = compute()
+        gradient = torch.randn(output.shape, generator=torch.Generator().manual_seed(1))
+        gradients = torch.autograd.grad(output, list(inputs.values()), gradient)
+        names = [f"gradient of {name}" for name in inputs]
+        return {"output": output.detach(), **dict(zip(names, gradients, strict=True))}
+
+    return run
 
 
 def same_attention(ours: Side, theirs: Side, scale: Scale) -> dict[str, Any]:
     """Compares outputs and all gradients."""
-    our_side, their_side = ours(scale), theirs(scale)
-    names = ["output", *(f"gradient of {name}" for name in our_side.inputs)]
-    both = zip(names, our_side.training(), their_side.training(), strict=True)
-    output, *gradients = [same_tensors(name, *values, TOLERANCE) for name, *values in both]
+    our_values, their_values = training(ours, scale)(), training(theirs, scale)()
+    differences = {
+        name: same_tensors(name, value, their_values[name], TOLERANCE)
+        for name, value in our_values.items()
+    }
     return {
         "queries": sum(h * w for h, w in level_shapes(scale)),
-        "outputs differ by": output,
-        "gradients differ by": max(gradients),
+        "outputs differ by": differences.pop("output"),
+        "gradients differ by": max(differences.values()),
     }
 
 
-def _pairs(name: str, what: str, reference: str, ours: Side, theirs: Side) -> tuple[Pair, ...]:
-    def pair(
-        kind: str,
-        title: str,
-        work: Callable[[Side, Scale], Work],
-        bound: Literal[">=", "<="],
-        factor: float,
-    ) -> Pair:
-        return Pair(
+def _pairs(name: str, what: str, reference: str, ours: Side, theirs: Side) -> list[Pair]:
+    kinds = (
+        ("forward", "forward, encoder size", forward, ">=", 12),
+        ("training", "forward + backward", training, ">=", 4),
+        ("memory", "peak extra memory in training", training, "<=", 1 / 3),
+    )
+    return [
+        Pair(
             against="detrex",
             name=f"{name}_{kind}",
             what=f"{what}: {title}",
@@ -182,12 +180,8 @@ def _pairs(name: str, what: str, reference: str, ours: Side, theirs: Side) -> tu
             check=partial(same_attention, ours, theirs),
             unit="bytes" if kind == "memory" else "s",
         )
-
-    return (
-        pair("forward", "forward, encoder size", forward, ">=", 12),
-        pair("training", "forward + backward", training, ">=", 4),
-        pair("memory", "peak extra memory in training", training, "<=", 1 / 3),
-    )
+        for kind, title, work, bound, factor in kinds
+    ]
 
 
 PAIRS = (

@@ -8,8 +8,6 @@ counts on both sides, choosing detections on ours alone.
 from functools import partial
 from typing import Any
 
-from torch import nn
-
 from benchmarks.agreement import same_detectors, same_figures
 from benchmarks.models import (
     build,
@@ -62,7 +60,9 @@ def same_size(family: str, scale: Scale) -> dict[str, int]:
     """Compares the number of parameters, and the shape of the logits."""
     ours = build(detector_config(family, 50, scale))
     theirs = transformers.detector(family, scale)
-    count, their_count = count_parameters(ours), count_parameters(theirs)
+    count, their_count = (
+        sum(parameter.numel() for parameter in model.parameters()) for model in (ours, theirs)
+    )
     if count != their_count:
         raise Disagreement(f"{count:,} parameters of ours, {their_count:,} of theirs")
     output: Any = transformers.inference(theirs, drawn_batch(scale, 1)[0]["image"])()
@@ -70,10 +70,6 @@ def same_size(family: str, scale: Scale) -> dict[str, int]:
     if shape != (1, ours.num_queries, ours.num_classes):
         raise Disagreement(f"theirs predicts logits of shape {shape}")
     return {"parameters": count}
-
-
-def count_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _against_detrex(title: str, family: str, depth: int, factor: float) -> Pair:

@@ -121,12 +121,6 @@ def test_filler_is_hidden_unless_a_group_has_nothing_else():
     assert group().padding is None
 
 
-def test_exact_copies_give_equal_predictions(decode):
-    first, second, third = decode(group(), group(), group()).predictions.logits.split(3, dim=2)
-    assert_close(second, first)
-    assert_close(third, first)
-
-
 @pytest.mark.parametrize("num_points", [4, 7])
 def test_the_detector_queries_become_the_last_group(family, detector, num_points):
     inputs = batch(counts=(2,), sizes=((64, 96),))

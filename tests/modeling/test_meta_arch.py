@@ -140,12 +140,6 @@ def test_every_distillation_loss_moves_the_student(family):
         assert any("encoder" in name for name in gradients(model.student)), wanted
 
 
-def test_target_aware_queries_are_never_trained(family):
-    model = distiller(family)
-    step(model)
-    assert not any(p.grad is not None for p in model.query_groups.parameters())
-
-
 @pytest.mark.parametrize("counts", [(0, 0), (0, 2)])
 def test_without_objects_the_same_parameters_have_finite_gradients(family, counts):
     model = distiller(family)
@@ -214,13 +208,12 @@ def test_memory_alone_needs_no_decoder_of_the_teacher(family):
     assert "loss_distill_memory" in losses and "loss_distill_class" not in losses
 
 
-@pytest.mark.parametrize(("student_layers", "teacher_layers"), [(1, 2), (2, 3)])
-def test_other_numbers_of_layers_match_the_last_alone(family, student_layers, teacher_layers):
+def test_other_numbers_of_layers_match_the_last_alone(family):
     """The losses are those of the last layers' predictions, which the hooks read on their own."""
     model = distiller(
         family,
-        student=tiny_detector(family, seed=1, num_layers=student_layers),
-        teacher=tiny_detector(family, seed=2, num_layers=teacher_layers),
+        student=tiny_detector(family, seed=1, num_layers=2),
+        teacher=tiny_detector(family, seed=2, num_layers=3),
         groups={"general": None},
     )
     losses = step(model)
@@ -384,13 +377,6 @@ def test_feature_losses_combine_and_need_no_transformer_of_the_teacher(family, w
     assert any(
         key.startswith("feature_losses.losses.fgd") for key in model.distill_modules.state_dict()
     )
-
-
-def test_feature_losses_combine_with_the_others():
-    student, teacher = tiny_detector("dino", seed=1), tiny_detector("dino", seed=2)
-    losses = feature_losses(student, teacher, fitnet=FitNetLoss)
-    values = step(distiller("dino", student, teacher, feature_losses=losses))
-    assert {"loss_distill_fitnet", "loss_distill_memory", "loss_distill_class"} <= set(values)
 
 
 def test_feature_losses_need_the_same_levels():

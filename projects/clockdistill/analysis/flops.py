@@ -67,7 +67,7 @@ def count_flops(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> Fl
     overloads = {operator.default: formula for operator, formula in FORMULAS.items()}
     counter = FlopCounterMode(display=False, custom_mapping={**FORMULAS, **overloads})
     names = _OperatorNames(counter.flop_registry)
-    parts = _PartCounter(counter.get_total_flops, REST)
+    parts = _PartCounter(counter.get_total_flops)
     for part, modules in PARTS.items():
         for module in _called_modules(detector, modules):
             parts.follow(part, module)
@@ -99,16 +99,15 @@ class _PartCounter:
 
     Args:
         count: returns the count of now.
-        outside: the part that runs where no other does.
 
     Attributes:
         counts: by part, summed over all calls up to the last `update`.
     """
 
-    def __init__(self, count: Callable[[], float], outside: str) -> None:
+    def __init__(self, count: Callable[[], int]) -> None:
         self.counts: Counter[str] = Counter()
-        self._count, self._last = count, count()
-        self._running = [outside]
+        self._count, self._last = count, 0
+        self._running = [REST]
 
     def update(self) -> None:
         """Adds what was counted since the last call to the part that runs."""
@@ -116,20 +115,19 @@ class _PartCounter:
         self.counts[self._running[-1]] += now - self._last
         self._last = now
 
-    def enter(self, part: str) -> None:
-        """Starts a part."""
-        self.update()
-        self._running.append(part)
-
-    def leave(self) -> None:
-        """Ends the part that started last."""
-        self.update()
-        self._running.pop()
-
     def follow(self, part: str, module: nn.Module) -> None:
         """Lets every forward pass of a module count as a part."""
-        module.register_forward_pre_hook(lambda *_: self.enter(part))
-        module.register_forward_hook(lambda *_: self.leave())
+
+        def enter(*_: Any) -> None:
+            self.update()
+            self._running.append(part)
+
+        def leave(*_: Any) -> None:
+            self.update()
+            self._running.pop()
+
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
 
 
 class _OperatorNames(TorchDispatchMode):

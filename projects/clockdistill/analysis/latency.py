@@ -29,12 +29,10 @@ def measure_latency(
         For each detector, the seconds of the passes that count, in order.
     """
     seconds: list[list[float]] = [[] for _ in detectors]
-    for number in range(warmup + repeats):
+    for _ in range(warmup + repeats):
         for passes, detector in zip(seconds, detectors, strict=True):
-            taken = _seconds(detector.eval(), batched_inputs)
-            if number >= warmup:
-                passes.append(taken)
-    return seconds
+            passes.append(_seconds(detector.eval(), batched_inputs))
+    return [passes[warmup:] for passes in seconds]
 
 
 def _seconds(detector: nn.Module, batched_inputs: list[dict[str, Any]]) -> float:

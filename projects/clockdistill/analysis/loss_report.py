@@ -21,15 +21,6 @@ from projects.clockdistill.analysis.spread import Spread
 LOWEST, HIGHEST = 0.01, 10.0
 AIM_FROM_BELOW, AIM_FROM_ABOVE = 0.1, 1.0
 
-HEADERS = (
-    "loss",
-    "median (quartiles)",
-    "of detection",
-    "gradient at memory",
-    "gradient at neck",
-    "of detection",
-)
-
 
 def current_weights(model: nn.Module, loss: str) -> dict[str, float]:
     """Returns the config keys that a distillation loss is proportional to, and their values.
@@ -92,8 +83,10 @@ def scales_table(scales: Sequence[LossScale]) -> str:
         ]
         for scale in scales
     ]
-    align = ("left", *["right"] * (len(HEADERS) - 1))
-    return tabulate(rows, HEADERS, tablefmt="github", colalign=align, disable_numparse=True)
+    headers = ["loss", "median (quartiles)", "of detection", "gradient at memory"]
+    headers += ["gradient at neck", "of detection"]
+    align = ("left", *["right"] * (len(headers) - 1))
+    return tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
 
 
 def _cell(spread: Spread | None) -> str:

@@ -6,9 +6,9 @@ The model is any `DistillMetaArch`; nothing of it is imported.
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -37,12 +37,6 @@ class Sample:
     value: float
     at_memory: float | None
     at_neck: float
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether the loss and its gradients are finite."""
-        figures = (self.value, self.at_memory, self.at_neck)
-        return all(math.isfinite(figure) for figure in figures if figure is not None)
 
 
 @dataclass(frozen=True)
@@ -121,18 +115,22 @@ def summarize(samples: Mapping[str, Sequence[Sample]]) -> list[LossScale]:
 
 
 def _measure_batch(model: nn.Module, batch: list[dict[str, Any]]) -> dict[str, Sample]:
-    with _observed(model) as seen:
-        own = model(batch)
-    distilled = {name: own.pop(name) for name in list(own) if name.startswith(PREFIX)}
-    losses = {DETECTION: sum(own.values())}
-    for name, loss in distilled.items():
-        losses[name] = loss
+    found, calls = _run(model, batch)
+    own = [loss for name, loss in found.items() if not name.startswith(PREFIX)]
+    losses = {DETECTION: sum(own)}
+    for name, loss in found.items():
+        if name.startswith(PREFIX):
+            losses[name] = loss
         if name == MEMORY:
-            losses |= _memory_parts(model, seen)
-    (transformer_args,), (_, memory) = seen["transformer"], seen["encoder"]
+            losses |= _memory_parts(model, calls)
+    (transformer_args, _), (_, memory) = calls["transformer"], calls["encoder"]
     features, _ = model.student_hooks.adapter.read_features(transformer_args)
     samples = {name: _sample(loss, memory, features) for name, loss in losses.items()}
-    bad = [name for name, sample in samples.items() if not sample.is_finite]
+    bad = [
+        name
+        for name, sample in samples.items()
+        if not all(math.isfinite(figure) for figure in astuple(sample) if figure is not None)
+    ]
     if bad:
         files = ", ".join(str(entry.get("file_name", entry.get("image_id"))) for entry in batch)
         raise FloatingPointError(
@@ -142,39 +140,39 @@ def _measure_batch(model: nn.Module, batch: list[dict[str, Any]]) -> dict[str, S
     return samples
 
 
-@contextmanager
-def _observed(model: nn.Module) -> Iterator[dict[str, tuple[Any, ...]]]:
-    """Collects arguments, and where there is one the output, of some modules in one pass.
+def _run(
+    model: nn.Module, batch: list[dict[str, Any]]
+) -> tuple[dict[str, Tensor], dict[str, tuple[Any, Any]]]:
+    """Returns the losses of one pass, and the arguments and the output of some modules in it.
 
     The student's tensors are those of its own graph: a transposed view of the memory, for example,
     would not be part of the detection loss's graph.
     """
-    seen = {}
+    calls = {}
     adapter, student = model.student_hooks.adapter, model.student
+    modules = {
+        "transformer": adapter.transformer(student),
+        "encoder": adapter.encoder(student),
+        "token_weights": model.token_weights,
+        "memory_loss": model.memory_loss,
+    }
 
     def keep(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, *args_and_output: Any) -> None:
-            seen[name] = args_and_output
+        def hook(module: nn.Module, args: tuple, output: Any) -> None:
+            calls[name] = args, output
 
         return hook
 
-    handles = [
-        adapter.transformer(student).register_forward_pre_hook(keep("transformer")),
-        adapter.encoder(student).register_forward_hook(keep("encoder")),
-        model.token_weights.register_forward_pre_hook(keep("token_weights")),
-    ]
-    if model.memory_loss is not None:
-        handles.append(model.memory_loss.register_forward_pre_hook(keep("memory_loss")))
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            if module is not None:
+                hooks.enter_context(module.register_forward_hook(keep(name)))
+        return model(batch), calls
 
 
-def _memory_parts(model: nn.Module, seen: Mapping[str, tuple[Any, ...]]) -> dict[str, Tensor]:
+def _memory_parts(model: nn.Module, calls: Mapping[str, tuple[Any, Any]]) -> dict[str, Tensor]:
     """Returns the memory loss with each of its token weights alone."""
-    ((student, teacher, _),), (inputs,) = seen["memory_loss"], seen["token_weights"]
+    ((student, teacher, _), _), (inputs, _) = calls["memory_loss"], calls["token_weights"]
     parts = {}
     for name, kept in MEMORY_PARTS.items():
         alone = copy.copy(model.token_weights)

@@ -41,13 +41,13 @@ def random_features(
     return student, teacher, masks
 
 
-def image_of(features: Features, image: int, crop: bool = False) -> Features:
-    """The features of one image alone, without its padding if `crop`."""
-    student, teacher, masks = ([x[image : image + 1] for x in part] for part in features)
-    if crop:
-        sizes = [(int((~m[0, :, 0]).sum()), int((~m[0, 0]).sum())) for m in masks]
-        student, teacher, masks = (
-            [x[..., :height, :width] for x, (height, width) in zip(part, sizes, strict=True)]
-            for part in (student, teacher, masks)
-        )
+def image_of(features: Features, image: int) -> Features:
+    """The features of one image alone, without its padding."""
+    student, teacher, masks = (
+        [
+            x[image : image + 1, ..., :height, :width]
+            for x, (height, width) in zip(part, VALID[image], strict=True)
+        ]
+        for part in features
+    )
     return student, teacher, masks

@@ -141,14 +141,6 @@ def test_groups_add_up():
         torch.testing.assert_close(value, loss(*first)[key] + loss(*second)[key])
 
 
-def test_a_copy_counts_like_a_group_of_its_own():
-    pair = random_pair()
-    loss = LogitDistillLoss()
-    torch.testing.assert_close(
-        total(loss(*random_pair(copies=3))), total(loss(*joined(pair, pair, pair)))
-    )
-
-
 @pytest.mark.parametrize("kl", ["softmax", "sigmoid"])
 def test_classification_gradient_reaches_the_student_and_never_the_teacher(kl):
     student, teacher, groups = random_pair()
@@ -157,15 +149,6 @@ def test_classification_gradient_reaches_the_student_and_never_the_teacher(kl):
     LogitDistillLoss(kl=kl)(student, teacher, groups)["loss_distill_class"].backward()
     assert student.logits.grad.abs().sum() > 0
     assert teacher.logits.grad is None and teacher.boxes.grad is None
-
-
-def test_only_the_sigmoid_divergence_sees_a_shift_of_all_logits():
-    student, teacher, groups = random_pair()
-    shifted = Predictions(teacher.logits - 3, student.boxes)
-    key = "loss_distill_class"
-    softmax_kl = LogitDistillLoss()(shifted, teacher, groups)[key]
-    assert softmax_kl.item() == pytest.approx(0, abs=1e-4)
-    assert LogitDistillLoss(kl="sigmoid")(shifted, teacher, groups)[key] > 1
 
 
 @pytest.mark.parametrize("kl", ["softmax", "sigmoid"])
@@ -178,13 +161,6 @@ def test_confident_logits_stay_finite(kl):
     )["loss_distill_class"]
     value.backward()
     assert value.isfinite() and logits.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("kl", ["softmax", "sigmoid"])
-def test_is_zero_where_student_and_teacher_agree(kl):
-    _, teacher, groups = random_pair()
-    losses = LogitDistillLoss(kl=kl)(teacher, teacher, groups)
-    torch.testing.assert_close(total(losses), torch.tensor(0.0))
 
 
 def test_filler_never_matters():
@@ -203,16 +179,6 @@ def test_no_valid_query_gives_zero_and_finite_gradients():
     value = total(LogitDistillLoss()(student, teacher, groups))
     value.backward()
     assert value.item() == 0 and student.logits.grad.isfinite().all()
-
-
-def test_does_not_grow_with_batch_or_points():
-    pair = random_pair(images=1, queries=2)
-    loss = LogitDistillLoss()
-    student, teacher = (
-        Predictions(p.logits.repeat(1, 3, 2, 1), p.boxes.repeat(1, 3, 2, 1)) for p in pair[:2]
-    )
-    (group,) = random_pair(images=3, queries=4).groups
-    torch.testing.assert_close(total(loss(student, teacher, (group,))), total(loss(*pair)))
 
 
 def test_weights_scale_their_term_alone():

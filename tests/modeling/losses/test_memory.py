@@ -69,13 +69,6 @@ def test_padded_cells_never_matter(garbage):
         torch.testing.assert_close(parameter.grad, grad)
 
 
-def test_does_not_grow_with_the_batch():
-    student, teacher, weights = torch.randn(1, 4, 2), torch.randn(1, 4, 2), torch.rand(1, 4)
-    loss = MemoryDistillLoss(2, 2)
-    twice = loss(student.repeat(2, 1, 1), teacher.repeat(2, 1, 1), weights.repeat(2, 1))
-    torch.testing.assert_close(twice, loss(student, teacher, weights))
-
-
 def test_adapts_only_where_widths_differ():
     assert not list(MemoryDistillLoss(4, 4).parameters())
     loss = MemoryDistillLoss(3, 5)
