@@ -4,11 +4,13 @@ from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 from torch import nn
 
-from projects.clockdistill.configs.models import parts  # relative imports take names only
-from projects.clockdistill.modeling.detectors.dab_detr.decoder import DABDETRTransformerDecoder
+from projects.clockdistill.configs.models import parts  # lazy configs import no module relatively
 from projects.clockdistill.modeling.detectors.dab_detr.detector import DABDETR
-from projects.clockdistill.modeling.detectors.dab_detr.encoder import DABDETRTransformerEncoder
-from projects.clockdistill.modeling.detectors.dab_detr.transformer import DABDETRTransformer
+from projects.clockdistill.modeling.detectors.dab_detr.transformer import (
+    DABDETRTransformer,
+    DABDETRTransformerDecoder,
+    DABDETRTransformerEncoder,
+)
 
 
 def dab_detr(depth: int = 50, num_classes: int = 80, num_queries: int = 300) -> DictConfig:

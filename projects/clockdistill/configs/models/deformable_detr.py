@@ -3,7 +3,7 @@
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
-from projects.clockdistill.configs.models import parts  # relative imports take names only
+from projects.clockdistill.configs.models import parts  # lazy configs import no module relatively
 from projects.clockdistill.modeling.detectors.deformable_detr.detector import (
     DeformableCriterion,
     DeformableDETR,
@@ -11,10 +11,8 @@ from projects.clockdistill.modeling.detectors.deformable_detr.detector import (
 from projects.clockdistill.modeling.detectors.deformable_detr.transformer import (
     DeformableDETRTransformer,
 )
-from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
+from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformerDecoder,
-)
-from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
     DeformableTransformerEncoder,
 )
 

@@ -3,14 +3,14 @@
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
-from projects.clockdistill.configs.models import parts  # relative imports take names only
+from projects.clockdistill.configs.models import parts  # lazy configs import no module relatively
 from projects.clockdistill.modeling.detectors.dino.denoising import DINOCriterion
 from projects.clockdistill.modeling.detectors.dino.detector import DINO
 from projects.clockdistill.modeling.detectors.dino.transformer import (
     DINOTransformer,
     DINOTransformerDecoder,
 )
-from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
+from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformerEncoder,
 )
 

@@ -3,17 +3,12 @@
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.layers.position_encoding import box_features
-from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
-    DeformableTransformerDecoder,
-)
-from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
-    DeformableTransformerEncoder,
-)
+from projects.clockdistill.modeling.detectors.multi_scale.tokens import TokenLevels, choose_tokens
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformer,
-    TokenLevels,
+    DeformableTransformerDecoder,
+    DeformableTransformerEncoder,
     TransformerOutput,
-    choose_tokens,
 )
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 

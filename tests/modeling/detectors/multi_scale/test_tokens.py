@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from projects.clockdistill.modeling.detectors.base import level_masks
-from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
+from projects.clockdistill.modeling.detectors.multi_scale.tokens import (
     choose_tokens,
     flatten_levels,
     token_proposals,
