@@ -80,7 +80,6 @@ class DABDETRTransformerEncoder(nn.Module):
         if post_norm:
             raise ValueError("encoder.post_norm=True is not supported. Fix: leave it at False")
         self.embed_dim = embed_dim
-        self.num_layers = num_layers
         self.layers = nn.ModuleList(
             DenseEncoderLayer(
                 embed_dim,
@@ -118,13 +117,9 @@ class ConditionalDecoderLayer(nn.Module):
 
     Source: Conditional DETR (arXiv:2108.06152), section 3; norms after each residual.
 
+    Arguments that are not listed are those of `DABDETRTransformerDecoder`.
+
     Args:
-        embed_dim: width of queries and memory.
-        num_heads: attention heads.
-        feedforward_dim: hidden width of the feed-forward part.
-        attn_dropout: on the attention weights.
-        ffn_dropout: inside and after the feed-forward part.
-        activation: of the feed-forward part; copied.
         is_first: whether the attention to the memory adds positions to the contents.
     """
 

@@ -99,7 +99,6 @@ class DeformableTransformerEncoder(nn.Module):
         if post_norm:
             raise ValueError("encoder.post_norm=True is not supported. Fix: leave it at False")
         self.embed_dim = embed_dim
-        self.num_layers = num_layers
         self.layers = nn.ModuleList(
             DeformableEncoderLayer(
                 embed_dim, num_heads, feedforward_dim, attn_dropout, ffn_dropout, num_feature_levels
