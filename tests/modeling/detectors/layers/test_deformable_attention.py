@@ -28,23 +28,6 @@ def test_heads_start_in_their_own_directions(attention):
     assert not attention.sampling_offsets.weight.any()
 
 
-def test_offsets_count_in_cells_around_a_point(attention):
-    query, _, reference, _ = inputs()
-    # Head 0, first point: one cell to the right, which is 1/6 and 1/3 of the levels' widths.
-    locations = attention._locations(attention.sampling_offsets(query), reference, SHAPES)
-    moved = locations[:, :, 0, :, 0] - reference
-    expected = torch.tensor([[1 / 6, 0.0], [1 / 3, 0.0]]).expand_as(moved)
-    torch.testing.assert_close(moved, expected, atol=1e-6, rtol=0)
-
-
-def test_offsets_count_in_parts_of_a_box(attention):
-    query, _, reference, _ = inputs(reference_dim=4)
-    locations = attention._locations(attention.sampling_offsets(query), reference, SHAPES)
-    # Head 1 looks down; its third and last point lies on the border: half the height.
-    moved = locations[:, :, 1, :, 2] - reference[..., :2]
-    torch.testing.assert_close(moved[..., 1], reference[..., 3] / 2)
-
-
 def test_padded_tokens_count_as_zero_whatever_they_hold(attention):
     query, value, reference, shapes = inputs()
     padding = torch.zeros(2, 30, dtype=torch.bool)
