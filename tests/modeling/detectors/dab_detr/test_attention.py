@@ -1,4 +1,4 @@
-"""Attention with separate projections of content and position: formula, masks, first layer."""
+"""Attention with separate projections of content and position: formula, first layer, dropout."""
 
 import pytest
 import torch

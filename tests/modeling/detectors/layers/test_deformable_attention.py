@@ -1,4 +1,4 @@
-"""Deformable attention: its start, its references, what it refuses."""
+"""Deformable attention: its start, padded tokens, what it refuses."""
 
 import pytest
 import torch
@@ -15,9 +15,9 @@ def attention() -> DeformableAttention:
     return DeformableAttention(embed_dim=16, num_heads=4, num_levels=2, num_points=3)
 
 
-def inputs(reference_dim: int = 2):
+def inputs():
     query, value = torch.randn(2, 5, 16), torch.randn(2, 30, 16)
-    return query, value, torch.rand(2, 5, 2, reference_dim), SHAPES
+    return query, value, torch.rand(2, 5, 2, 2), SHAPES
 
 
 def test_heads_start_in_their_own_directions(attention):

@@ -188,14 +188,10 @@ class DABDETRTransformerDecoder(nn.Module):
 
     The detector that owns the box head sets `bbox_embed`.
 
+    Arguments that are not listed are those of `DABDETRTransformerEncoder`.
+
     Args:
         embed_dim: width of the queries, divisible by 4.
-        num_heads: attention heads.
-        feedforward_dim: hidden width of the feed-forward parts.
-        attn_dropout: on the attention weights.
-        ffn_dropout: inside and after the feed-forward parts.
-        num_layers: layers.
-        activation: of the feed-forward parts, copied for each; PReLU by default.
         modulate_hw_attn: anchors' widths and heights shape the attention to the memory.
         post_norm: one norm, shared by all layers, on what they give out.
     """

@@ -20,10 +20,9 @@ class DeformableDETRTransformer(DeformableTransformer):
 
     Source: Deformable DETR (arXiv:2010.04159), section 4.2; appendix A.4 (two-stage).
 
+    Arguments that are not listed are those of `DeformableTransformer`.
+
     Args:
-        encoder: makes the memory.
-        decoder: reads it; its heads are set by the detector.
-        num_feature_levels: levels that the neck gives.
         as_two_stage: queries are made from the encoder's proposals instead of learned.
         two_stage_num_proposals: tokens chosen in two stages, which is the number of queries.
 

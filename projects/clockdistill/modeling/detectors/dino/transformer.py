@@ -69,10 +69,9 @@ class DINOTransformer(DeformableTransformer):
     Source: DINO (arXiv:2203.03605), section 3.4: anchors come from the encoder's best tokens,
     contents are learned.
 
+    Arguments that are not listed are those of `DeformableTransformer`.
+
     Args:
-        encoder: makes the memory.
-        decoder: reads it; its heads are set by the detector.
-        num_feature_levels: levels that the neck gives.
         two_stage_num_proposals: tokens chosen, which is the number of matching queries.
         learnt_init_query: contents are learned; otherwise those of the chosen tokens.
     """

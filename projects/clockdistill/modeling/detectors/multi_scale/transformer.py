@@ -203,14 +203,10 @@ class DeformableTransformerDecoder(nn.Module):
     layer and, for encoders that propose boxes, a last one. With `bbox_embed` each layer's boxes are
     the next layer's reference points; without, all layers look from the same points.
 
+    Arguments that are not listed are those of `DeformableTransformerEncoder`.
+
     Args:
-        embed_dim: width of the queries.
-        num_heads: attention heads.
-        feedforward_dim: hidden width of the feed-forward parts.
         attn_dropout: in self-attention and on what the cross-attention adds.
-        ffn_dropout: inside and after the feed-forward parts.
-        num_layers: layers.
-        num_feature_levels: levels of the memory.
     """
 
     def __init__(
