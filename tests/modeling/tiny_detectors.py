@@ -16,6 +16,7 @@ from projects.clockdistill.modeling.adapters import (
     DeformableDETRAdapter,
     DINOAdapter,
 )
+from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 NUM_CLASSES = 3
 QUERIES = 7
@@ -99,6 +100,20 @@ def batch(counts=(2, 1), sizes=((64, 96), (48, 80)), seed: int = 0) -> list[dict
             }
         )
     return inputs
+
+
+def random_targets(*counts: int) -> list[dict]:
+    """Returns targets of so many objects for each image, none of them near the border."""
+    return [
+        {"labels": torch.randint(NUM_CLASSES, (n,)), "boxes": torch.rand(n, 4) * 0.3 + 0.35}
+        for n in counts
+    ]
+
+
+def random_predictions(layers: int, images: int, queries: int) -> Predictions:
+    """Returns predictions whose boxes are not near the border."""
+    boxes = torch.rand(layers, images, queries, 4) * 0.4 + 0.3
+    return Predictions(torch.randn(layers, images, queries, NUM_CLASSES), boxes)
 
 
 def assert_same_gradients(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

@@ -1,8 +1,8 @@
 """What "equal to detrex" is tested against: `../shared/parity` and a small set derived from it.
 
-The derived set (per family contracts of three depths; of the activations some of the kept tokens
-and every 5th query; all detections, losses and gradient norms) lies in `data/`, so that the tests
-compare something where `../shared` is missing. To write it again from `../shared`:
+The tests compare with the derived set, which lies in `data/`: per family contracts of three depths;
+of the activations some of the kept tokens and every 5th query; all detections, losses and gradient
+norms. Where `../shared` is there, they also compare it with the derived set. To write that again:
 
     python -m tests.modeling.detectors.parity
 """
@@ -44,24 +44,28 @@ UNIT_NORMAL = (
     "level_embeds",
 )
 
-SOURCES = ["derived"] + (["shared"] if SHARED.is_dir() else [])
 
-
-def contract(family: str, source: str, depth: int) -> dict:
-    """{"state_dict": {key: shape}, "parameters": int} of detrex's detector for 7 classes."""
-    if source == "shared":
-        return json.loads((SHARED / f"{family}_r{depth}.json").read_text())
+def contracts(family: str) -> dict[str, dict]:
+    """By depth {"state_dict": {key: shape}, "parameters": int} of detrex's, for 7 classes."""
     with np.load(derived(family)) as data:
-        return json.loads(lzma.decompress(data["contracts"].tobytes()))[str(depth)]
+        return json.loads(lzma.decompress(data["contracts"].tobytes()))
 
 
-def golden(family: str, source: str) -> dict[str, np.ndarray | float]:
-    """The golden by its own keys; activations thinned out alike for both sources."""
-    if source == "derived":
-        with np.load(derived(family)) as data:
-            names = json.loads(lzma.decompress(data["scalar_names"].tobytes()))
-            scalars = dict(zip(names, data["scalar_values"].tolist(), strict=True))
-            return scalars | {k: data[k] for k in data.files if k.startswith(("eval", "train"))}
+def shared_contracts(family: str) -> dict[str, dict]:
+    """The same, from `../shared`."""
+    return {str(d): json.loads((SHARED / f"{family}_r{d}.json").read_text()) for d in DEPTHS}
+
+
+def golden(family: str) -> dict[str, np.ndarray | float]:
+    """The golden by its own keys, with thinned activations."""
+    with np.load(derived(family)) as data:
+        names = json.loads(lzma.decompress(data["scalar_names"].tobytes()))
+        scalars = dict(zip(names, data["scalar_values"].tolist(), strict=True))
+        return scalars | {k: data[k] for k in data.files if k.startswith(("eval", "train"))}
+
+
+def shared_golden(family: str) -> dict[str, np.ndarray | float]:
+    """The same, from `../shared`."""
     with np.load(SHARED / f"{family}_golden.npz") as data:
         return {key: thinned(family, key, data[key]) for key in data.files}
 
@@ -156,13 +160,12 @@ def generator(seed: int) -> np.random.Generator:
 
 def derive(family: str) -> None:
     """Writes the derived set from ../shared."""
-    full = golden(family, "shared")
+    full = shared_golden(family)
     scalars = {key: value for key, value in full.items() if isinstance(value, float)}
     arrays = {key: value for key, value in full.items() if key not in scalars}
-    contracts = {depth: contract(family, "shared", depth) for depth in DEPTHS}
     np.savez_compressed(
         derived(family),
-        contracts=packed(contracts),
+        contracts=packed(shared_contracts(family)),
         scalar_names=packed(list(scalars)),
         scalar_values=np.array(list(scalars.values())),
         **arrays,

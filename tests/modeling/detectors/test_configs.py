@@ -48,15 +48,6 @@ def test_values_that_must_agree_follow_the_root(build, tmp_path):
         assert len(detector.transformer.encoder.layers) == 1
 
 
-@pytest.mark.parametrize("build", [deformable_detr, mini_deformable_detr])
-def test_two_stages_are_two_overrides(build):
-    config = build()
-    config.with_box_refine = config.as_two_stage = True
-    with torch.device("meta"):
-        detector = instantiate(config)
-    assert detector.transformer.as_two_stage
-
-
 @each_config
 def test_each_call_gives_a_config_of_its_own(build):
     first, second = build(), build()

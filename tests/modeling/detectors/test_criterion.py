@@ -10,23 +10,13 @@ from torch import distributed
 from projects.clockdistill.modeling.detectors.criterion import SetCriterion
 from projects.clockdistill.modeling.detectors.matcher import HungarianMatcher, Matches
 from projects.clockdistill.modeling.detectors.predictions import Predictions
+from tests.modeling.tiny_detectors import random_predictions, random_targets
 
 WEIGHTS = {"loss_class": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
 
 
 def criterion(**weights: float) -> SetCriterion:
     return SetCriterion(3, HungarianMatcher(2.0, 5.0, 2.0), WEIGHTS | weights)
-
-
-def predictions(layers: int, images: int, queries: int) -> Predictions:
-    boxes = (torch.rand(layers, images, queries, 4) * 0.4 + 0.3).requires_grad_()
-    return Predictions(torch.randn(layers, images, queries, 3).requires_grad_(), boxes)
-
-
-def targets(*counts: int) -> list[dict]:
-    return [
-        {"labels": torch.randint(3, (n,)), "boxes": torch.rand(n, 4) * 0.4 + 0.3} for n in counts
-    ]
 
 
 def test_losses_of_one_layer_by_hand():
@@ -50,7 +40,8 @@ def test_losses_of_one_layer_by_hand():
 
 
 def test_every_layer_equals_itself_alone():
-    found, encoder, wanted = predictions(3, 2, 5), predictions(1, 2, 7), targets(2, 1)
+    found, encoder = random_predictions(3, 2, 5), random_predictions(1, 2, 7)
+    wanted = random_targets(2, 1)
     losses = criterion()(found, wanted, encoder)
     names = {"": 2, "_0": 0, "_1": 1}
     assert set(losses) == {n + s for n in WEIGHTS for s in [*names, "_enc"]}
@@ -63,7 +54,8 @@ def test_every_layer_equals_itself_alone():
 
 
 def test_a_base_weight_holds_everywhere_and_a_full_name_for_itself():
-    found, encoder, wanted = predictions(2, 1, 5), predictions(1, 1, 5), targets(2)
+    found, encoder = random_predictions(2, 1, 5), random_predictions(1, 1, 5)
+    wanted = random_targets(2)
     plain = criterion()(found, wanted, encoder)
     changed = criterion(loss_bbox=10.0, loss_bbox_0=0.5)(found, wanted, encoder)
     factors = {"loss_bbox": 2.0, "loss_bbox_enc": 2.0, "loss_bbox_0": 0.1}
@@ -78,8 +70,10 @@ def test_weights_that_are_missing_or_unknown_are_refused(weights):
 
 
 def test_a_batch_without_objects_trains_classes_and_keeps_the_box_graph():
-    found = predictions(2, 2, 4)
-    losses = criterion()(found, targets(0, 0))
+    found = random_predictions(2, 2, 4)
+    found.logits.requires_grad_()
+    found.boxes.requires_grad_()
+    losses = criterion()(found, random_targets(0, 0))
     sum(losses.values()).backward()
     assert losses["loss_class"] > 0 and losses["loss_bbox"] == losses["loss_giou"] == 0
     assert found.logits.grad.any()
@@ -87,7 +81,7 @@ def test_a_batch_without_objects_trains_classes_and_keeps_the_box_graph():
 
 
 def test_half_precision_predictions_are_judged_in_float32():
-    found, wanted = predictions(2, 1, 4), targets(2)
+    found, wanted = random_predictions(2, 1, 4), random_targets(2)
     half = Predictions(found.logits.bfloat16(), found.boxes.bfloat16())
     exact = Predictions(half.logits.float(), half.boxes.float())
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -102,11 +96,11 @@ def test_boxes_are_counted_over_all_ranks_and_at_least_one():
         count += 6
 
     count = criterion().count_boxes
-    assert count(targets(0, 0), torch.device("cpu")) == 1
-    assert count(targets(2, 1), torch.device("cpu")) == 3
+    assert count(random_targets(0, 0), torch.device("cpu")) == 1
+    assert count(random_targets(2, 1), torch.device("cpu")) == 3
     with (
         patch.object(distributed, "is_initialized", return_value=True),
         patch.object(distributed, "get_world_size", return_value=2),
         patch.object(distributed, "all_reduce", other_rank_has_six),
     ):
-        assert count(targets(2, 0), torch.device("cpu")) == 4  # (2 + 6) / 2
+        assert count(random_targets(2, 0), torch.device("cpu")) == 4  # (2 + 6) / 2

@@ -39,14 +39,6 @@ def test_losses_have_one_set_of_names_and_every_parameter_a_finite_gradient(dete
         assert parameter.grad is not None and parameter.grad.isfinite().all(), key
 
 
-@pytest.mark.parametrize("num_layers", [1, 3])
-def test_each_decoder_layer_has_losses(name, num_layers):
-    losses = tiny_detector(name, num_layers=num_layers).train()(batch())
-    assert sum(key.startswith("loss_bbox") for key in losses if "enc" not in key) == (
-        2 * num_layers if name == "dino" else num_layers  # and the same of denoising queries
-    )
-
-
 def test_without_aux_loss_only_the_last_layer_is_supervised(detector):
     every = detector(batch())
     detector.aux_loss = False

@@ -7,24 +7,14 @@ import torch
 
 from projects.clockdistill.modeling.detectors.matcher import HungarianMatcher
 from projects.clockdistill.modeling.detectors.predictions import Predictions
+from tests.modeling.tiny_detectors import random_predictions, random_targets
 
 MATCHER = HungarianMatcher(cost_class=2.0, cost_bbox=5.0, cost_giou=2.0)
 
 
-def predictions(layers: int, images: int, queries: int, classes: int = 3) -> Predictions:
-    boxes = torch.rand(layers, images, queries, 4) * 0.4 + 0.3
-    return Predictions(torch.randn(layers, images, queries, classes), boxes)
-
-
-def targets(*counts: int) -> list[dict]:
-    return [
-        {"labels": torch.randint(3, (n,)), "boxes": torch.rand(n, 4) * 0.4 + 0.3} for n in counts
-    ]
-
-
 def test_finds_the_objects_that_are_predicted_exactly():
-    wanted = targets(3, 1)
-    found = predictions(1, 2, 5)
+    wanted = random_targets(3, 1)
+    found = random_predictions(1, 2, 5)
     places = ([4, 0, 2], [3])
     for image, (target, queries) in enumerate(zip(wanted, places, strict=True)):
         found.boxes[0, image, queries] = target["boxes"]
@@ -35,7 +25,7 @@ def test_finds_the_objects_that_are_predicted_exactly():
 
 
 def test_the_assignment_is_the_cheapest_of_all():
-    wanted, found = targets(3), predictions(1, 1, 4)
+    wanted, found = random_targets(3), random_predictions(1, 1, 4)
     cost = MATCHER.costs(found, wanted[0]["labels"][None], wanted[0]["boxes"][None])[0, 0]
     (matches,) = MATCHER([found], wanted)
     ours = cost[matches.query[0], matches.target[0]].sum()
@@ -53,8 +43,8 @@ def test_costs_of_a_pair_by_hand():
 
 
 def test_all_layers_and_images_at_once_equal_each_alone():
-    wanted = targets(2, 0, 4)
-    groups = [predictions(3, 3, 6), predictions(1, 3, 9)]
+    wanted = random_targets(2, 0, 4)
+    groups = [random_predictions(3, 3, 6), random_predictions(1, 3, 9)]
     matched = MATCHER(groups, wanted)
     for group, matches in zip(groups, matched, strict=True):
         for layer in range(len(group.logits)):
@@ -71,27 +61,27 @@ def test_all_layers_and_images_at_once_equal_each_alone():
 
 
 def test_more_objects_than_queries_matches_every_query():
-    (matches,) = MATCHER([predictions(2, 1, 3)], targets(5))
+    (matches,) = MATCHER([random_predictions(2, 1, 3)], random_targets(5))
     assert matches.query.shape == (2, 3)
     assert matches.query[0].tolist() == [0, 1, 2]
 
 
 def test_no_object_gives_no_match():
-    (matches,) = MATCHER([predictions(2, 2, 3)], targets(0, 0))
+    (matches,) = MATCHER([random_predictions(2, 2, 3)], random_targets(0, 0))
     assert matches.image.shape == matches.query.shape == matches.target.shape == (2, 0)
     assert matches.query.dtype == torch.int64
 
 
 @pytest.mark.parametrize("part", ["logits", "boxes"])
 def test_a_prediction_that_is_not_finite_is_named(part):
-    found = predictions(2, 2, 3)
+    found = random_predictions(2, 2, 3)
     getattr(found, part)[1, 1, 2] = float("nan")
     with pytest.raises(FloatingPointError, match=r"layer 1, image 1 of the batch, query 2 .*nan"):
-        MATCHER([found], targets(2, 2))
+        MATCHER([found], random_targets(2, 2))
 
 
 def test_empty_boxes_are_matched_all_the_same():
-    found, wanted = predictions(1, 1, 2), targets(2)
+    found, wanted = random_predictions(1, 1, 2), random_targets(2)
     found.boxes[...] = 0.5
     found.boxes[..., 2:] = 0
     wanted[0]["boxes"] = found.boxes[0, 0].clone()

@@ -97,7 +97,6 @@ def test_memory_losses_and_gradients_in_train_mode(detector, runs):
     gradients = []
     losses = []
     for run in runs:
-        detector.load_state_dict(detector.state_dict())
         detector.zero_grad()
         losses.append(run(batch(sizes=SIZES)))
         sum(losses[-1].values()).backward()
@@ -108,21 +107,6 @@ def test_memory_losses_and_gradients_in_train_mode(detector, runs):
     for name, gradient in gradients[0].items():
         difference = (gradients[1][name] - gradient).norm()
         assert difference <= 1e-4 * gradient.norm().clamp(min=1e-2), name
-
-
-def test_eval_masks_come_from_the_images_sizes(detector):
-    """Training reads the same masks, but there detrex does so too."""
-    detector.eval()
-    seen = []
-    detector.transformer.register_forward_pre_hook(lambda _, args: seen.extend(args[:2]))
-    with torch.no_grad():
-        detector(batch(sizes=SIZES))
-    features, masks = ([x] if isinstance(x, Tensor) else x for x in seen)
-    by_hand = torch.ones(2, 64, 96, dtype=torch.bool)
-    by_hand[0] = False
-    by_hand[1, :48, :64] = False
-    for mask, expected in zip(masks, level_masks(by_hand, features), strict=True):
-        assert torch.equal(mask, expected)
 
 
 # A dense attention multiplies the padded values by 0, which takes finite ones.
@@ -149,28 +133,29 @@ def surrounded(shapes: list[tuple[int, int]], width: int, extra: int):
     return features, masks
 
 
-@pytest.mark.parametrize("family", ["dino"])
-def test_more_padding_changes_neither_dinos_memory_nor_its_proposals(detector):
+@pytest.mark.parametrize("family", ["dino", "deformable_detr_two_stage"])
+def test_more_padding_changes_neither_memory_nor_proposals_nor_their_losses(detector):
     """One image's levels, and the same levels with more padding around them.
 
-    The decoder's position queries do change: as in the public checkpoints they encode anchors in
-    units of the padded finest level.
+    DINO's position queries do change: as in the public checkpoints they encode anchors in units of
+    the padded finest level.
     """
     detector.eval()
     run = Observed(detector, None)
     detector.transformer.encoder.register_forward_hook(run.keep)
+    target = {"labels": torch.tensor([2]), "boxes": torch.tensor([[0.5, 0.5, 0.3, 0.3]])}
     found = []
     for extra in (0, 8):
         features, masks = surrounded([(8, 12), (4, 6), (2, 3)], detector.embed_dim, extra)
         run.padding = torch.cat([m.flatten(1) for m in masks], dim=1)
+        positions = [detector.position_embedding(m) for m in masks]
         with torch.no_grad():
-            output = detector.transformer(
-                features, masks, [detector.position_embedding(m) for m in masks]
-            )
-        proposals = output.proposals
-        found.append((run.memory[~run.padding], proposals.logits, proposals.boxes))
-    for alone, padded in zip(*found, strict=True):
-        torch.testing.assert_close(padded, alone, atol=1e-5, rtol=1e-5)
+            output = detector.transform(features, masks, positions)
+            predictions = detector.apply_heads(output, last_only=True)
+            losses = detector.criterion(predictions, [target], output.proposals)
+        of_proposals = {name: loss for name, loss in losses.items() if name.endswith("_enc")}
+        found.append((run.memory[~run.padding], output.anchors[0], of_proposals))
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["dab_detr"])

@@ -15,8 +15,6 @@ MEMORY, BOX_PX, LOSS, GRADIENT = 2e-4, 2e-2, 1e-4, 1e-3  # tolerances of ../shar
 # out again: their gradient is rounding. The goldens' others are above 5e-4.
 ZERO = 1e-6
 
-each_source = pytest.mark.parametrize("source", parity.SOURCES)
-
 
 @pytest.fixture(scope="module", params=parity.FAMILIES)
 def family(request) -> str:
@@ -74,10 +72,9 @@ def as_detrex_reads_padding(detector: nn.Module) -> None:
     detector.transformer.decoder.register_forward_pre_hook(without_mask, with_kwargs=True)
 
 
-@each_source
 @pytest.mark.parametrize("depth", parity.DEPTHS)
-def test_state_dict_and_parameters_are_the_contracts(family, source, depth):
-    expected = parity.contract(family, source, depth)
+def test_state_dict_and_parameters_are_the_contracts(family, depth):
+    expected = parity.contracts(family)[str(depth)]
     with torch.device("meta"):
         detector = instantiate(parity.config(family, depth=depth))
     shapes = {key: list(value.shape) for key, value in detector.state_dict().items()}
@@ -85,40 +82,35 @@ def test_state_dict_and_parameters_are_the_contracts(family, source, depth):
     assert sum(p.numel() for p in detector.parameters()) == expected["parameters"]
 
 
-@each_source
-def test_every_key_of_the_golden_is_there_and_no_other(run, family, source):
-    assert run.keys() == parity.golden(family, source).keys()
+def test_every_key_of_the_golden_is_there_and_no_other(run, family):
+    assert run.keys() == parity.golden(family).keys()
 
 
-@each_source
 @pytest.mark.parametrize("mode", ["eval0", "eval1", "train"])
-def test_activations(run, family, source, mode):
-    golden = parity.golden(family, source)
+def test_activations(run, family, mode):
+    golden = parity.golden(family)
     for key in (f"{mode}.memory", f"{mode}.hs"):
         np.testing.assert_allclose(run[key], golden[key], rtol=0, atol=MEMORY, err_msg=key)
 
 
-@each_source
 @pytest.mark.parametrize("mode", ["eval0", "eval1"])
-def test_detections(run, family, source, mode):
-    golden = parity.golden(family, source)
+def test_detections(run, family, mode):
+    golden = parity.golden(family)
     np.testing.assert_array_equal(run[f"{mode}.classes"], golden[f"{mode}.classes"])
     np.testing.assert_allclose(run[f"{mode}.scores"], golden[f"{mode}.scores"], rtol=0, atol=MEMORY)
     np.testing.assert_allclose(run[f"{mode}.boxes"], golden[f"{mode}.boxes"], rtol=0, atol=BOX_PX)
 
 
-@each_source
-def test_losses(run, family, source):
-    golden = parity.golden(family, source)
+def test_losses(run, family):
+    golden = parity.golden(family)
     expected = {k: v for k, v in golden.items() if k.startswith("train.loss.")}
     assert expected
     for key, value in expected.items():
         np.testing.assert_allclose(run[key], value, rtol=LOSS, err_msg=key)
 
 
-@each_source
-def test_gradient_norms(run, family, source):
-    golden = parity.golden(family, source)
+def test_gradient_norms(run, family):
+    golden = parity.golden(family)
     expected = {k: v for k, v in golden.items() if k.startswith("train.gradnorm.")}
     assert expected
     for key, value in expected.items():
@@ -133,13 +125,11 @@ def test_gradient_norms(run, family, source):
 if parity.SHARED.is_dir():
 
     def test_the_derived_set_is_the_shared_one(family):
-        derived, shared = parity.golden(family, "derived"), parity.golden(family, "shared")
+        derived, shared = parity.golden(family), parity.shared_golden(family)
         assert derived.keys() == shared.keys()
         for key in shared:
             np.testing.assert_array_equal(derived[key], shared[key], err_msg=key)
-        for depth in parity.DEPTHS:
-            ours, theirs = (parity.contract(family, s, depth) for s in ("derived", "shared"))
-            assert ours == theirs
+        assert parity.contracts(family) == parity.shared_contracts(family)
 
     def test_weights_are_the_shared_ones(family):
         shared = shared_fill()

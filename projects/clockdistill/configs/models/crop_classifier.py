@@ -3,7 +3,7 @@
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
-from projects.clockdistill.configs.models import parts  # relative imports take names only
+from projects.clockdistill.configs.models import parts  # lazy configs import no module relatively
 from projects.clockdistill.modeling.crop_classifier import CropClassifier
 
 

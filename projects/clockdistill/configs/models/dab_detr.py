@@ -4,11 +4,13 @@ from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 from torch import nn
 
-from projects.clockdistill.configs.models import parts  # relative imports take names only
-from projects.clockdistill.modeling.detectors.dab_detr.decoder import DABDETRTransformerDecoder
+from projects.clockdistill.configs.models import parts  # lazy configs import no module relatively
 from projects.clockdistill.modeling.detectors.dab_detr.detector import DABDETR
-from projects.clockdistill.modeling.detectors.dab_detr.encoder import DABDETRTransformerEncoder
-from projects.clockdistill.modeling.detectors.dab_detr.transformer import DABDETRTransformer
+from projects.clockdistill.modeling.detectors.dab_detr.transformer import (
+    DABDETRTransformer,
+    DABDETRTransformerDecoder,
+    DABDETRTransformerEncoder,
+)
 
 
 def dab_detr(depth: int = 50, num_classes: int = 80, num_queries: int = 300) -> DictConfig:
@@ -39,7 +41,6 @@ def mini_dab_detr(
     num_classes: int = 7,
     stem_channels: int = 16,
     channels: tuple[int, ...] = (16, 32, 64, 80),
-    blocks: tuple[int, ...] = (2, 2, 2, 2),
 ) -> DictConfig:
     """Returns DAB-DETR that trains from scratch on a CPU, for images of about 320 x 96.
 
@@ -49,10 +50,9 @@ def mini_dab_detr(
         num_classes: classes; the criterion follows `model.num_classes`.
         stem_channels: channels of the backbone's first convolution.
         channels: channels of the four residual stages.
-        blocks: basic blocks of the four residual stages.
     """
     return _config(
-        parts.basic_resnet(stem_channels, channels, blocks, ["res5"], last_stride=1),
+        parts.basic_resnet(stem_channels, channels, ["res5"], last_stride=1),
         channels[3],
         num_classes=num_classes,
         num_queries=60,

@@ -3,7 +3,7 @@
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
-from projects.clockdistill.configs.models import parts  # relative imports take names only
+from projects.clockdistill.configs.models import parts  # lazy configs import no module relatively
 from projects.clockdistill.modeling.detectors.deformable_detr.detector import (
     DeformableCriterion,
     DeformableDETR,
@@ -11,10 +11,8 @@ from projects.clockdistill.modeling.detectors.deformable_detr.detector import (
 from projects.clockdistill.modeling.detectors.deformable_detr.transformer import (
     DeformableDETRTransformer,
 )
-from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
+from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformerDecoder,
-)
-from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
     DeformableTransformerEncoder,
 )
 
@@ -42,7 +40,6 @@ def deformable_detr(depth: int = 50, num_classes: int = 80, num_queries: int = 3
         feedforward_dim=1024,
         dropout=0.1,
         num_layers=6,
-        with_box_refine=False,
         detections=300,
     )
 
@@ -51,7 +48,6 @@ def mini_deformable_detr(
     num_classes: int = 7,
     stem_channels: int = 16,
     channels: tuple[int, ...] = (16, 32, 64, 80),
-    blocks: tuple[int, ...] = (2, 2, 2, 2),
 ) -> DictConfig:
     """Returns Deformable-DETR with 3 levels that trains from scratch on a CPU, for small images.
 
@@ -63,10 +59,9 @@ def mini_deformable_detr(
         num_classes: classes; the criterion follows `model.num_classes`.
         stem_channels: channels of the backbone's first convolution.
         channels: channels of the four residual stages.
-        blocks: basic blocks of the four residual stages.
     """
     return _config(
-        parts.basic_resnet(stem_channels, channels, blocks),
+        parts.basic_resnet(stem_channels, channels),
         parts.channel_mapper(channels, norm_groups=8),
         num_classes=num_classes,
         num_queries=60,
@@ -76,7 +71,6 @@ def mini_deformable_detr(
         feedforward_dim=128,
         dropout=0.0,
         num_layers=2,
-        with_box_refine=False,
         detections=60,
     )
 
@@ -93,7 +87,6 @@ def _config(
     feedforward_dim: int,
     dropout: float,
     num_layers: int,
-    with_box_refine: bool,
     detections: int,
 ) -> DictConfig:
     """Returns the whole config. Sizes that must agree are set at its root, once."""
@@ -119,7 +112,7 @@ def _config(
         num_classes=num_classes,
         num_queries=num_queries,
         aux_loss=True,
-        with_box_refine=with_box_refine,
+        with_box_refine=False,
         as_two_stage=False,
         criterion=parts.criterion(DeformableCriterion),
         select_box_nums_for_evaluation=detections,

@@ -3,14 +3,14 @@
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
-from projects.clockdistill.configs.models import parts  # relative imports take names only
+from projects.clockdistill.configs.models import parts  # lazy configs import no module relatively
 from projects.clockdistill.modeling.detectors.dino.denoising import DINOCriterion
 from projects.clockdistill.modeling.detectors.dino.detector import DINO
 from projects.clockdistill.modeling.detectors.dino.transformer import (
     DINOTransformer,
     DINOTransformerDecoder,
 )
-from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
+from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformerEncoder,
 )
 
@@ -45,7 +45,6 @@ def mini_dino(
     num_classes: int = 7,
     stem_channels: int = 16,
     channels: tuple[int, ...] = (16, 32, 64, 80),
-    blocks: tuple[int, ...] = (2, 2, 2, 2),
 ) -> DictConfig:
     """Returns DINO with 3 levels that trains from scratch on a CPU, images of about 320 x 96.
 
@@ -57,10 +56,9 @@ def mini_dino(
         num_classes: classes; the criterion follows `model.num_classes`.
         stem_channels: channels of the backbone's first convolution.
         channels: channels of the four residual stages.
-        blocks: basic blocks of the four residual stages.
     """
     return _config(
-        parts.basic_resnet(stem_channels, channels, blocks),
+        parts.basic_resnet(stem_channels, channels),
         parts.channel_mapper(channels, norm_groups=8),
         num_classes=num_classes,
         num_queries=60,

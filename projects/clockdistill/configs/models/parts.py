@@ -61,16 +61,14 @@ def resnet_channels(depth: int) -> tuple[int, ...]:
 def basic_resnet(
     stem_channels: int,
     channels: Sequence[int],
-    blocks: Sequence[int],
     out_features: Sequence[str] = FEATURES,
     last_stride: int = 2,
 ) -> DictConfig:
-    """Returns a narrow ResNet of basic blocks whose normalisation trains: it needs no weights.
+    """Returns a narrow ResNet-18 whose normalisation trains: it needs no weights.
 
     Args:
         stem_channels: channels of the first convolution.
         channels: channels of the four residual stages.
-        blocks: basic blocks of the four residual stages.
         out_features: stages whose features it returns.
         last_stride: of the last stage.
     """
@@ -79,7 +77,7 @@ def basic_resnet(
         stages=L(basic_stages)(
             stem_channels=stem_channels,
             channels=list(channels),
-            blocks=list(blocks),
+            blocks=[2, 2, 2, 2],
             norm="BN",
             last_stride=last_stride,
         ),

@@ -3,7 +3,7 @@
     base.py         images to one padded batch, annotations to targets, predictions to detections
     backbone.py     narrow residual stages; the usual ones come from detectron2
     neck.py         backbone features to levels of one width
-    multi_scale/    what DINO and Deformable-DETR share: levels to tokens, encoder, decoder
+    multi_scale/    what DINO and Deformable-DETR share: levels to tokens, encoder, decoder, heads
     dino/           proposals as queries, denoising
     deformable_detr/, dab_detr/
     predictions.py  class logits and boxes, and the heads that give them

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from detectron2.utils import comm
 from torch import Tensor, distributed, nn
 from torchvision.ops import box_convert, sigmoid_focal_loss
 
@@ -101,9 +102,9 @@ class SetCriterion(nn.Module):
         A collective operation: every rank calls it once a step, with objects or without.
         """
         count = torch.tensor(float(sum(len(t["labels"]) for t in targets)), device=device)
-        if distributed.is_available() and distributed.is_initialized():
+        if comm.get_world_size() > 1:
             distributed.all_reduce(count)
-            count = count / distributed.get_world_size()
+            count = count / comm.get_world_size()
         return count.clamp(min=1)
 
     def layer_losses(

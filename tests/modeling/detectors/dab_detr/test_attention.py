@@ -1,4 +1,4 @@
-"""Attention with separate projections of content and position: formula, masks, first layer."""
+"""Attention with separate projections of content and position: formula, first layer, dropout."""
 
 import pytest
 import torch
@@ -49,31 +49,6 @@ def test_cross_attention_concatenates_positions_and_contents_in_each_head(is_fir
     expected = by_hand(q, k, heads(attention.value_proj(memory)), attention.out_proj)
     found = attention(query, query_pos, sine, memory, memory_pos)
     torch.testing.assert_close(found, expected)
-
-
-def test_padded_memory_is_not_seen():
-    attention = ConditionalCrossAttention(DIM, HEADS)
-    query, query_pos, sine = torch.randn(3, 2, QUERIES, DIM)
-    memory, memory_pos = torch.randn(2, 2, TOKENS, DIM)
-    padding = torch.zeros(2, TOKENS, dtype=torch.bool)
-    padding[:, 4:] = True
-    found = attention(query, query_pos, sine, memory, memory_pos, padding)
-    without = attention(query, query_pos, sine, memory[:, :4], memory_pos[:, :4])
-    torch.testing.assert_close(found, without)
-    with_padding = attention(query, query_pos, sine, memory, memory_pos)
-    assert not torch.allclose(with_padding, without)
-
-
-def test_queries_see_each_other_as_the_masks_say():
-    attention = ConditionalSelfAttention(DIM, HEADS)
-    content, position = torch.randn(2, 2, QUERIES, DIM)
-    blocked = torch.zeros(QUERIES, QUERIES, dtype=torch.bool)
-    blocked[:3, 3:] = True
-    padding = torch.zeros(2, QUERIES, dtype=torch.bool)
-    padding[:, 3:] = True
-    alone = attention(content[:, :3], position[:, :3])
-    for masks in ({"attn_mask": blocked}, {"key_padding_mask": padding}):
-        torch.testing.assert_close(attention(content, position, **masks)[:, :3], alone)
 
 
 @pytest.mark.parametrize("kind", [ConditionalSelfAttention, ConditionalCrossAttention])

@@ -46,31 +46,6 @@ def test_references_are_the_anchors_and_then_what_the_shared_head_made_of_them(d
     torch.testing.assert_close(references[1], refined)
 
 
-def test_detections_are_the_last_layers_offsets_from_its_references(detector):
-    detector.eval()
-    inputs = batch((1,), sizes=((64, 96),))
-    states, references = decoded(detector, inputs)
-    boxes = (inverse_sigmoid(references[-1]) + detector.bbox_embed(states[-1])).sigmoid()[0]
-    best, entries = detector.class_embed(states[-1])[0].sigmoid().flatten().sort(descending=True)
-    instances = detector(inputs)[0]["instances"]
-    assert len(instances) == len(best) == 7 * 3
-    torch.testing.assert_close(instances.scores, best)
-    centre, size = boxes[entries // 3].split(2, dim=-1)
-    corners = torch.cat((centre - size / 2, centre + size / 2), dim=-1).clamp(0, 1)
-    expected = corners * torch.tensor([96.0, 64.0, 96.0, 64.0])
-    torch.testing.assert_close(instances.pred_boxes.tensor, expected)
-
-
-def test_a_box_loss_also_trains_the_layer_before(detector):
-    detector.zero_grad()
-    seen = []
-    layer = detector.transformer.decoder.layers[0]
-    layer.register_forward_hook(lambda _, __, out: seen.append(out))
-    _, references = decoded(detector, batch())
-    (gradient,) = torch.autograd.grad(references[1].sum(), seen[0])
-    assert gradient.abs().sum() > 0
-
-
 def test_the_box_head_is_one_for_all_layers_also_in_a_copy(detector):
     for one in (detector, copy.deepcopy(detector)):
         assert one.transformer.decoder.bbox_embed is one.bbox_embed

@@ -124,30 +124,3 @@ def test_the_first_stage_knows_one_class_only():
     for name in PROPOSAL_LOSSES:
         torch.testing.assert_close(first[name], second[name])
     assert not torch.allclose(first["loss_class"], second["loss_class"])
-
-
-def test_padded_proposals_cost_nothing_and_are_not_chosen():
-    """One image's levels, and the same with padding around them: the same proposals and queries."""
-    detector = untrained_detector(TWO_STAGE).eval()
-    nn.init.normal_(detector.class_embed[-1].weight)
-    calls = decoder_calls(detector)
-    generator = torch.Generator().manual_seed(0)
-    sizes = ((8, 12), (4, 6), (2, 3))
-    features = [torch.randn(1, 16, h, w, generator=generator) for h, w in sizes]
-    target = {"labels": torch.tensor([2]), "boxes": torch.tensor([[0.5, 0.5, 0.3, 0.3]])}
-    losses = []
-    for extra in (0, 8):
-        padded, masks = [], []
-        for level, x in enumerate(features):
-            size = (0, 2 * extra >> level, 0, extra >> level)
-            padded.append(nn.functional.pad(x, size, value=1e3))
-            masks.append(nn.functional.pad(torch.zeros_like(x[:, 0]), size, value=1.0).bool())
-        positions = [detector.position_embedding(m) for m in masks]
-        with torch.no_grad():
-            output = detector.transform(padded, masks, positions)
-            predictions = detector.apply_heads(output, last_only=False)
-            losses.append(detector.criterion(predictions, [target], output.proposals))
-    alone, surrounded = (kwargs["reference_points"] for kwargs, _ in calls)
-    torch.testing.assert_close(surrounded, alone, atol=1e-5, rtol=1e-5)
-    for name in PROPOSAL_LOSSES:
-        torch.testing.assert_close(losses[1][name], losses[0][name], atol=1e-5, rtol=1e-5)

@@ -9,20 +9,13 @@ from projects.clockdistill.modeling.detectors.dino.denoising import (
     denoising_queries,
 )
 from projects.clockdistill.modeling.detectors.matcher import HungarianMatcher
-from projects.clockdistill.modeling.detectors.predictions import Predictions
+from tests.modeling.tiny_detectors import NUM_CLASSES, random_predictions, random_targets
 
-CLASSES, WIDTH, QUERIES = 5, 8, 4
-
-
-def targets(*counts: int) -> list[dict]:
-    return [
-        {"labels": torch.randint(CLASSES, (n,)), "boxes": torch.rand(n, 4) * 0.3 + 0.35}
-        for n in counts
-    ]
+WIDTH, QUERIES = 8, 4
 
 
 def draw(wanted, dn_number=6, label_noise_ratio=0.0, box_noise_scale=0.0):
-    table = nn.Embedding(CLASSES, WIDTH)
+    table = nn.Embedding(NUM_CLASSES, WIDTH)
     options = (QUERIES, dn_number, label_noise_ratio, box_noise_scale)
     return denoising_queries(wanted, table, *options), table
 
@@ -32,13 +25,13 @@ def draw(wanted, dn_number=6, label_noise_ratio=0.0, box_noise_scale=0.0):
     [(6, (3, 1), 2), (6, (4, 1), 1), (2, (5,), 1), (9, (1, 0), 9)],
 )
 def test_groups_fill_up_to_dn_number_and_are_at_least_one(dn_number, counts, groups):
-    queries, _ = draw(targets(*counts), dn_number)
+    queries, _ = draw(random_targets(*counts), dn_number)
     assert queries.num_groups == groups
     assert queries.content.shape == (len(counts), groups * 2 * max(counts), WIDTH)
 
 
 def test_without_noise_every_half_group_holds_the_objects_in_order():
-    wanted = targets(3, 1)
+    wanted = random_targets(3, 1)
     queries, table = draw(wanted)
     content = queries.content.view(2, 2, 2, 3, WIDTH)  # image, group, half, slot
     anchors = queries.anchors.view(2, 2, 2, 3, 4)
@@ -52,7 +45,7 @@ def test_without_noise_every_half_group_holds_the_objects_in_order():
 
 
 def test_matches_are_the_positive_queries():
-    wanted = targets(3, 0, 2)
+    wanted = random_targets(3, 0, 2)
     queries, _ = draw(wanted)
     matches = queries.matches
     boxes = torch.cat([t["boxes"] for t in wanted])
@@ -64,7 +57,7 @@ def test_matches_are_the_positive_queries():
 
 
 def test_positive_boxes_move_less_than_negative_ones():
-    wanted = targets(50)
+    wanted = random_targets(50)
     queries, _ = draw(wanted, dn_number=200, box_noise_scale=1.0)
     anchors = queries.anchors.view(4, 2, 50, 4)
     boxes = wanted[0]["boxes"]
@@ -81,16 +74,16 @@ def test_positive_boxes_move_less_than_negative_ones():
 
 
 def test_label_noise_replaces_half_of_its_ratio():
-    wanted = targets(400)
+    wanted = random_targets(400)
     queries, table = draw(wanted, dn_number=4000, label_noise_ratio=0.5)
     clean = table(wanted[0]["labels"]).expand(20, -1, -1)
     changed = (queries.content.view(20, 400, WIDTH) != clean).any(-1).float().mean()
-    # replaced with probability 0.25 by one of 5 classes, of which 4 differ: 0.2 +- 5 sigma
-    assert abs(changed - 0.2) < 5 * (0.2 * 0.8 / 8000) ** 0.5
+    # replaced with probability 1/4 by one of 3 classes, of which 2 differ: 1/6 +- 5 sigma
+    assert abs(changed - 1 / 6) < 5 * (1 / 6 * 5 / 6 / 8000) ** 0.5
 
 
 def test_the_mask_isolates_groups_and_hides_them_from_matching():
-    queries, _ = draw(targets(2, 1), dn_number=4)  # 2 groups of 4
+    queries, _ = draw(random_targets(2, 1), dn_number=4)  # 2 groups of 4
     blocked = queries.attn_mask
     group = torch.tensor([0] * 4 + [1] * 4)
     assert torch.equal(blocked[:8, :8], group[:, None] != group)
@@ -101,37 +94,23 @@ def test_the_mask_isolates_groups_and_hides_them_from_matching():
 
 @pytest.mark.parametrize(("counts", "dn_number"), [((0, 0), 6), ((2, 1), 0), ((), 6)])
 def test_nothing_to_denoise(counts, dn_number):
-    assert draw(targets(*counts), dn_number)[0] is None
-
-
-def test_one_seed_gives_one_draw():
-    wanted = targets(3, 2)
-    table = nn.Embedding(CLASSES, WIDTH)
-    draws = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        draws.append(denoising_queries(wanted, table, QUERIES, 6, 0.5, 1.0))
-    assert torch.equal(draws[0].anchors, draws[1].anchors)
-    assert torch.equal(draws[0].content, draws[1].content)
-    assert not torch.equal(draws[0].anchors, draws[2].anchors)
+    assert draw(random_targets(*counts), dn_number)[0] is None
 
 
 WEIGHTS = {"loss_class": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0}
 
 
 def criterion() -> DINOCriterion:
-    return DINOCriterion(CLASSES, HungarianMatcher(2.0, 5.0, 2.0), WEIGHTS)
-
-
-def predictions(layers: int, images: int, queries: int) -> Predictions:
-    boxes = torch.rand(layers, images, queries, 4) * 0.4 + 0.3
-    return Predictions(torch.randn(layers, images, queries, CLASSES), boxes)
+    return DINOCriterion(NUM_CLASSES, HungarianMatcher(2.0, 5.0, 2.0), WEIGHTS)
 
 
 def test_denoising_losses_match_known_objects_and_count_groups():
-    wanted = targets(2, 1)
+    wanted = random_targets(2, 1)
     queries, _ = draw(wanted, dn_number=4)
-    found, denoised = predictions(2, 2, 4), predictions(2, 2, queries.content.shape[1])
+    found, denoised = (
+        random_predictions(2, 2, 4),
+        random_predictions(2, 2, queries.content.shape[1]),
+    )
     losses = criterion()(found, wanted, None, denoised, queries)
     assert set(losses) == {n + s for n in WEIGHTS for s in ("", "_0", "_dn", "_dn_0")}
     # 2 groups of 2 * 2 slots; positives are slots 0 and 1 of image 0 and slot 0 of image 1.
@@ -144,6 +123,6 @@ def test_denoising_losses_match_known_objects_and_count_groups():
 
 
 def test_without_denoising_its_losses_are_zero_under_the_same_names():
-    losses = criterion()(predictions(3, 1, 4), targets(0))
+    losses = criterion()(random_predictions(3, 1, 4), random_targets(0))
     zeros = {n + s for n in WEIGHTS for s in ("_dn", "_dn_0", "_dn_1")}
     assert zeros <= set(losses) and not any(losses[name] for name in zeros)

@@ -10,16 +10,6 @@ from projects.clockdistill.modeling.detectors.dino.denoising import DenoisingQue
 from tests.modeling.tiny_detectors import batch, tiny_config, tiny_dino
 
 
-def test_without_denoising_every_parameter_still_has_a_finite_gradient():
-    detector = tiny_dino().train()
-    expected = detector(batch()).keys()
-    detector.dn_number = 0
-    losses = detector(batch())
-    assert losses.keys() == expected
-    sum(losses.values()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in detector.parameters())
-
-
 def test_denoising_queries_change_no_matching_output():
     """Also no matching loss: all but the `_dn` losses are those without denoising."""
     detector = tiny_dino().train()
@@ -69,13 +59,6 @@ def test_other_widths_and_levels_train_and_detect(embed_dim, num_feature_levels)
     assert len(results) == 2 and all(len(r["instances"]) <= 7 * 3 for r in results)
 
 
-def test_predictions_that_are_not_finite_end_the_step_with_their_place():
-    detector = tiny_dino().train()
-    torch.nn.init.constant_(detector.bbox_embed[1].layers[-1].bias, float("nan"))
-    with pytest.raises(FloatingPointError, match="layer 1, image 0"):
-        detector(batch())
-
-
 def test_heads_are_shared_with_the_decoder_also_in_a_copy():
     for detector in (tiny_dino(), copy.deepcopy(tiny_dino())):
         assert detector.transformer.decoder.class_embed is detector.class_embed
@@ -100,9 +83,3 @@ def test_contents_may_come_from_the_chosen_tokens():
     detector = instantiate(config)
     assert "transformer.tgt_embed.weight" not in detector.state_dict()
     assert all(loss.isfinite() for loss in detector(batch()).values())
-
-
-def test_fewer_features_and_one_more_extra_level_are_a_choice():
-    config = tiny_config("dino")
-    config.neck.in_features = ["res3", "res4"]
-    assert all(loss.isfinite() for loss in instantiate(config)(batch()).values())

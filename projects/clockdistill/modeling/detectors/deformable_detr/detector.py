@@ -110,7 +110,6 @@ class DeformableDETR(MultiScaleDetector):
                 "as_two_stage=True needs with_box_refine=True, got False: the first stage's boxes "
                 "are refined by heads of their own. Fix: set model.with_box_refine=True"
             )
-        self.with_box_refine = with_box_refine
         self.as_two_stage = as_two_stage
         if not as_two_stage:
             # position and content of each query

@@ -3,17 +3,12 @@
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.layers.position_encoding import box_features
-from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
-    DeformableTransformerDecoder,
-)
-from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
-    DeformableTransformerEncoder,
-)
+from projects.clockdistill.modeling.detectors.multi_scale.tokens import TokenLevels, choose_tokens
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformer,
-    TokenLevels,
+    DeformableTransformerDecoder,
+    DeformableTransformerEncoder,
     TransformerOutput,
-    choose_tokens,
 )
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 
@@ -25,10 +20,9 @@ class DeformableDETRTransformer(DeformableTransformer):
 
     Source: Deformable DETR (arXiv:2010.04159), section 4.2; appendix A.4 (two-stage).
 
+    Arguments that are not listed are those of `DeformableTransformer`.
+
     Args:
-        encoder: makes the memory.
-        decoder: reads it; its heads are set by the detector.
-        num_feature_levels: levels that the neck gives.
         as_two_stage: queries are made from the encoder's proposals instead of learned.
         two_stage_num_proposals: tokens chosen in two stages, which is the number of queries.
 

@@ -6,17 +6,12 @@ from torch import Tensor, nn
 from projects.clockdistill.modeling.detectors.dino.denoising import DenoisingQueries
 from projects.clockdistill.modeling.detectors.layers.feed_forward import MLP
 from projects.clockdistill.modeling.detectors.layers.position_encoding import reference_features
-from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
-    DeformableTransformerDecoder,
-)
-from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
-    DeformableTransformerEncoder,
-)
+from projects.clockdistill.modeling.detectors.multi_scale.tokens import TokenLevels, choose_tokens
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
     DeformableTransformer,
-    TokenLevels,
+    DeformableTransformerDecoder,
+    DeformableTransformerEncoder,
     TransformerOutput,
-    choose_tokens,
 )
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 
@@ -74,10 +69,9 @@ class DINOTransformer(DeformableTransformer):
     Source: DINO (arXiv:2203.03605), section 3.4: anchors come from the encoder's best tokens,
     contents are learned.
 
+    Arguments that are not listed are those of `DeformableTransformer`.
+
     Args:
-        encoder: makes the memory.
-        decoder: reads it; its heads are set by the detector.
-        num_feature_levels: levels that the neck gives.
         two_stage_num_proposals: tokens chosen, which is the number of matching queries.
         learnt_init_query: contents are learned; otherwise those of the chosen tokens.
     """

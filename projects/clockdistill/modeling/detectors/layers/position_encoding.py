@@ -24,24 +24,23 @@ def sine_features(position: Tensor, num_feats: int, temperature: float) -> Tenso
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
 
-def box_features(boxes: Tensor, num_feats: int, temperature: float = 10000.0) -> Tensor:
-    """Encodes boxes for position queries, one coordinate after another.
+def box_features(boxes: Tensor, num_feats: int) -> Tensor:
+    """Encodes boxes for position queries, one coordinate after another, at temperature 10000.
 
     Source: Deformable DETR (arXiv:2010.04159), appendix A.4, "Two-Stage Deformable DETR".
 
     Args:
         boxes: (..., 4) in [0, 1].
         num_feats: features per coordinate, even.
-        temperature: ratio of the longest to the shortest wavelength.
 
     Returns:
         (..., 4 * num_feats), the coordinates in the order given.
     """
-    return sine_features(boxes * (2 * math.pi), num_feats, temperature).flatten(-2)
+    return sine_features(boxes * (2 * math.pi), num_feats, 10000.0).flatten(-2)
 
 
-def reference_features(boxes: Tensor, num_feats: int, temperature: float = 10000.0) -> Tensor:
-    """Encodes reference boxes for the position queries of a decoder layer.
+def reference_features(boxes: Tensor, num_feats: int) -> Tensor:
+    """Encodes reference boxes for the position queries of a decoder layer, as `box_features` does.
 
     Source: DAB-DETR (arXiv:2201.12329), section 4.1. The order y, x, w, h is that of the
     public checkpoints.
@@ -49,12 +48,11 @@ def reference_features(boxes: Tensor, num_feats: int, temperature: float = 10000
     Args:
         boxes: (..., 4) cxcywh in [0, 1].
         num_feats: features per coordinate, even.
-        temperature: ratio of the longest to the shortest wavelength.
 
     Returns:
         (..., 4 * num_feats).
     """
-    return box_features(boxes[..., [1, 0, 2, 3]], num_feats, temperature)
+    return box_features(boxes[..., [1, 0, 2, 3]], num_feats)
 
 
 class PositionEmbeddingSine(nn.Module):

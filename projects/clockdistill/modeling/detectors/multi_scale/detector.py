@@ -24,7 +24,7 @@ Levels = tuple[list[Tensor], list[Tensor], list[Tensor]]  # features, masks, pos
 
 
 class MultiScaleDetector(Detector, ABC):
-    """Backbone, neck and a deformable transformer with one class and one box head per layer.
+    """Backbone, neck and a deformable transformer with a class and a box head for each layer.
 
     A family sets `class_embed` and `bbox_embed`, and says which queries the transformer receives.
     Arguments that are not listed are those of `Detector`.

@@ -1,4 +1,4 @@
-"""What the transformers of the multi-scale detectors share: levels to tokens, proposals, calls.
+"""The transformer that the multi-scale detectors share: encoder, decoder, and how they are called.
 
 B images, L levels, S tokens over all levels, D channels.
 """
@@ -9,44 +9,301 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from projects.clockdistill.modeling.detectors.layers.boxes import inverse_sigmoid
+from projects.clockdistill.modeling.detectors.layers.attention import QueryBlocks, SelfAttention
+from projects.clockdistill.modeling.detectors.layers.boxes import boxes_around
 from projects.clockdistill.modeling.detectors.layers.deformable_attention import DeformableAttention
-from projects.clockdistill.modeling.detectors.multi_scale.decoder import (
-    DeformableTransformerDecoder,
-)
-from projects.clockdistill.modeling.detectors.multi_scale.encoder import (
-    DeformableTransformerEncoder,
+from projects.clockdistill.modeling.detectors.layers.feed_forward import FFN, in_chunks
+from projects.clockdistill.modeling.detectors.multi_scale.tokens import (
+    TokenLevels,
+    flatten_levels,
+    token_proposals,
 )
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 
-BASE_SIZE = 0.05  # side of a proposal on the finest level, in [0, 1] of the image; doubles a level
-BORDER = 0.01  # a proposal whose centre or size comes nearer to 0 or 1 than this is not used
 
+class DeformableEncoderLayer(nn.Module):
+    """Deformable attention of the tokens to the memory itself, then a feed-forward part.
 
-@dataclass(frozen=True)
-class TokenLevels:
-    """The tokens of all levels and where they are.
-
-    Attributes:
-        tokens: (B, S, D), level after level, rows first.
-        positions: (B, S, D) position encoding with the level's embedding.
-        padding_mask: (B, S) bool, True = padding.
-        spatial_shapes: (H, W) of each level, on the host.
-        centres: (B, S, 2) of the tokens' cells as (x, y) in [0, 1] of the unpadded image; above 1
-            in the padding.
-        valid_ratios: (B, L, 2) in (0, 1] as (w, h): the part of each level that is not padding.
+    Source: Deformable DETR (arXiv:2010.04159), section 4.2; norms after each residual.
     """
 
-    tokens: Tensor
-    positions: Tensor
-    padding_mask: Tensor
-    spatial_shapes: list[tuple[int, int]]
-    centres: Tensor
-    valid_ratios: Tensor
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        feedforward_dim: int,
+        attn_dropout: float,
+        ffn_dropout: float,
+        num_feature_levels: int,
+    ):
+        super().__init__()
+        # Lists, because the checkpoint keys count within each kind.
+        self.attentions = nn.ModuleList(
+            [DeformableAttention(embed_dim, num_heads, num_feature_levels)]
+        )
+        self.ffns = nn.ModuleList([FFN(embed_dim, feedforward_dim, ffn_dropout)])
+        self.norms = nn.ModuleList(nn.LayerNorm(embed_dim) for _ in range(2))
+        self.dropout = nn.Dropout(attn_dropout)
 
-    def reference_points(self) -> Tensor:
-        """Returns every token's own centre (B, S, L, 2), in [0, 1] of each padded level."""
-        return self.centres[:, :, None] * self.valid_ratios[:, None]
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        padding_mask: Tensor,
+        reference_points: Tensor,
+        spatial_shapes: list[tuple[int, int]],
+    ) -> Tensor:
+        """Maps tokens (B, S, D) to tokens (B, S, D); arguments as in `DeformableAttention`."""
+        attended = self.attentions[0](
+            query + query_pos, query, reference_points, spatial_shapes, padding_mask
+        )
+        return in_chunks(self._feed_forward, query, attended)
+
+    def _feed_forward(self, query: Tensor, attended: Tensor) -> Tensor:
+        """Does what follows the attention, for each token by itself: (..., D) each."""
+        query = self.norms[0](query + self.dropout(attended))
+        return self.norms[1](query + self.ffns[0](query))
+
+
+class DeformableTransformerEncoder(nn.Module):
+    """Deformable encoder layers in a row.
+
+    Source: Deformable DETR (arXiv:2010.04159), section 4.2.
+
+    Args:
+        embed_dim: width of the tokens.
+        num_heads: attention heads.
+        feedforward_dim: hidden width of the feed-forward parts.
+        attn_dropout: on what each attention adds.
+        ffn_dropout: inside and after the feed-forward parts.
+        num_layers: layers.
+        num_feature_levels: levels of the memory.
+        post_norm: detrex's option of a further norm at the end; only False is supported.
+
+    Raises:
+        ValueError: if `post_norm` is True.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int = 256,
+        num_heads: int = 8,
+        feedforward_dim: int = 1024,
+        attn_dropout: float = 0.1,
+        ffn_dropout: float = 0.1,
+        num_layers: int = 6,
+        num_feature_levels: int = 4,
+        post_norm: bool = False,
+    ):
+        super().__init__()
+        if post_norm:
+            raise ValueError("encoder.post_norm=True is not supported. Fix: leave it at False")
+        self.embed_dim = embed_dim
+        self.layers = nn.ModuleList(
+            DeformableEncoderLayer(
+                embed_dim, num_heads, feedforward_dim, attn_dropout, ffn_dropout, num_feature_levels
+            )
+            for _ in range(num_layers)
+        )
+
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        query_key_padding_mask: Tensor,
+        reference_points: Tensor,
+        spatial_shapes: list[tuple[int, int]],
+    ) -> Tensor:
+        """Lets the tokens look at each other.
+
+        Args:
+            query: (B, S, D) tokens.
+            query_pos: (B, S, D).
+            query_key_padding_mask: (B, S) bool, True = padding.
+            reference_points: (B, S, L, 2) in [0, 1] of each padded level.
+            spatial_shapes: (H, W) of each level, on the host.
+
+        Returns:
+            memory (B, S, D). Values at padded tokens mean nothing.
+        """
+        for layer in self.layers:
+            query = layer(
+                query, query_pos, query_key_padding_mask, reference_points, spatial_shapes
+            )
+        return query
+
+
+class DeformableDecoderLayer(nn.Module):
+    """Self-attention of the queries, deformable attention to the memory, feed-forward part.
+
+    Source: Deformable DETR (arXiv:2010.04159), section 4.2; norms after each residual.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        feedforward_dim: int,
+        attn_dropout: float,
+        ffn_dropout: float,
+        num_feature_levels: int,
+    ):
+        super().__init__()
+        # Lists, because the checkpoint keys count within each kind.
+        self.attentions = nn.ModuleList(
+            [
+                SelfAttention(embed_dim, num_heads, attn_dropout),
+                DeformableAttention(embed_dim, num_heads, num_feature_levels),
+            ]
+        )
+        self.ffns = nn.ModuleList([FFN(embed_dim, feedforward_dim, ffn_dropout)])
+        self.norms = nn.ModuleList(nn.LayerNorm(embed_dim) for _ in range(3))
+        self.dropout = nn.Dropout(attn_dropout)
+
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        memory: Tensor,
+        reference_points: Tensor,
+        spatial_shapes: list[tuple[int, int]],
+        memory_padding_mask: Tensor | None = None,
+        attn_mask: Tensor | QueryBlocks | None = None,
+        query_padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Maps queries (B, Q, D) to queries (B, Q, D).
+
+        Args:
+            query: (B, Q, D).
+            query_pos: (B, Q, D).
+            memory: (B, S, D).
+            reference_points: (B, Q, L, 2 or 4) in [0, 1] of each padded level.
+            spatial_shapes: (H, W) of each level, on the host.
+            memory_padding_mask: (B, S) bool, True = padding.
+            attn_mask: of the self-attention: (Q, Q) bool, True = blocked, or the queries' blocks.
+            query_padding_mask: (B, Q) bool, True = seen by no other query.
+        """
+        # No dropout on this residual: self-attention drops attention weights instead.
+        query = self.norms[0](
+            query + self.attentions[0](query, query_pos, attn_mask, query_padding_mask)
+        )
+        attended = self.attentions[1](
+            query + query_pos, memory, reference_points, spatial_shapes, memory_padding_mask
+        )
+        query = self.norms[1](query + self.dropout(attended))
+        return self.norms[2](query + self.ffns[0](query))
+
+
+class DeformableTransformerDecoder(nn.Module):
+    """Decoder layers that look at the memory around reference points.
+
+    Source: Deformable DETR (arXiv:2010.04159), section 4.2; appendix A.4 (box refinement).
+
+    The detector that owns the heads may set `class_embed` and `bbox_embed`: lists with one head per
+    layer and, for encoders that propose boxes, a last one. With `bbox_embed` each layer's boxes are
+    the next layer's reference points; without, all layers look from the same points.
+
+    Arguments that are not listed are those of `DeformableTransformerEncoder`.
+
+    Args:
+        attn_dropout: in self-attention and on what the cross-attention adds.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int = 256,
+        num_heads: int = 8,
+        feedforward_dim: int = 1024,
+        attn_dropout: float = 0.1,
+        ffn_dropout: float = 0.1,
+        num_layers: int = 6,
+        num_feature_levels: int = 4,
+    ):
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.num_layers = num_layers
+        self.layers = nn.ModuleList(
+            DeformableDecoderLayer(
+                embed_dim, num_heads, feedforward_dim, attn_dropout, ffn_dropout, num_feature_levels
+            )
+            for _ in range(num_layers)
+        )
+        self.class_embed: nn.ModuleList | None = None
+        self.bbox_embed: nn.ModuleList | None = None
+        # A family may set a norm on what each layer gives out, and let a layer's box loss also
+        # train the layer before it.
+        self.norm: nn.Module | None = None
+        self.look_forward_twice = False
+
+    def position_queries(self, query_pos: Tensor | None, level_references: Tensor) -> Tensor:
+        """Returns what is added to the queries of one layer as their position (B, Q, D).
+
+        Args:
+            query_pos: as the decoder received it.
+            level_references: (B, Q, L, 2 or 4) of this layer, in units of the padded levels.
+        """
+        return query_pos
+
+    def forward(
+        self,
+        query: Tensor,
+        value: Tensor,
+        query_pos: Tensor | None = None,
+        *,
+        key_padding_mask: Tensor,
+        reference_points: Tensor,
+        spatial_shapes: list[tuple[int, int]],
+        valid_ratios: Tensor,
+        attn_masks: list[Tensor | QueryBlocks | None] | None = None,
+        query_key_padding_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Runs all layers.
+
+        Names and layouts are detrex's, and calls are by keyword: the same forward hooks append
+        queries to our decoders and to detrex's.
+
+        Args:
+            query: (B, Q, D), the Q axis being [denoising | matching | appended].
+            value: (B, S, D) memory.
+            query_pos: (B, Q, D); DINO makes its own from the reference points.
+            key_padding_mask: (B, S) bool, True = padding.
+            reference_points: (B, Q, 2) centres or (B, Q, 4) cxcywh, in [0, 1] of the unpadded
+                image.
+            spatial_shapes: (H, W) of each level, on the host.
+            valid_ratios: (B, L, 2) as (w, h).
+            attn_masks: one for each attention of a layer, of which the second has none: [(Q, Q)
+                bool with True = blocked, or the queries' blocks, or None; None].
+            query_key_padding_mask: (B, Q) bool, True = seen by no query in self-attention.
+
+        Returns:
+            inter_states: (E, B, Q, D), output of each layer.
+            inter_references: (E, B, Q, 2 or 4) in [0, 1], the reference points after each layer;
+                with `bbox_embed` they are boxes.
+        """
+        attn_mask = attn_masks[0] if attn_masks is not None else None
+        states, references = [], []
+        for number, layer in enumerate(self.layers):
+            # (w, h) for a point, twice for a box: (B, 1, L, 2 or 4)
+            scale = valid_ratios.repeat(1, 1, reference_points.shape[-1] // 2)[:, None]
+            level_references = reference_points[:, :, None] * scale  # in units of padded levels
+            query = layer(
+                query,
+                self.position_queries(query_pos, level_references),
+                value,
+                level_references,
+                spatial_shapes,
+                key_padding_mask,
+                attn_mask,
+                query_key_padding_mask,
+            )
+            states.append(query if self.norm is None else self.norm(query))
+            if self.bbox_embed is None:
+                references.append(reference_points)  # trained by all layers
+                continue
+            refined = boxes_around(reference_points, self.bbox_embed[number](query))
+            reference_points = refined.detach()
+            references.append(refined if self.look_forward_twice else reference_points)
+        return torch.stack(states), torch.stack(references)
 
 
 @dataclass(frozen=True)
@@ -187,98 +444,3 @@ class DeformableTransformer(nn.Module):
         )
         # Not one tensor: refinement turns points into boxes.
         return states, [reference_points, *references[:-1]]
-
-
-def flatten_levels(
-    features: Sequence[Tensor],
-    masks: Sequence[Tensor],
-    position_encodings: Sequence[Tensor],
-    level_embeds: Tensor,
-) -> TokenLevels:
-    """Joins the levels into one row of tokens.
-
-    Args:
-        features: each (B, D, H_l, W_l).
-        masks: each (B, H_l, W_l) bool, True = padding.
-        position_encodings: each (B, D, H_l, W_l).
-        level_embeds: (L, D), added to the positions so that levels can be told apart.
-
-    Raises:
-        ValueError: if features and position encodings differ in width.
-    """
-    if position_encodings[0].shape[1] != features[0].shape[1]:
-        raise ValueError(
-            f"position_embedding gives {position_encodings[0].shape[1]} channels, the neck "
-            f"{features[0].shape[1]}. Fix: set position_embedding.num_pos_feats to embed_dim / 2"
-        )
-    positions = [
-        encoding.flatten(2).transpose(1, 2) + embed
-        for encoding, embed in zip(position_encodings, level_embeds.unbind(), strict=True)
-    ]
-    shapes = [(x.shape[-2], x.shape[-1]) for x in features]
-    # Cells of each level that are not padding, as (columns, rows): (B, 2) each.
-    valid_cells = [
-        torch.stack(((~m[:, 0]).sum(1), (~m[:, :, 0]).sum(1)), -1).float() for m in masks
-    ]
-    centres, valid_ratios = [], []
-    for (height, width), valid in zip(shapes, valid_cells, strict=True):
-        y, x = torch.meshgrid(
-            torch.arange(height, dtype=torch.float32, device=valid.device) + 0.5,
-            torch.arange(width, dtype=torch.float32, device=valid.device) + 0.5,
-            indexing="ij",
-        )
-        cells = torch.stack((x, y), dim=-1).flatten(0, 1)  # (H * W, 2)
-        centres.append(cells / valid[:, None])
-        valid_ratios.append(valid / valid.new_tensor((width, height)))
-    return TokenLevels(
-        tokens=torch.cat([x.flatten(2).transpose(1, 2) for x in features], dim=1),
-        positions=torch.cat(positions, dim=1),
-        padding_mask=torch.cat([m.flatten(1) for m in masks], dim=1),
-        spatial_shapes=shapes,
-        centres=torch.cat(centres, dim=1),
-        valid_ratios=torch.stack(valid_ratios, dim=1),
-    )
-
-
-def token_proposals(levels: TokenLevels) -> tuple[Tensor, Tensor]:
-    """Returns one square box around every token, larger on coarser levels.
-
-    Source: Deformable DETR (arXiv:2010.04159), appendix A.4, "Two-Stage Deformable DETR".
-
-    Returns:
-        boxes_unact: (B, S, 4) cxcywh before sigmoid; +inf where not usable.
-        usable: (B, S) bool, False for padding and for boxes at the border.
-    """
-    sides = [
-        levels.centres.new_full((height * width, 2), BASE_SIZE * 2**level)
-        for level, (height, width) in enumerate(levels.spatial_shapes)
-    ]
-    boxes = torch.cat((levels.centres, torch.cat(sides).expand_as(levels.centres)), dim=-1)
-    usable = ((boxes > BORDER) & (boxes < 1 - BORDER)).all(-1) & ~levels.padding_mask
-    boxes_unact = inverse_sigmoid(boxes, eps=BORDER)
-    return boxes_unact.masked_fill(~usable[..., None], float("inf")), usable
-
-
-def choose_tokens(class_logits: Tensor, padding_mask: Tensor, count: int) -> Tensor:
-    """Returns indices (B, count) of the tokens with the highest class logit, padding last of all.
-
-    Tokens at the image's border compete with the logit of an empty token, as the public
-    checkpoints were trained. Padding must not: how much of it there is depends on the other
-    images of the batch, and each padded token could push a real one out.
-
-    Args:
-        class_logits: (B, S, K).
-        padding_mask: (B, S) bool, True = padding.
-        count: tokens to choose.
-
-    Raises:
-        ValueError: if there are fewer tokens than `count`.
-    """
-    tokens = class_logits.shape[1]
-    if tokens < count:
-        raise ValueError(
-            f"two_stage_num_proposals={count}, but images of this size give only {tokens} tokens. "
-            "Fix: lower num_queries or use larger images"
-        )
-    best = class_logits.amax(-1).masked_fill(padding_mask, float("-inf"))
-    return best.topk(count, dim=1).indices

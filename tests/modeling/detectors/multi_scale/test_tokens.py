@@ -1,10 +1,9 @@
 """Levels as tokens, masks, ratios and centres by hand; proposals and the choice among them."""
 
-import pytest
 import torch
 
 from projects.clockdistill.modeling.detectors.base import level_masks
-from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
+from projects.clockdistill.modeling.detectors.multi_scale.tokens import (
     choose_tokens,
     flatten_levels,
     token_proposals,
@@ -57,13 +56,6 @@ def test_centres_and_reference_points():
     torch.testing.assert_close(points[1, 10, 1], torch.tensor([0.5 * 3 / 4, 0.5]))
 
 
-def test_position_encodings_of_another_width_are_refused():
-    features = [torch.zeros(1, 4, 2, 2)]
-    masks = [torch.zeros(1, 2, 2, dtype=torch.bool)]
-    with pytest.raises(ValueError, match="num_pos_feats"):
-        flatten_levels(features, masks, [torch.zeros(1, 6, 2, 2)], torch.zeros(1, 4))
-
-
 def test_proposals_are_squares_twice_as_large_on_each_level():
     sizes = [(2, 4), (1, 2)]
     features = [torch.zeros(1, 4, h, w) for h, w in sizes]
@@ -95,8 +87,3 @@ def test_chooses_by_the_best_class_and_padding_last():
     padding = torch.tensor([[False, False, True, False]])
     assert choose_tokens(logits, padding, 3).tolist() == [[1, 3, 0]]
     assert choose_tokens(logits, padding, 4).tolist() == [[1, 3, 0, 2]]
-
-
-def test_fewer_tokens_than_queries_is_named():
-    with pytest.raises(ValueError, match=r"two_stage_num_proposals=5, .* only 4 tokens"):
-        choose_tokens(torch.zeros(1, 4, 2), torch.zeros(1, 4, dtype=torch.bool), 5)
