@@ -9,7 +9,7 @@ from typing import Any
 
 from projects.clockdistill.engine import environment
 from projects.clockdistill.engine.atomic import atomic_write
-from projects.clockdistill.visualization.bars import Bar, Panel, save_bars
+from projects.clockdistill.visualization.bars import Bar, save_bars
 from reproduction.costs import Costs
 from reproduction.execution import result
 from reproduction.markdown import markdown
@@ -199,7 +199,8 @@ def _save_picture(path: Path, table: Table, content: dict[str, Any]) -> None:
         path,
         f"Table {table.number}, scale {content['scale']}: {table.title}",
         [row["row"] for row in rows],
-        [Panel("reached", "AP", levels), Panel("gain", "AP", gains)],
+        {"reached": levels, "gain": gains},
+        label="AP",
         interval_name="95% interval over seeds (Welch)",
         marker_name="the paper, on its own data",
     )
