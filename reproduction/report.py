@@ -100,7 +100,8 @@ def write_report(folder: Path, table: Table, content: dict[str, Any]) -> list[Pa
         The files: Markdown, JSON, CSV, picture.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    content = _rounded(_with_statistics(table, content))
+    exact = json.dumps(_with_statistics(table, content))
+    content = json.loads(exact, parse_float=lambda digits: round(float(digits), 4))
     stem = _stem(folder, table, content["scale"])
     files = [stem.with_suffix(suffix) for suffix in (".md", ".json", ".csv", ".png")]
     with atomic_write(files[0], "w") as handle:
@@ -162,17 +163,6 @@ def _difference(ap: dict[str, list[float]], name: str, other: str) -> dict[str, 
     values, others = ap[name], ap.get(other, [])
     gain = _mean(values) - _mean(others) if values and others else None
     return {"row": name, "other": other, "gain": gain, "ci95": welch_interval(values, others)}
-
-
-def _rounded(value: Any) -> Any:
-    """Rounds floats to 4 decimals and turns tuples into lists, as JSON would give them back."""
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
-    return value
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
