@@ -67,7 +67,7 @@ def _overview(table: Table, rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         gains = [_gain(row, key) for key in ("gain", *(f"gain_over_{name}" for name in rivals))]
         seeds = " ".join(map(str, row["seeds"])) or "-"
-        paper = [_number(row["paper_ap"]), _number(row["paper_gain"], "+.1f")]
+        paper = [_figure(row["paper_ap"]), _figure(row["paper_gain"], form="+.1f")]
         cells.append([row["row"], seeds, _level(row), *gains, *paper])
     return _table(cells, [*headers, "paper: AP", "paper: gain"])
 
@@ -92,20 +92,22 @@ def _gain(row: dict[str, Any], key: str) -> str:
     return f"{row[key]:+.1f}" + (f" [{ends[0]:+.1f}, {ends[1]:+.1f}]" if ends else "")
 
 
-def _number(value: float | None, form: str = ".1f") -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _with_paper(value: float | None, paper: float | None, form: str = ".1f", unit: str = "") -> str:
-    """Returns our figure, and the paper's in brackets where it gives one."""
-    ours = "-" if value is None else f"{value:{form}}{unit}"
+def _figure(
+    value: float | None,
+    paper: float | None = None,
+    form: str = ".1f",
+    unit: str = "",
+    unit_size: float = 1,
+) -> str:
+    """Returns our figure, and the paper's (already in its unit) in brackets where it gives one."""
+    ours = "-" if value is None else f"{value / unit_size:{form}}{unit}"
     return ours if paper is None else f"{ours} ({paper:{'g' if unit else form}}{unit})"
 
 
 def _all_figures(rows: Sequence[dict[str, Any]]) -> str:
     keys = [name.lower() for name in METRICS]
     cells = [
-        [row["row"], *(_with_paper(row[f"{key}_mean"], row[f"paper_{key}"]) for key in keys)]
+        [row["row"], *(_figure(row[f"{key}_mean"], row[f"paper_{key}"]) for key in keys)]
         for row in rows
     ]
     return _table(cells, ["", *METRICS])
@@ -115,19 +117,15 @@ def _costs(rows: Sequence[dict[str, Any]]) -> str:
     cells = [
         [
             row["row"],
-            _with_paper(_scaled(row["parameters"], 1e6), row.get("paper_params"), ".2f", " M"),
-            _with_paper(_scaled(row["flops"], 1e9), row.get("paper_gflops"), ".2f", " G"),
-            _with_paper(row["fps"], row.get("paper_fps")),
-            _number(row["steps"], ","),
-            _with_paper(_scaled(row["train_seconds"], 60), None, unit=" min"),
+            _figure(row["parameters"], row.get("paper_params"), ".2f", " M", 1e6),
+            _figure(row["flops"], row.get("paper_gflops"), ".2f", " G", 1e9),
+            _figure(row["fps"], row.get("paper_fps")),
+            "-" if row["steps"] is None else f"{row['steps']:,}",
+            _figure(row["train_seconds"], unit=" min", unit_size=60),
         ]
         for row in rows
     ]
     return _table(cells, ["", "parameters", "multiply-adds", "FPS", "steps", "training"])
-
-
-def _scaled(value: float | None, unit: float) -> float | None:
-    return None if value is None else value / unit
 
 
 def _cost_note(table: Table, rows: Sequence[dict[str, Any]], scale: str) -> str:

@@ -110,22 +110,20 @@ class Plan:
 
     def _student_run(self, row: Row, seed: int) -> Run:
         config, variant = row.configs[self.scale], ""
-        overrides = (*self.overrides, f"train.seed={seed}")
+        overrides = (*self.overrides, f"train.seed={seed}", *row.overrides[self.scale])
         if row.teachers:
             weights = self.weights(row.teachers[self.scale])
             overrides = (*overrides, f"model.teacher_checkpoint={weights}")
-        if self.scale == "mini" and row.mini_overrides:
-            overrides = (*overrides, *row.mini_overrides)
-            variant = f"+{row.name.replace('/', '_')}"
         if row.steps != 1:
             steps = load_config(str(CONFIGS / config), list(overrides)).train.max_iter
             overrides = (*overrides, f"train.max_iter={round(row.steps * steps)}")
-            variant = f"+{row.name}"
-        folder = self._folder(config + variant, seed)
+        if row.overrides[self.scale] or row.steps != 1:  # another run of the same config
+            variant = f"+{row.name.replace('/', '_')}"
+        folder = self._folder(config, seed, variant)
         return Run(f"{row.name}, seed {seed}", config, folder, overrides, self._options())
 
-    def _folder(self, name: str, seed: int) -> Path:
-        return self.folder / _name(name) / f"seed{seed}"
+    def _folder(self, config: str, seed: int, variant: str = "") -> Path:
+        return self.folder / (_name(config) + variant) / f"seed{seed}"
 
     def _options(self) -> tuple[str, ...]:
         return ("--num-gpus", str(self.num_gpus)) if self.num_gpus > 1 else ()

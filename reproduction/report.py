@@ -9,7 +9,7 @@ from typing import Any
 
 from projects.clockdistill.engine import environment
 from projects.clockdistill.engine.atomic import atomic_write
-from projects.clockdistill.visualization.bars import Bar, Panel, save_bars
+from projects.clockdistill.visualization.bars import Bar, save_bars
 from reproduction.costs import Costs
 from reproduction.execution import result
 from reproduction.markdown import markdown
@@ -100,7 +100,8 @@ def write_report(folder: Path, table: Table, content: dict[str, Any]) -> list[Pa
         The files: Markdown, JSON, CSV, picture.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    content = _rounded(_with_statistics(table, content))
+    exact = json.dumps(_with_statistics(table, content))
+    content = json.loads(exact, parse_float=lambda digits: round(float(digits), 4))
     stem = _stem(folder, table, content["scale"])
     files = [stem.with_suffix(suffix) for suffix in (".md", ".json", ".csv", ".png")]
     with atomic_write(files[0], "w") as handle:
@@ -164,17 +165,6 @@ def _difference(ap: dict[str, list[float]], name: str, other: str) -> dict[str, 
     return {"row": name, "other": other, "gain": gain, "ci95": welch_interval(values, others)}
 
 
-def _rounded(value: Any) -> Any:
-    """Rounds floats to 4 decimals and turns tuples into lists, as JSON would give them back."""
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
-    return value
-
-
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Returns a row with one figure in each cell."""
     cells: dict[str, Any] = {}
@@ -199,7 +189,8 @@ def _save_picture(path: Path, table: Table, content: dict[str, Any]) -> None:
         path,
         f"Table {table.number}, scale {content['scale']}: {table.title}",
         [row["row"] for row in rows],
-        [Panel("reached", "AP", levels), Panel("gain", "AP", gains)],
+        {"reached": levels, "gain": gains},
+        label="AP",
         interval_name="95% interval over seeds (Welch)",
         marker_name="the paper, on its own data",
     )

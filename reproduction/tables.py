@@ -35,16 +35,17 @@ class Row:
     Attributes:
         configs: scale -> config file below `configs/`.
         teachers: scale -> config file of its teacher; empty without distillation.
+        overrides: scale -> key=value of that config.
         paper: the paper's figures by name.
     """
 
     name: str
     configs: Mapping[str, str]
     teachers: Mapping[str, str]
+    overrides: Mapping[str, tuple[str, ...]]
     gain_over: str
     steps: float
     paper: Mapping[str, float]
-    mini_overrides: tuple[str, ...]
     note: str
 
     @property
@@ -110,10 +111,10 @@ def read_rows() -> dict[int, tuple[Row, ...]]:
                 name=line["row"],
                 configs={scale: configs[scale] for scale in scales},
                 teachers={scale: teachers[scale] for scale in scales if teacher},
+                overrides={"full": (), "mini": tuple(overrides)},
                 gain_over=line["gain_over"],
                 steps=float(line["steps"] or 1),
                 paper={name: float(line[name]) for name in figures if line[name]},
-                mini_overrides=tuple(overrides),
                 note=line["note"],
             )
             rows[number] = (*rows.get(number, ()), row)

@@ -146,9 +146,12 @@ def main() -> None:
     write_pictures(output / "detections.png", runs)
     save_curves(
         output / "curves.png",
-        {run.title: run.folder / "metrics.json" for run in (undistilled, distilled)},
-        ["loss_class", "loss_giou", "bbox/AP"],
-        ["Detection loss: class", "Detection loss: GIoU", "AP (synthkitti_val)"],
+        {run.title: run.logged() for run in (undistilled, distilled)},
+        {
+            "loss_class": "Detection loss: class",
+            "loss_giou": "Detection loss: GIoU",
+            "bbox/AP": "AP (synthkitti_val)",
+        },
     )
     minutes = (time.perf_counter() - start) / 60
     print(f"\n{table}\n\n{minutes:.1f} minutes; the pictures and all runs:")

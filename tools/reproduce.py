@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.engine.jobs import exit_on_signals, shown
-from reproduction.costs import Costs, measure
+from reproduction.costs import Costs
 from reproduction.execution import execute, has_failed, print_commands
 from reproduction.plan import Plan
 from reproduction.report import measured, stored, write_report
@@ -112,7 +112,8 @@ def reproduce(arguments: argparse.Namespace, command: str) -> None:
         with FileLock(plan.folder / ".lock", timeout=0):
             execute(teachers, arguments.jobs, need_weights=True)
             execute(others, arguments.jobs)
-            measure(costs)
+            for one in costs:
+                one.measure()
             show(write_report(results, table, measured(plan, command)))
             failed = [run.title for run in (*teachers, *others) if has_failed(run)]
     except Timeout:

@@ -7,8 +7,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from projects.clockdistill.data.synthkitti.style import SceneStyle
-from projects.clockdistill.data.synthkitti.tree import make_stamp, write_tree
+from projects.clockdistill.data import ensure_tree
 
 COMMON = Path(__file__).parents[2] / "projects/clockdistill/configs/common"
 
@@ -73,10 +72,8 @@ def test_train_loader_yields_images_without_objects(kitti_root):
     assert {len(item["instances"]) == 0 for item in batch} == {True, False}
 
 
-def test_synthkitti_is_flipped_and_not_resized(tmp_path, monkeypatch):
-    style = SceneStyle()
-    root = tmp_path / "synthkitti"
-    write_tree(root, make_stamp(6, 0, style), style)
+def test_synthkitti_is_flipped_and_not_resized(tmp_path):
+    root = ensure_tree(tmp_path / "synthkitti", frames=6)
     record = {"file_name": str(root / "training/image_2/000000.jpg"), "height": 96, "width": 320}
     mapper = instantiate(load("synthkitti").train.mapper)
     image = np.asarray(Image.open(record["file_name"])).transpose(2, 0, 1)

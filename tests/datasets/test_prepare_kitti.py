@@ -1,5 +1,5 @@
-import importlib.util
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -15,14 +15,11 @@ DONT_CARE = "DontCare -1 -1 -10 300 50 310 60 -1 -1 -1 -1000 -1000 -1000 -10\n"
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Returns a function that runs the script -> exit code, standard output, standard error."""
-    spec = importlib.util.spec_from_file_location("prepare_kitti", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    main = runpy.run_path(str(SCRIPT))["main"]
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["prepare_kitti.py", *map(str, arguments)])
-        code = script.main()
-        return code, *capsys.readouterr()
+        return main(), *capsys.readouterr()
 
     return call
 

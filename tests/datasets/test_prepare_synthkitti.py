@@ -1,4 +1,4 @@
-import importlib.util
+import runpy
 import sys
 from pathlib import Path
 
@@ -10,13 +10,11 @@ SCRIPT = Path(__file__).parents[2] / "datasets/prepare_synthkitti.py"
 
 @pytest.fixture
 def run(monkeypatch):
-    spec = importlib.util.spec_from_file_location("prepare_synthkitti", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    main = runpy.run_path(str(SCRIPT))["main"]
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["prepare_synthkitti.py", *map(str, arguments)])
-        script.main()
+        main()
 
     return call
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from projects.clockdistill.visualization.bars import Bar, Panel, save_bars
+from projects.clockdistill.visualization.bars import Bar, save_bars
 
-NAMES = {"interval_name": "interval", "marker_name": "paper"}
+NAMES = {"label": "AP", "interval_name": "interval", "marker_name": "paper"}
 
 
 def draw(path, *bars):
     rows = [f"row {index}" for index in range(len(bars))]
-    save_bars(path, "heading", rows, [Panel("panel", "AP", bars)], **NAMES)
+    save_bars(path, "heading", rows, {"panel": bars}, **NAMES)
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 

@@ -7,17 +7,13 @@ from projects.clockdistill.data.synthkitti.tree import ensure_tree
 TUNE_SEED = 1
 
 
-def _synthkitti_root():
-    return ensure_tree(datasets_root() / "synthkitti")
-
-
-def _synthkitti_tune_root():
-    return ensure_tree(datasets_root() / "synthkitti_tune", seed=TUNE_SEED)
-
-
 for _preset in PRESETS:
     # The default preset carries the plain name: kitti_train, kitti_val.
     register_kitti("kitti" if _preset == "kitti7" else _preset, _preset)
-register_kitti("synthkitti", "kitti7", root=_synthkitti_root)
+register_kitti("synthkitti", "kitti7", root=lambda: ensure_tree(datasets_root() / "synthkitti"))
 # Settings are chosen on these other scenes; reported figures are measured on synthkitti_val.
-register_kitti("synthkitti_tune", "kitti7", root=_synthkitti_tune_root)
+register_kitti(
+    "synthkitti_tune",
+    "kitti7",
+    root=lambda: ensure_tree(datasets_root() / "synthkitti_tune", seed=TUNE_SEED),
+)

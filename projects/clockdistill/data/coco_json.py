@@ -28,10 +28,12 @@ _logger = logging.getLogger(__name__)
 def coco_json_dicts(names: str, json_file: str, image_root: str) -> list[dict]:
     """Registers a COCO-format dataset and loads it; images without objects are kept.
 
-    Used as `dataloader.<train|test>.dataset` in `configs/common/custom.py`.
+    Used as `dataloader.<train|test>.dataset` in `configs/common/custom.py`. The evaluator gets its
+    ground truth from the loaded dicts, not from the file, so that boxes that are dropped in
+    training are not expected in evaluation.
 
     Args:
-        names: its name in detectron2's catalogs.
+        names: its name in detectron2's catalogs; using it again replaces the files.
         json_file: annotations in COCO's format; only boxes are used.
         image_root: folder that the JSON file's file names are relative to.
 
@@ -39,46 +41,26 @@ def coco_json_dicts(names: str, json_file: str, image_root: str) -> list[dict]:
         detectron2's dataset dicts.
 
     Raises:
-        FileNotFoundError, ValueError: as in `register_coco_json` and `read_coco_json`.
-    """
-    register_coco_json(names, json_file, image_root)
-    return get_detection_dataset_dicts(names, filter_empty=False)
-
-
-def register_coco_json(name: str, json_file: str, image_root: str) -> None:
-    """Registers a COCO-format dataset with its class names; reads the JSON, but no image.
-
-    The evaluator gets its ground truth from the loaded dicts, not from the file, so that
-    boxes that are dropped in training are not expected in evaluation.
-
-    Args:
-        name: registering the same name again replaces the files.
-        json_file, image_root: as for `coco_json_dicts`.
-
-    Raises:
         FileNotFoundError, ValueError: as in `read_coco_json`; ValueError also if a path is empty.
     """
     for key, value in (("json_file", json_file), ("image_root", image_root)):
         if not value:
-            split = "test" if "val" in name or "test" in name else "train"
+            split = "test" if "val" in names or "test" in names else "train"
             raise ValueError(
-                f"dataset {name!r} has no {key}. Fix: set dataloader.{split}.dataset.{key}=<path>"
+                f"dataset {names!r} has no {key}. Fix: set dataloader.{split}.dataset.{key}=<path>"
             )
     paths = Path(json_file).expanduser().absolute(), Path(image_root).expanduser().absolute()
     categories, _ = read_coco_json(*paths)
-    if name in DatasetCatalog:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    DatasetCatalog.register(name, functools.partial(_load, *paths))
-    MetadataCatalog.get(name).set(
+    if names in DatasetCatalog:
+        DatasetCatalog.remove(names)
+        MetadataCatalog.remove(names)
+    DatasetCatalog.register(names, lambda: read_coco_json(*paths)[1])
+    MetadataCatalog.get(names).set(
         thing_classes=list(categories.values()),
         thing_dataset_id_to_contiguous_id={id_: index for index, id_ in enumerate(categories)},
         evaluator_type="coco",
     )
-
-
-def _load(json_file: Path, image_root: Path) -> list[dict]:
-    return read_coco_json(json_file, image_root)[1]
+    return get_detection_dataset_dicts(names, filter_empty=False)
 
 
 @functools.lru_cache(maxsize=4)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,31 +10,13 @@ from PIL import Image
 from tabulate import tabulate
 
 from projects.clockdistill.data.kitti_labels import OFFICIAL_TYPES
-from projects.clockdistill.data.kitti_tree import (
-    KittiFrame,
-    list_tree,
-    missing_partners,
-    read_frame,
-)
+from projects.clockdistill.data.kitti_tree import KittiFrame, TreeReport, scan_tree
 
 _SMALL, _LARGE = 32**2, 96**2  # COCO's area limits, square pixels
 
 
-@dataclass(frozen=True)
-class TreeReport:
-    """Result of a check.
-
-    Attributes:
-        frames: all frames whose image header and label file could be read.
-        problems: one message each, with path and fix.
-    """
-
-    frames: tuple[KittiFrame, ...]
-    problems: tuple[str, ...]
-
-
 def check_tree(root: Path, decode: bool = False) -> TreeReport:
-    """Checks a KITTI tree completely.
+    """Checks a KITTI tree completely; unexpected files count as problems.
 
     Args:
         root: folder that contains `training/`.
@@ -44,23 +26,14 @@ def check_tree(root: Path, decode: bool = False) -> TreeReport:
     Raises:
         FileNotFoundError: if the image or label folder is missing.
     """
-    listing = list_tree(root)
+    report = scan_tree(root)
     problems = [
-        f"{path}: unexpected file or folder. Fix: move it away." for path in listing.unexpected
+        f"{path}: unexpected file or folder. Fix: move it away." for path in report.unexpected
     ]
-    problems += missing_partners(listing)
-    if not listing.images:
-        problems.append(f"{root}: no images")
-    frames = []
-    for index, (name, image_path) in enumerate(sorted(listing.images.items())):
-        if name not in listing.labels:
-            continue
-        frame, frame_problems = read_frame(name, index, image_path, listing.labels[name])
-        problems += frame_problems
-        if frame:
-            frames.append(frame)
-            problems += _image_problems(image_path, decode)
-    return TreeReport(tuple(frames), tuple(problems))
+    problems += report.problems
+    for frame in report.frames:
+        problems += _image_problems(frame.image_path, decode)
+    return replace(report, problems=tuple(problems))
 
 
 def _image_problems(path: Path, decode: bool) -> list[str]:

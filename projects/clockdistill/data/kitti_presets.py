@@ -9,7 +9,6 @@ class KittiPreset:
     """An assignment of KITTI's nine types to classes.
 
     Attributes:
-        name: also the prefix of the registered datasets, except for the default `kitti7`.
         classes: class names in the order of their ids.
         class_of: KITTI type -> class; types in neither mapping are background.
         ignored_for: KITTI type -> classes whose detections are not evaluated there. Such objects
@@ -17,20 +16,17 @@ class KittiPreset:
             detections of that class inside them are no false positives.
     """
 
-    name: str
     classes: tuple[str, ...]
     class_of: Mapping[str, str]
     ignored_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def _preset(
-    name: str,
     classes: tuple[str, ...],
     grouped: Mapping[str, str] | None = None,
     neighbours: Mapping[str, tuple[str, ...]] | None = None,
 ) -> KittiPreset:
     return KittiPreset(
-        name=name,
         classes=classes,
         class_of={**{kitti_type: kitti_type for kitti_type in classes}, **(grouped or {})},
         # DontCare contains objects too small or far to be labelled. KITTI's own evaluation ignores
@@ -42,25 +38,21 @@ def _preset(
 
 _SEVEN = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram")
 
+# The names are also the prefixes of the registered datasets, except for the default `kitti7`.
 PRESETS: Mapping[str, KittiPreset] = {
-    preset.name: preset
-    for preset in (
-        # CLoCKDistill (arXiv:2502.10683), section 4.1, says "seven types of road objects" without
-        # naming them: the eight labelled types without Misc are what seven-class code uses.
-        _preset("kitti7", _SEVEN),
-        _preset("kitti8", (*_SEVEN, "Misc")),
-        # The three officially evaluated. KITTI's devkit ignores a Car on a Van and a Pedestrian
-        # on a Person_sitting; the other types are background.
-        _preset(
-            "kitti3",
-            ("Car", "Pedestrian", "Cyclist"),
-            neighbours={"Van": ("Car",), "Person_sitting": ("Pedestrian",)},
-        ),
-        # The convention the paper cites groups the types into three; this is the usual grouping.
-        _preset(
-            "kitti3g",
-            ("Car", "Pedestrian", "Cyclist"),
-            grouped={"Van": "Car", "Truck": "Car", "Tram": "Car", "Person_sitting": "Pedestrian"},
-        ),
-    )
+    # CLoCKDistill (arXiv:2502.10683), section 4.1, says "seven types of road objects" without
+    # naming them: the eight labelled types without Misc are what seven-class code uses.
+    "kitti7": _preset(_SEVEN),
+    "kitti8": _preset((*_SEVEN, "Misc")),
+    # The three officially evaluated. KITTI's devkit ignores a Car on a Van and a Pedestrian
+    # on a Person_sitting; the other types are background.
+    "kitti3": _preset(
+        ("Car", "Pedestrian", "Cyclist"),
+        neighbours={"Van": ("Car",), "Person_sitting": ("Pedestrian",)},
+    ),
+    # The convention the paper cites groups the types into three; this is the usual grouping.
+    "kitti3g": _preset(
+        ("Car", "Pedestrian", "Cyclist"),
+        grouped={"Van": "Car", "Truck": "Car", "Tram": "Car", "Person_sitting": "Pedestrian"},
+    ),
 }

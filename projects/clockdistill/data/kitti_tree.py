@@ -34,94 +34,90 @@ class KittiFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class TreeListing:
-    """Files of a tree, none of them opened.
+class TreeReport:
+    """Content of a tree.
 
     Attributes:
-        images: frame name -> image file.
-        labels: frame name -> label file.
-        unexpected: files and folders that are neither, and second images of a frame.
+        frames: all frames whose image header and label file could be read, sorted by name.
+        problems: one message each, with path and fix.
+        unexpected: files and folders that are neither image nor label file, and second images of
+            a frame.
     """
 
-    images: dict[str, Path]
-    labels: dict[str, Path]
+    frames: tuple[KittiFrame, ...]
+    problems: tuple[str, ...]
     unexpected: tuple[Path, ...]
-
-
-def list_tree(root: Path) -> TreeListing:
-    """Lists the images and label files of a KITTI tree.
-
-    Raises:
-        FileNotFoundError: if `training/image_2` or `training/label_2` is missing.
-    """
-    for folder in (IMAGE_FOLDER, LABEL_FOLDER):
-        if not (root / folder).is_dir():
-            raise FileNotFoundError(
-                f"folder {root / folder} does not exist. Fix: arrange the data as in "
-                "datasets/README.md, or set DETECTRON2_DATASETS to the folder that contains it."
-            )
-    images, labels, unexpected = {}, {}, []
-    for path in sorted((root / IMAGE_FOLDER).iterdir()):
-        is_image = path.suffix.lower() in IMAGE_SUFFIXES and path.stem not in images
-        if is_image and path.is_file():
-            images[path.stem] = path
-        else:
-            unexpected.append(path)
-    for path in sorted((root / LABEL_FOLDER).iterdir()):
-        if path.suffix == ".txt" and path.is_file():
-            labels[path.stem] = path
-        else:
-            unexpected.append(path)
-    return TreeListing(images, labels, tuple(unexpected))
 
 
 @functools.lru_cache(maxsize=8)
 def read_tree(root: Path) -> tuple[KittiFrame, ...]:
     """Reads all frames of a KITTI tree; the result is cached.
 
-    Images are not decoded; `datasets/prepare_kitti.py --decode` does that.
-
     Raises:
-        FileNotFoundError: if a folder is missing or there is no image.
-        ValueError: if an image has no label file or the reverse, labels are malformed, an image
-            header is unreadable or a box lies outside its image; every case with its path.
+        FileNotFoundError: if a folder is missing.
+        ValueError: if `scan_tree` reports problems; every one with its path.
     """
-    listing = list_tree(root)
-    if not listing.images:
-        raise FileNotFoundError(f"no image in {root / IMAGE_FOLDER}")
-    problems = missing_partners(listing)
-    frames = []
-    for index, (name, image_path) in enumerate(sorted(listing.images.items())):
-        if name in listing.labels:
-            frame, frame_problems = read_frame(name, index, image_path, listing.labels[name])
-            problems += frame_problems
-            frames += [frame] if frame else []
-    if problems:
-        shown = "\n".join(problems[:_SHOWN_PROBLEMS])
+    report = scan_tree(root)
+    if report.problems:
+        shown = "\n".join(report.problems[:_SHOWN_PROBLEMS])
         raise ValueError(
-            f"{len(problems)} problems in the KITTI tree {root}:\n{shown}\n"
+            f"{len(report.problems)} problems in the KITTI tree {root}:\n{shown}\n"
             f"`python datasets/prepare_kitti.py {root}` lists them all."
         )
-    return tuple(frames)
+    return report.frames
 
 
-def missing_partners(listing: TreeListing) -> list[str]:
-    """Returns a message per image without a label file and per label file without an image."""
-    problems = [
+def scan_tree(root: Path) -> TreeReport:
+    """Reads all frames of a KITTI tree that can be read.
+
+    Problems are: no image, an image without a label file or the reverse, malformed labels, an
+    unreadable image header, a box outside its image. Images are not decoded;
+    `datasets/prepare_kitti.py --decode` does that.
+
+    Raises:
+        FileNotFoundError: if `training/image_2` or `training/label_2` is missing.
+    """
+    images, other_files = _list_folder(root / IMAGE_FOLDER, IMAGE_SUFFIXES)
+    labels, more_files = _list_folder(root / LABEL_FOLDER, (".txt",))
+    problems = [] if images else [f"{root / IMAGE_FOLDER}: no images. Fix: add them."]
+    problems += [
         f"{path}: no label file {name}.txt in {LABEL_FOLDER}. "
         "Fix: add it (empty if the image shows no object) or remove the image."
-        for name, path in listing.images.items()
-        if name not in listing.labels
+        for name, path in images.items()
+        if name not in labels
     ]
     problems += [
         f"{path}: no image {name}.png or .jpg in {IMAGE_FOLDER}. Fix: add it or remove the label."
-        for name, path in listing.labels.items()
-        if name not in listing.images
+        for name, path in labels.items()
+        if name not in images
     ]
-    return problems
+    frames = []
+    for index, (name, image_path) in enumerate(sorted(images.items())):
+        if name in labels:
+            frame, frame_problems = _read_frame(name, index, image_path, labels[name])
+            problems += frame_problems
+            frames += [frame] if frame else []
+    return TreeReport(tuple(frames), tuple(problems), (*other_files, *more_files))
 
 
-def read_frame(
+def _list_folder(folder: Path, suffixes: tuple[str, ...]) -> tuple[dict[str, Path], list[Path]]:
+    """Returns frame name -> file with one of the suffixes, and all other files and folders."""
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"folder {folder} does not exist. Fix: arrange the data as in "
+            "datasets/README.md, or set DETECTRON2_DATASETS to the folder that contains it."
+        )
+    files: dict[str, Path] = {}
+    others = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes and path.stem not in files and path.is_file():
+            files[path.stem] = path
+        else:
+            others.append(path)
+    return files, others
+
+
+def _read_frame(
     name: str, index: int, image_path: Path, label_path: Path
 ) -> tuple[KittiFrame | None, list[str]]:
     """Reads a frame.

@@ -1,11 +1,10 @@
 """Horizontal bars with intervals and reference figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 _BAR, _POINT, _MARKER = "#7aa6c2", "#1f3d4d", "#c8553d"
@@ -30,27 +29,13 @@ class Bar:
     text: str = ""
 
 
-@dataclass(frozen=True)
-class Panel:
-    """Bars from top to bottom, one for each row.
-
-    Attributes:
-        title: above the panel.
-        label: of the axis, with the unit.
-        bars: as many as rows.
-    """
-
-    title: str
-    label: str
-    bars: Sequence[Bar]
-
-
 def save_bars(
     path: Path,
     heading: str,
     rows: Sequence[str],
-    panels: Sequence[Panel],
+    panels: Mapping[str, Sequence[Bar]],
     *,
+    label: str,
     interval_name: str,
     marker_name: str,
 ) -> None:
@@ -60,18 +45,19 @@ def save_bars(
         path: the picture file.
         heading: above all panels.
         rows: names of the rows.
-        panels: at least one.
-        interval_name: of the intervals, for the legend.
-        marker_name: of the markers, for the legend.
+        panels: title -> one bar for each row, from top to bottom.
+        label: of the horizontal axes, with the unit.
+        interval_name, marker_name: of the intervals and markers, for the legend.
     """
     height = 1.5 + 0.38 * len(rows)
     figure = Figure(figsize=(1.8 + 4.2 * len(panels), height), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     figure.suptitle(heading, fontsize=11)
     handles = {}
-    for axis, panel in zip(axes, panels, strict=True):
-        _draw(axis, panel, interval_name, marker_name)
+    for axis, (title, bars) in zip(axes, panels.items(), strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(label)
+        _draw(axis, list(enumerate(bars)), interval_name, marker_name)
         drawn, names = axis.get_legend_handles_labels()
         handles |= dict(zip(names, drawn, strict=True))
     axes[0].set_yticks(range(len(rows)), rows)
@@ -83,12 +69,11 @@ def save_bars(
     figure.savefig(path, dpi=130)
 
 
-def _draw(axis: Axes, panel: Panel, interval_name: str, marker_name: str) -> None:
-    axis.set_title(panel.title, fontsize=10)
-    axis.set_xlabel(panel.label)
+def _draw(
+    axis: Axes, bars: Sequence[tuple[int, Bar]], interval_name: str, marker_name: str
+) -> None:
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
-    bars = list(enumerate(panel.bars))
     known = [(row, bar) for row, bar in bars if bar.length is not None]
     axis.barh([row for row, _ in known], [bar.length for _, bar in known], color=_BAR, height=0.6)
     points = [(value, row) for row, bar in known for value in bar.points]

@@ -1,57 +1,29 @@
-"""Training curves from the metrics.json files of runs."""
+"""Training curves of runs."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 
-def read_metric(metrics_file: Path, name: str) -> tuple[list[int], list[float]]:
-    """Returns the steps and values of one metric of a run.
-
-    Args:
-        metrics_file: one JSON object per line, as detectron2's JSONWriter writes it.
-        name: the metric, such as "total_loss".
-
-    Returns:
-        Steps and values of the lines that hold the metric.
-
-    Raises:
-        ValueError: if a line is not a JSON object; names file and line.
-    """
-    steps, values = [], []
-    for number, line in enumerate(metrics_file.read_text().splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{metrics_file}, line {number}: not JSON ({error}). Fix: delete the line"
-            ) from error
-        if name in entry:
-            steps.append(entry["iteration"] + 1)
-            values.append(entry[name])
-    return steps, values
-
-
 def save_curves(
-    path: Path, runs: dict[str, Path], metrics: Sequence[str], titles: Sequence[str]
+    path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], titles: Mapping[str, str]
 ) -> None:
     """Draws one panel per metric, with one line per run that logged it.
 
     Args:
         path: the picture file to write.
-        runs: name of a run -> its metrics.json.
-        metrics: names of metrics.
-        titles: headings of the metrics, one each.
+        runs: name of a run -> the lines of its metrics.json, as detectron2's JSONWriter writes it.
+        titles: name of a metric -> heading of its panel.
     """
-    figure = Figure(figsize=(4.6 * len(metrics), 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for axis, metric, title in zip(axes, metrics, titles, strict=True):
-        for run, metrics_file in runs.items():
-            steps, values = read_metric(metrics_file, metric)
+    figure = Figure(figsize=(4.6 * len(titles), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(titles), squeeze=False)[0]
+    for axis, (metric, title) in zip(axes, titles.items(), strict=True):
+        for run, lines in runs.items():
+            lines = [line for line in lines if metric in line]
+            steps = [line["iteration"] + 1 for line in lines]
+            values = [line[metric] for line in lines]
             if steps:
                 axis.plot(steps, values, label=run, marker="o" if len(steps) < 20 else None, ms=3)
         axis.set(title=title, xlabel="step")

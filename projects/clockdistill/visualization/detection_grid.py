@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
 CAPTION_HEIGHT_PX = 9
+COLUMN_WIDTH = 5.0  # inches
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ def save_detection_grid(
     columns: dict[str, Sequence[Sequence[DrawnBox]]],
     class_names: Sequence[str],
     colormap: Colormap,
-    column_width: float = 5.0,
 ) -> None:
     """Draws every image once per column, with that column's boxes.
 
@@ -45,31 +44,19 @@ def save_detection_grid(
         columns: title -> per image the boxes to draw.
         class_names: name of each label.
         colormap: gives each class its colour.
-        column_width: in inches.
-
-    Raises:
-        ValueError: if a column does not have one list of boxes per image.
     """
-    for title, images in columns.items():
-        if len(images) != len(image_files):
-            raise ValueError(
-                f"column {title!r} has boxes for {len(images)} images, {len(image_files)} are shown"
-            )
     pictures = [np.asarray(Image.open(file).convert("RGB")) for file in image_files]
     shapes = np.array([picture.shape[:2] for picture in pictures])
-    heights = column_width * shapes[:, 0] / shapes[:, 1]
-    figure = Figure(
-        figsize=(column_width * len(columns), heights.sum() + 0.4), layout="constrained"
-    )
-    FigureCanvasAgg(figure)
+    heights = COLUMN_WIDTH * shapes[:, 0] / shapes[:, 1]
+    width = COLUMN_WIDTH * len(columns)
+    figure = Figure(figsize=(width, heights.sum() + 0.4), layout="constrained")
     axes = figure.subplots(
         len(pictures), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights}
     )
     for column, (title, images) in enumerate(columns.items()):
         axes[0, column].set_title(title)
-        for row, boxes in enumerate(images):
-            axis = axes[row, column]
-            axis.imshow(pictures[row], interpolation="nearest")
+        for axis, picture, boxes in zip(axes[:, column], pictures, images, strict=True):
+            axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()
             for box in boxes:
                 _draw(axis, box, class_names, colormap(box.label))

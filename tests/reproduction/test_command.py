@@ -6,82 +6,63 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import reproduce
 
-from projects.clockdistill.data import ensure_tree
 from projects.clockdistill.engine.config_file import CONFIGS, ROOT
 from reproduction.tables import TABLES
-from tests.reproduction.fake_tools import FakeTools
 
-SMALL_DATA = (
-    "dataloader.train.dataset.names=kitti_train",
-    "dataloader.test.dataset.names=kitti_val",
-)
+# tools/reproduce.py as a process, with the substitute for the tools that it calls
+PROGRAM = """
+import signal, sys
+from pathlib import Path
 
+from projects.clockdistill.engine import jobs
 
-@pytest.fixture(scope="module")
-def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of datasets in which KITTI is twenty drawn frames."""
-    folder = tmp_path_factory.mktemp("datasets")
-    ensure_tree(folder / "kitti", frames=20)
-    return folder
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+jobs.TOOLS = Path(sys.argv.pop(1))
+import reproduce
+
+reproduce.main()
+"""
 
 
 @pytest.fixture
-def command(tmp_path: Path, datasets: Path) -> list[str]:
+def command(tmp_path: Path, small_data: tuple[str, ...]) -> list[str]:
     """A short table 5 with folders of its own."""
     folders = ["--output", str(tmp_path / "out"), "--results", str(tmp_path / "results")]
-    return ["--table", "5", "--scale", "mini", *folders, *SMALL_DATA]
+    return ["--table", "5", "--scale", "mini", *folders, *small_data]
 
 
-class Program:
-    """tools/reproduce.py as a process, with a substitute for the tools that it calls."""
+@pytest.fixture
+def start(tools, command: list[str]) -> Callable[..., subprocess.Popen]:
+    """Starts the command with more options."""
 
-    def __init__(self, tools: FakeTools, datasets: Path) -> None:
-        code = (
-            "import signal, sys; from pathlib import Path\n"
-            # a shell makes background processes ignore it
-            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "from projects.clockdistill.engine import jobs\n"
-            "jobs.TOOLS = Path(sys.argv.pop(1))\n"
-            "import reproduce; reproduce.main()"
-        )
-        self._command = [sys.executable, "-c", code, str(tools.folder)]
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tools")])
-        self._environment = os.environ | {
-            "DETECTRON2_DATASETS": str(datasets),
-            "PYTHONPATH": path,
-        }
-
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def start(*options: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [*self._command, *arguments],
-            env=self._environment,
+            [sys.executable, "-c", PROGRAM, str(tools.folder), *command, *options],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools")])},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        process = self.start(*arguments)
+    return start
+
+
+@pytest.fixture
+def run(start) -> Callable[..., tuple[int, str]]:
+    """Runs the command with more options; returns its exit code and what it printed."""
+
+    def run(*options: str) -> tuple[int, str]:
+        process = start(*options)
         output, _ = process.communicate(timeout=300)
         return process.returncode, output
 
-
-@pytest.fixture
-def tools(tmp_path: Path) -> FakeTools:
-    folder = tmp_path / "tools"
-    folder.mkdir()
-    return FakeTools(folder)
-
-
-@pytest.fixture
-def program(tools: FakeTools, datasets: Path) -> Program:
-    return Program(tools, datasets)
+    return run
 
 
 def alive(pid: int) -> bool:
@@ -101,10 +82,10 @@ def wait_for_pid(file: Path) -> int:
 
 
 @pytest.fixture
-def hanging(tools: FakeTools, program: Program, command: list[str]) -> Iterator[tuple]:
+def hanging(tools, start) -> Iterator[tuple[subprocess.Popen, int]]:
     """A reproduction whose third run has trained a little and goes on for minutes."""
     tools.behave(memory_mask="hang")
-    process = program.start(*command, "--seeds", "0")
+    process = start("--seeds", "0")
     child = wait_for_pid(tools.folder / "child.txt")
     yield process, child
     process.kill()
@@ -116,11 +97,12 @@ def hanging(tools: FakeTools, program: Program, command: list[str]) -> Iterator[
 @pytest.mark.parametrize("number", TABLES)
 def test_a_dry_run_prints_commands_of_existing_configs(number, scale, tmp_path, capsys):
     arguments = ["--table", str(number), "--scale", scale, "--output", str(tmp_path), "--dry-run"]
+    arguments += ["--seeds", "0"]
     if (number, scale) == (3, "mini"):
-        with pytest.raises(SystemExit, match="table 3 has no rows at --scale mini"):
-            reproduce.main([*arguments, "--seeds", "0"])
+        with pytest.raises(SystemExit, match="table 3 has no rows at --scale mini: there is no"):
+            reproduce.main(arguments)
         return
-    reproduce.main([*arguments, "--seeds", "0"])
+    reproduce.main(arguments)
     lines = capsys.readouterr().out.splitlines()
     configs = set()
     for line in lines:
@@ -141,15 +123,15 @@ def rows_of(tmp_path: Path) -> list[dict]:
     return json.loads((tmp_path / "results/table5_mini.json").read_text())["rows"]
 
 
-def test_a_table_is_run_once_and_can_be_rendered_again(tools, program, command, tmp_path):
+def test_a_table_is_run_once_and_can_be_rendered_again(tools, run, command, tmp_path):
     tools.behave(**{"baselines/": 40.0, "memory_mask": 48.0, "mini/dino_r18": 52.0})
-    code, output = program.run(*command, "--jobs", "2", "--seeds", "0", "1")
+    code, output = run("--jobs", "2", "--seeds", "0", "1")
     assert code == 0, output
     assert len(tools.calls()) == 8
     assert [row["ap_mean"] for row in rows_of(tmp_path)] == [40.5, 50.5, 48.5, 52.5]
     page = tmp_path / "results/table5_mini.md"
     page.unlink()
-    code, output = program.run(*command, "--jobs", "2", "--seeds", "0", "1")
+    code, output = run("--jobs", "2", "--seeds", "0", "1")
     assert code == 0, output
     assert tools.calls() == []
     written = page.read_text()
@@ -158,21 +140,19 @@ def test_a_table_is_run_once_and_can_be_rendered_again(tools, program, command, 
     assert page.read_text() == written
 
 
-def test_only_the_named_rows_run_and_a_failure_stops_no_other(tools, program, command, tmp_path):
+def test_only_the_named_rows_run_and_a_failure_stops_no_other(tools, run, tmp_path):
     tools.behave(memory_mask="fail")
     only = ["--only", "baseline", "memory_mask", "clockdistill"]
-    code, output = program.run(*command, "--seeds", "0", *only)
+    code, output = run("--seeds", "0", *only)
     assert code == 1
     assert "memory_mask, seed 0 FAILED" in output and "1 of 3 runs failed" in output
     assert [row["status"] for row in rows_of(tmp_path)] == ["ok", "not run", "failed", "ok"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_it_ends_its_runs_and_then_resumes_them(
-    tools, program, command, hanging, tmp_path, number
-):
+def test_stopped_it_ends_its_runs_and_then_resumes_them(tools, run, hanging, tmp_path, number):
     process, child = hanging
-    code, output = program.run(*command, "--seeds", "0")
+    code, output = run("--seeds", "0")
     assert code == 1 and "another tools/reproduce.py works in" in output
     process.send_signal(number)
     process.communicate(timeout=60)
@@ -180,7 +160,7 @@ def test_stopped_it_ends_its_runs_and_then_resumes_them(
     assert not alive(child)
     tools.calls()
     tools.behave(memory_mask=48.0)
-    code, output = program.run(*command, "--seeds", "0")
+    code, output = run("--seeds", "0")
     assert code == 0, output
     first, second = tools.calls()
     assert "memory_mask" in first and "--resume" in first
@@ -208,16 +188,15 @@ def test_user_errors_are_refused(arguments, message, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_rows_of_table_4_with_real_tools(tmp_path: Path, datasets: Path) -> None:
+def test_two_rows_of_table_4_with_real_tools(tmp_path: Path, small_data: tuple[str, ...]) -> None:
     results = tmp_path / "results"
     finished = subprocess.run(
         [
             *(sys.executable, reproduce.__file__, "--table", "4", "--scale", "mini"),
             *("--only", "baseline", "kd_detr", "--seeds", "0", "--jobs", "2"),
             *("--output", str(tmp_path / "out"), "--results", str(results)),
-            *("train.max_iter=5", "train.teacher_check_images=0", *SMALL_DATA),
+            *("train.max_iter=5", "train.teacher_check_images=0", *small_data),
         ],
-        env=os.environ | {"DETECTRON2_DATASETS": str(datasets)},
         capture_output=True,
         text=True,
         timeout=900,
