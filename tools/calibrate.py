@@ -33,9 +33,8 @@ from projects.clockdistill.analysis.loss_report import advise, scales_as_json, s
 from projects.clockdistill.analysis.loss_scales import measure, summarize
 from projects.clockdistill.engine.arguments import positive_int
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.config_checks import check_config
+from projects.clockdistill.engine.checks import check_config, check_data, dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
-from projects.clockdistill.engine.data_checks import check_data, dataset_names
 from projects.clockdistill.engine.teacher import load_teacher
 from projects.clockdistill.engine.train_loader import build_train_loader
 from projects.clockdistill.engine.weights import CheckpointError

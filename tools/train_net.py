@@ -31,9 +31,8 @@ from torch import nn
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
-from projects.clockdistill.engine.config_checks import check_config
+from projects.clockdistill.engine.checks import check_config, check_data, dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
-from projects.clockdistill.engine.data_checks import check_data, dataset_names
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
 from projects.clockdistill.engine.hooks import PeriodicCheckpoint, writers
