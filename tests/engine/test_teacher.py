@@ -36,18 +36,12 @@ def test_whole_checkpoint_loads(tmp_path: Path) -> None:
     assert torch.equal(teacher.weight, saved.weight)
 
 
-@pytest.mark.parametrize("change", ["missing", "mismatched", "unexpected"])
-def test_checkpoint_that_does_not_fit_is_refused_with_the_key(tmp_path: Path, change: str) -> None:
-    weights = nn.Linear(2, 3).state_dict()
-    if change == "missing":
-        del weights["bias"]
-    elif change == "mismatched":
-        weights["bias"] = torch.zeros(9)
-    else:
-        weights["bias.old"] = torch.zeros(2)
-    torch.save({"model": weights}, tmp_path / "teacher.pth")
+@pytest.mark.parametrize("bias", [False, True])
+def test_checkpoint_that_does_not_fit_is_refused_with_the_key(tmp_path: Path, bias: bool) -> None:
+    torch.save(nn.Linear(2, 3, bias=bias).state_dict(), tmp_path / "teacher.pth")
     with pytest.raises(CheckpointError, match=r"model\.teacher_ch.*\n  bias.*\nFix: name a check"):
-        load_teacher(nn.Linear(2, 3), str(tmp_path / "teacher.pth"), allow_pickle=False)
+        teacher = nn.Linear(2, 3, bias=not bias)
+        load_teacher(teacher, str(tmp_path / "teacher.pth"), allow_pickle=False)
 
 
 @pytest.mark.parametrize("checkpoint", ["", None, "output/teachers/x/model_final.pth"])
