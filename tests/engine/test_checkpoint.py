@@ -13,19 +13,6 @@ from projects.clockdistill.engine.ema import ModelEma
 from projects.clockdistill.engine.weights import CheckpointError
 
 
-class _Part:
-    """A checkpointable that counts."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def state_dict(self) -> dict:
-        return {"value": self.value}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.value = state["value"]
-
-
 class _NeedsCode:
     """An object that only pickled code can bring back."""
 
@@ -54,7 +41,7 @@ def _equal(one: dict, other: dict) -> bool:
 
 def test_file_holds_the_plain_student_and_never_the_teacher(tmp_path: Path) -> None:
     model = _distiller()
-    DetectorCheckpointer(model, str(tmp_path), trainer=_Part()).save("model_final")
+    DetectorCheckpointer(model, str(tmp_path), trainer=nn.Linear(1, 1)).save("model_final")
     content = torch.load(tmp_path / "model_final.pth", weights_only=True)
     assert set(content) == {"model", "distill", "trainer"}
     assert _equal(content["model"], model.student.state_dict())
@@ -66,21 +53,20 @@ def test_file_holds_the_plain_student_and_never_the_teacher(tmp_path: Path) -> N
 
 def test_resume_restores_weights_distill_modules_and_parts(tmp_path: Path) -> None:
     saved = _distiller()
-    part = _Part()
-    part.value = 7
+    part = nn.Linear(1, 1)
     DetectorCheckpointer(saved, str(tmp_path), trainer=part).save("model_0000006")
 
-    model, other = _distiller(), _Part()
+    model, other = _distiller(), nn.Linear(1, 1)
     teacher = {key: value.clone() for key, value in model.teacher.state_dict().items()}
     assert DetectorCheckpointer(model, str(tmp_path), trainer=other).resume()
-    assert other.value == 7
+    assert _equal(other.state_dict(), part.state_dict())
     assert _equal(model.student.state_dict(), saved.student.state_dict())
     assert _equal(model.distill_modules.state_dict(), saved.distill_modules.state_dict())
     assert _equal(model.teacher.state_dict(), teacher)
 
 
 def test_resume_ignores_the_best_weights(tmp_path: Path) -> None:
-    checkpointer = DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part())
+    checkpointer = DetectorCheckpointer(_detector(), str(tmp_path))
     assert not checkpointer.resume()  # there is nothing yet
     checkpointer.save("model_0000004")
     checkpointer.save_weights("model_best")
@@ -123,7 +109,7 @@ def test_interrupted_write_leaves_the_previous_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = _detector()
-    checkpointer = DetectorCheckpointer(model, str(tmp_path), trainer=_Part())
+    checkpointer = DetectorCheckpointer(model, str(tmp_path))
     checkpointer.save("model_final")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -139,19 +125,19 @@ def test_interrupted_write_leaves_the_previous_file(
 
 
 def test_truncated_checkpoint_names_the_others(tmp_path: Path) -> None:
-    checkpointer = DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part())
+    checkpointer = DetectorCheckpointer(_detector(), str(tmp_path))
     for name in ("model_0000001", "model_0000003", "model_0000005"):
         checkpointer.save(name)
     path = tmp_path / "model_0000005.pth"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CheckpointError) as caught:
-        DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part()).resume()
+        DetectorCheckpointer(_detector(), str(tmp_path)).resume()
     message = str(caught.value)
     assert "model_0000005.pth is damaged" in message
     assert "Fix: write the name of another checkpoint (model_0000003.pth, model_0000001" in message
 
     (tmp_path / "last_checkpoint").write_text("model_0000003.pth")  # as the message says
-    assert DetectorCheckpointer(_detector(), str(tmp_path), trainer=_Part()).resume()
+    assert DetectorCheckpointer(_detector(), str(tmp_path)).resume()
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage " * 100, b"PK\x03\x04 cut"])
@@ -259,6 +245,6 @@ def test_exact_load_refuses_missing_and_unexpected_keys(tmp_path: Path) -> None:
 
 
 def test_resume_refuses_another_model(tmp_path: Path) -> None:
-    DetectorCheckpointer(_detector(width=8), str(tmp_path), trainer=_Part()).save("model_final")
+    DetectorCheckpointer(_detector(width=8), str(tmp_path)).save("model_final")
     with pytest.raises(CheckpointError, match=r"backbone\.0\.weight: .*\nFix: "):
-        DetectorCheckpointer(_detector(width=4), str(tmp_path), trainer=_Part()).resume()
+        DetectorCheckpointer(_detector(width=4), str(tmp_path)).resume()

@@ -60,6 +60,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
         self._allow_pickle = allow_pickle
         self._resuming = False
         self._is_backbone = False
+        self._file_has_ema = False
         self._incompatible: Any = None
 
     # ---------------------------------------------------------------- writing
@@ -170,7 +171,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
             return False
         path = self.get_checkpoint_file()
         try:
-            content = self._load(path, "last_checkpoint", resuming=True)
+            self._load(path, "last_checkpoint", resuming=True)
         except CheckpointError as error:
             folder = Path(self.save_dir)
             others = {p.name for p in folder.glob("model_[0-9]*.pth")} - {Path(path).name}
@@ -180,14 +181,14 @@ class DetectorCheckpointer(DetectionCheckpointer):
                 f"{folder / 'last_checkpoint'}, or start again without --resume"
             ) from error
         self._require_exact(path)
-        if self._ema is not None and "ema" in content["absent"]:
+        if self._ema is not None and not self._file_has_ema:
             self._ema.restart(self.model)
         return True
 
-    def _load(self, address: str, key: str, *, resuming: bool = False) -> dict[str, Any]:
+    def _load(self, address: str, key: str, *, resuming: bool = False) -> None:
         path = weights.local_path(address, key)
         self._resuming = resuming
-        return self.load(path, checkpointables=None if resuming else [])
+        self.load(path, checkpointables=None if resuming else [])
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """Reads a file; called by detectron2's `load`."""
@@ -196,7 +197,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
                 raise weights.needs_pickle(filename)
             return super()._load_file(filename)
         content = weights.read(filename, allow_pickle=self._allow_pickle)
-        content["absent"] = self.checkpointables.keys() - content.keys()
+        self._file_has_ema = "ema" in content
         self._is_backbone = all(name.startswith(BACKBONE) for name in content["model"])
         if self._resuming and "raw_model" in content:
             content["model"] = content.pop("raw_model")
