@@ -144,20 +144,6 @@ def test_changed_dataset_of_the_same_name_is_measured_again(tmp_path: Path) -> N
     assert _evaluate(name, tmp_path / "out")["AP"] == pytest.approx(100.0)
 
 
-def test_nothing_detected_scores_zero(tmp_path: Path) -> None:
-    name = register_drawings("drawings_val", tmp_path / "images")
-    evaluator = CocoEvaluator(name)
-    evaluator.reset()
-    nothing = Instances(
-        (48, 64),
-        pred_boxes=Boxes(torch.zeros(0, 4)),
-        scores=torch.zeros(0),
-        pred_classes=torch.zeros(0, dtype=torch.long),
-    )
-    evaluator.process([{"image_id": 0}], [{"instances": nothing}])
-    assert evaluator.evaluate()["bbox"]["AP"] == 0.0
-
-
 def test_json_file_with_gaps_in_its_ids_and_fields_left_out(tmp_path: Path) -> None:
     name = "fake_json"
     content = {
