@@ -203,20 +203,20 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
 
 
 def test_start_from_another_class_count_lists_the_keys_that_keep_their_values(
-    tmp_path: Path, log: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other, model = _detector(num_classes=3), _detector()
     DetectorCheckpointer(other, str(tmp_path)).save("three")
     fresh = model.class_embed.weight.clone()
     DetectorCheckpointer(model).load_initial(str(tmp_path / "three.pth"))
-    assert "class_embed.weight: (3, 8) in the file, (2, 8) in the model" in log.text
-    assert "class_embed.bias: (3,) in the file, (2,) in the model" in log.text
+    assert "class_embed.weight: (3, 8) in the file, (2, 8) in the model" in caplog.text
+    assert "class_embed.bias: (3,) in the file, (2,) in the model" in caplog.text
     assert torch.equal(model.class_embed.weight, fresh)
     assert torch.equal(model.bbox_embed.weight, other.bbox_embed.weight)
 
 
 def test_exact_load_refuses_other_shapes_on_three_lines(
-    tmp_path: Path, log: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     DetectorCheckpointer(_detector(width=4), str(tmp_path)).save("narrow")
     with pytest.raises(CheckpointError) as caught:
@@ -227,7 +227,7 @@ def test_exact_load_refuses_other_shapes_on_three_lines(
     assert lines[1].endswith("; and 5 more")
     assert lines[2].startswith("Fix: ")
     assert len(lines) == 3
-    assert "bbox_embed.weight: (4, 4) in the file, (4, 8) in the model" in log.text
+    assert "bbox_embed.weight: (4, 4) in the file, (4, 8) in the model" in caplog.text
 
 
 def test_exact_load_refuses_missing_and_unexpected_keys(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_missing_checkpoint_is_refused_with_the_tool_that_writes_it(checkpoint: 
         load_teacher(nn.Linear(2, 3), checkpoint, allow_pickle=False)
 
 
-def test_good_teacher_passes_quietly(loader, log: pytest.LogCaptureFixture) -> None:
+def test_good_teacher_passes_quietly(loader, caplog: pytest.LogCaptureFixture) -> None:
     result = check_teacher(
         _detections_of(OracleDetector("drawings_val")), loader, "drawings_val", images=6
     )
@@ -58,21 +58,21 @@ def test_good_teacher_passes_quietly(loader, log: pytest.LogCaptureFixture) -> N
     # 8 images of which the 4th and the 8th are empty
     assert (result.ap50, result.images) == (pytest.approx(100.0), 6)
     assert result.chance < 50.0
-    assert "CHANCE" not in log.text
+    assert "CHANCE" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["random", "shifted"])
 def test_teacher_no_better_than_chance_is_warned_about(
-    loader, log: pytest.LogCaptureFixture, kind: str
+    loader, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     shifted = OracleDetector("drawings_val", shift=1)
     teacher = tiny_dino(num_classes=2) if kind == "random" else shifted
     result = check_teacher(_detections_of(teacher), loader, "drawings_val", images=6)
     assert not result.passed
-    assert "THE TEACHER IS NO BETTER THAN CHANCE" in log.text
-    assert f"AP50 {result.ap50:.1f} on 6 test images" in log.text
-    assert "train.teacher_check_images=0" in log.text
-    assert log.records[-1].levelno == logging.WARNING
+    assert "THE TEACHER IS NO BETTER THAN CHANCE" in caplog.text
+    assert f"AP50 {result.ap50:.1f} on 6 test images" in caplog.text
+    assert "train.teacher_check_images=0" in caplog.text
+    assert caplog.records[-1].levelno == logging.WARNING
 
 
 def test_check_draws_nothing_from_the_generators(loader) -> None:

@@ -1,11 +1,9 @@
 """Tests tools/train_net.py from end to end, on a tiny DINO and on a student of one."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,20 +16,6 @@ from tests.tiny_run import DISTILLED, PLAIN, TEACHER, tiny_overrides
 
 REPOSITORY = Path(train_net.__file__).resolve().parents[1]
 AT_THE_END = "train.eval_period=0"
-
-
-@pytest.fixture(autouse=True)
-def _loggers_as_before() -> Iterator[None]:
-    """A run gives these loggers handlers and cuts them off from pytest's; this undoes it."""
-    names = ("detectron2", "fvcore", "projects.clockdistill")
-    kept = {
-        name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate)
-        for name in names
-    }
-    yield
-    for name, (handlers, propagate) in kept.items():
-        logging.getLogger(name).handlers[:] = handlers
-        logging.getLogger(name).propagate = propagate
 
 
 @pytest.fixture
