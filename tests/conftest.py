@@ -1,4 +1,7 @@
-"""What every test starts from: one torch thread and one seed."""
+"""What every test starts from: one torch thread, one seed and the loggers as they were."""
+
+import logging
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,3 +12,15 @@ torch.set_num_threads(1)  # tests run in several processes
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before() -> Iterator[None]:
+    """A run gives these loggers handlers and cuts them off from pytest's; this undoes it."""
+    names = ("detectron2", "fvcore", "projects.clockdistill")
+    loggers = [logging.getLogger(name) for name in names]
+    kept = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, propagate) in zip(loggers, kept, strict=True):
+        logger.handlers[:] = handlers
+        logger.propagate = propagate

@@ -33,9 +33,8 @@ from projects.clockdistill.analysis.loss_report import advise, scales_as_json, s
 from projects.clockdistill.analysis.loss_scales import measure, summarize
 from projects.clockdistill.engine.arguments import positive_int
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.config_checks import check_config
+from projects.clockdistill.engine.checks import check_config, check_data, dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
-from projects.clockdistill.engine.data_checks import check_data, dataset_names
 from projects.clockdistill.engine.teacher import load_teacher
 from projects.clockdistill.engine.train_loader import build_train_loader
 from projects.clockdistill.engine.weights import CheckpointError
@@ -64,25 +63,16 @@ def build(cfg: DictConfig) -> nn.Module:
     return model
 
 
-def check_distills(cfg: DictConfig, config_file: str) -> None:
-    """Refuses a plain detector's config.
-
-    Raises:
-        ConfigError: with the fix.
-    """
-    if "teacher" not in cfg.get("model", {}):
-        raise ConfigError(
-            f"--config-file {config_file} trains a plain detector: it has no model.teacher, so "
-            "there are no distillation losses. Fix: name a distillation config, such as "
-            "projects/clockdistill/configs/dino_r18_kitti.py"
-        )
-
-
 def calibrate(arguments: argparse.Namespace) -> None:
     """Measures, prints and writes."""
     cfg = load_config(arguments.config_file, arguments.opts)
-    check_distills(cfg, arguments.config_file)
     check_config(cfg)
+    if "teacher" not in cfg.model:
+        raise ConfigError(
+            f"--config-file {arguments.config_file} trains a plain detector: it has no "
+            "model.teacher, so there are no distillation losses. Fix: name a distillation config, "
+            "such as projects/clockdistill/configs/dino_r18_kitti.py"
+        )
     check_data(cfg, eval_only=False)
     model = build(cfg)
     loader = build_train_loader(cfg.dataloader.train, cfg.train.seed, start_iter=0)

@@ -31,9 +31,8 @@ from torch import nn
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
-from projects.clockdistill.engine.config_checks import check_config
+from projects.clockdistill.engine.checks import check_config, check_data, dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
-from projects.clockdistill.engine.data_checks import check_data, dataset_names
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
 from projects.clockdistill.engine.hooks import PeriodicCheckpoint, writers
@@ -86,7 +85,6 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     optimizer = build_optimizer(cfg.optimizer, model)
     detector = plain_detector(model)
     ema = ModelEma(detector, options.model_ema.decay) if options.model_ema.enabled else None
-    evaluates_ema = ema is not None and options.model_ema.use_ema_weights_for_eval_only
     trainer = Trainer(
         distribute(model, options.device, options.ddp),
         functools.partial(build_train_loader, cfg.dataloader.train, options.seed),
@@ -98,7 +96,6 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
         model,
         options.output_dir,
         ema=ema,
-        evaluates_ema=evaluates_ema,
         allow_pickle=options.allow_pickle,
         trainer=trainer,
     )
@@ -116,7 +113,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
             dataset_names(cfg, "test")[0],
             options.teacher_check_images,
         )
-    measure = functools.partial(evaluation, ema.module if evaluates_ema else model)
+    measure = functools.partial(evaluation, model if ema is None else ema.module)
     if start_iter >= options.max_iter:
         logger.info("train.max_iter=%d is already reached: evaluating", options.max_iter)
         measure()

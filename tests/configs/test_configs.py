@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill import configs
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.config_checks import check_config
+from projects.clockdistill.engine.checks import check_config
 from projects.clockdistill.engine.config_file import load_config
 from projects.clockdistill.engine.solver import build_optimizer
 from projects.clockdistill.engine.weights import local_path, read

@@ -7,7 +7,7 @@ import torch
 from detectron2.config import instantiate
 
 from projects.clockdistill import configs
-from projects.clockdistill.engine.config_checks import check_config
+from projects.clockdistill.engine.checks import check_config
 from projects.clockdistill.engine.config_file import load_config
 from projects.clockdistill.engine.solver import build_optimizer
 from tests.detrex.pairs import batch, small

@@ -19,21 +19,18 @@ def test_overrides_reach_nested_keys_and_arguments_left_at_their_default() -> No
         PLAIN,
         [
             "train.max_iter=3",
-            "train.init_checkpoint=",
+            "train.init_checkpoint=torchvision://resnet18",
+            "train.output_dir=",
             "train.amp.dtype=float16",
             "model.num_classes=5",
             "optimizer.amsgrad=True",  # the config leaves it at its default
         ],
     )
     assert cfg.train.max_iter == 3
-    assert cfg.train.init_checkpoint == ""
+    assert cfg.train.init_checkpoint == "torchvision://resnet18"
+    assert cfg.train.output_dir == ""
     assert cfg.model.criterion.num_classes == 5  # tied by interpolation
     assert cfg.optimizer.amsgrad is True
-
-
-def test_address_survives_the_override_grammar() -> None:
-    cfg = load_config(PLAIN, ["train.init_checkpoint=torchvision://resnet18"])
-    assert cfg.train.init_checkpoint == "torchvision://resnet18"
 
 
 @pytest.mark.parametrize(

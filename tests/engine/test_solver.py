@@ -72,14 +72,13 @@ def rates(name: str, max_iter: int) -> list[float]:
 
 
 @pytest.mark.parametrize(("epochs", "drop"), [(12, 11), (36, 30), (50, 40)])
-@pytest.mark.parametrize("dataset", ["kitti", "coco"])
-def test_schedules_of_the_detr_family_drop_once(dataset: str, epochs: int, drop: int) -> None:
+def test_schedules_of_the_detr_family_drop_once(epochs: int, drop: int) -> None:
     # 10 steps an epoch
     expected = [1.0] * 10 * drop + [0.1] * 10 * (epochs - drop)
-    assert rates(f"{dataset}_{epochs}ep", max_iter=10 * epochs) == expected
+    assert rates(f"step_{epochs}ep", max_iter=10 * epochs) == expected
 
 
-@pytest.mark.parametrize("max_iter", [1, 2, 7, 10, 399, 400, 401, 1600])
+@pytest.mark.parametrize("max_iter", [1, 7, 399, 400, 401, 1600])
 def test_mini_schedule_warms_up_for_200_steps_or_half_a_short_run(max_iter: int) -> None:
     def cosine(progress: float) -> float:
         return (1 + math.cos(math.pi * progress)) / 2

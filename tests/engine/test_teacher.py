@@ -36,35 +36,21 @@ def test_whole_checkpoint_loads(tmp_path: Path) -> None:
     assert torch.equal(teacher.weight, saved.weight)
 
 
-@pytest.mark.parametrize("change", ["missing", "mismatched", "unexpected"])
-def test_checkpoint_that_does_not_fit_is_refused_with_the_key(tmp_path: Path, change: str) -> None:
-    weights = nn.Linear(2, 3).state_dict()
-    if change == "missing":
-        del weights["bias"]
-    elif change == "mismatched":
-        weights["bias"] = torch.zeros(9)
-    else:
-        weights["bias.old"] = torch.zeros(2)
-    torch.save({"model": weights}, tmp_path / "teacher.pth")
+@pytest.mark.parametrize("bias", [False, True])
+def test_checkpoint_that_does_not_fit_is_refused_with_the_key(tmp_path: Path, bias: bool) -> None:
+    torch.save(nn.Linear(2, 3, bias=bias).state_dict(), tmp_path / "teacher.pth")
     with pytest.raises(CheckpointError, match=r"model\.teacher_ch.*\n  bias.*\nFix: name a check"):
-        load_teacher(nn.Linear(2, 3), str(tmp_path / "teacher.pth"), allow_pickle=False)
+        teacher = nn.Linear(2, 3, bias=not bias)
+        load_teacher(teacher, str(tmp_path / "teacher.pth"), allow_pickle=False)
 
 
-@pytest.mark.parametrize("empty", ["", None])
-def test_no_checkpoint_is_refused_with_the_command(empty: str | None) -> None:
-    with pytest.raises(CheckpointError, match=r"train_net\.py --config-file .*configs/teachers/"):
-        load_teacher(nn.Linear(2, 3), empty, allow_pickle=False)
+@pytest.mark.parametrize("checkpoint", ["", None, "output/teachers/x/model_final.pth"])
+def test_missing_checkpoint_is_refused_with_the_tool_that_writes_it(checkpoint: str | None) -> None:
+    with pytest.raises(CheckpointError, match=r"Fix: train the teacher with tools/train_net\.py"):
+        load_teacher(nn.Linear(2, 3), checkpoint, allow_pickle=False)
 
 
-def test_missing_file_names_the_command_that_makes_it() -> None:
-    with pytest.raises(CheckpointError, match=r"configs/mini/teachers/dino_x\.py"):
-        path = "output/mini/teachers/dino_x/model_final.pth"
-        load_teacher(nn.Linear(2, 3), path, allow_pickle=False)
-    with pytest.raises(CheckpointError, match=r"configs/teachers/<config>\.py"):
-        load_teacher(nn.Linear(2, 3), "elsewhere/x.pth", allow_pickle=False)
-
-
-def test_good_teacher_passes_quietly(loader, log: pytest.LogCaptureFixture) -> None:
+def test_good_teacher_passes_quietly(loader, caplog: pytest.LogCaptureFixture) -> None:
     result = check_teacher(
         _detections_of(OracleDetector("drawings_val")), loader, "drawings_val", images=6
     )
@@ -72,21 +58,21 @@ def test_good_teacher_passes_quietly(loader, log: pytest.LogCaptureFixture) -> N
     # 8 images of which the 4th and the 8th are empty
     assert (result.ap50, result.images) == (pytest.approx(100.0), 6)
     assert result.chance < 50.0
-    assert "CHANCE" not in log.text
+    assert "CHANCE" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["random", "shifted"])
 def test_teacher_no_better_than_chance_is_warned_about(
-    loader, log: pytest.LogCaptureFixture, kind: str
+    loader, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     shifted = OracleDetector("drawings_val", shift=1)
     teacher = tiny_dino(num_classes=2) if kind == "random" else shifted
     result = check_teacher(_detections_of(teacher), loader, "drawings_val", images=6)
     assert not result.passed
-    assert "THE TEACHER IS NO BETTER THAN CHANCE" in log.text
-    assert f"AP50 {result.ap50:.1f} on 6 test images" in log.text
-    assert "train.teacher_check_images=0" in log.text
-    assert log.records[-1].levelno == logging.WARNING
+    assert "THE TEACHER IS NO BETTER THAN CHANCE" in caplog.text
+    assert f"AP50 {result.ap50:.1f} on 6 test images" in caplog.text
+    assert "train.teacher_check_images=0" in caplog.text
+    assert caplog.records[-1].levelno == logging.WARNING
 
 
 def test_check_draws_nothing_from_the_generators(loader) -> None:

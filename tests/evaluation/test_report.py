@@ -9,24 +9,15 @@ from projects.clockdistill.evaluation.report import format_table, write_results
 _METRICS = {"AP": 41.234, "AP50": 60.0, "APl": math.nan, "AP-Car": 50.06, "AP-Van": math.nan}
 
 
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
 def test_table_shows_overall_figures_and_classes() -> None:
-    overall, classes = format_table(_METRICS).split("\n\n")
-    assert [cell.strip() for cell in overall.splitlines()[0].strip("|").split("|")] == [
-        "AP",
-        "AP50",
-        "APl",
-    ]
-    assert [cell.strip() for cell in overall.splitlines()[2].strip("|").split("|")] == [
-        "41.2",
-        "60.0",
-        "-",
-    ]
-    assert [cell.strip() for cell in classes.splitlines()[2].strip("|").split("|")] == [
-        "Car",
-        "50.1",
-        "Van",
-        "-",
-    ]
+    overall, classes = (table.splitlines() for table in format_table(_METRICS).split("\n\n"))
+    assert _cells(overall[0]) == ["AP", "AP50", "APl"]
+    assert _cells(overall[2]) == ["41.2", "60.0", "-"]
+    assert _cells(classes[2]) == ["Car", "50.1", "Van", "-"]
 
 
 def test_many_classes_fill_rows() -> None:

@@ -117,8 +117,3 @@ def test_another_student_and_a_missing_teacher(tmp_path: Path) -> None:
 def test_a_plain_detector_is_refused() -> None:
     message = refused("--config-file", "mini/baselines/dino_r18_synthkitti.py", *SHORT)
     assert "trains a plain detector" in message and "Fix: name a distillation config" in message
-
-
-def test_no_batches_are_refused(capsys: pytest.CaptureFixture) -> None:
-    refused("--config-file", CONFIG, "--batches", "0")
-    assert "must be at least 1" in capsys.readouterr().err

@@ -1,11 +1,9 @@
 """Tests tools/train_net.py from end to end, on a tiny DINO and on a student of one."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,20 +16,6 @@ from tests.tiny_run import DISTILLED, PLAIN, TEACHER, tiny_overrides
 
 REPOSITORY = Path(train_net.__file__).resolve().parents[1]
 AT_THE_END = "train.eval_period=0"
-
-
-@pytest.fixture(autouse=True)
-def _loggers_as_before() -> Iterator[None]:
-    """A run gives these loggers handlers and cuts them off from pytest's; this undoes it."""
-    names = ("detectron2", "fvcore", "projects.clockdistill")
-    kept = {
-        name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate)
-        for name in names
-    }
-    yield
-    for name, (handlers, propagate) in kept.items():
-        logging.getLogger(name).handlers[:] = handlers
-        logging.getLogger(name).propagate = propagate
 
 
 @pytest.fixture
@@ -207,7 +191,6 @@ def test_distillation_without_a_teacher_is_refused(tmp_path) -> None:
     ("override", "message"),
     [
         ("train.max_itr=3", "did you mean train.max_iter?"),
-        ("dataloader.train.dataset.names=kitty_train", "kitty_train is not a registered dataset"),
         ("model.num_classes=80", "Fix: set model.num_classes=2"),
         ("train.init_checkpoint=nowhere.pth", "train.init_checkpoint=nowhere.pth"),
         ("train.model_ema={enabled:True,decay:2.0}", "train.model_ema.decay=2.0 must lie in"),
@@ -222,9 +205,8 @@ def test_evaluation_without_weights_names_them(overrides) -> None:
     assert "Fix: add train.init_checkpoint=" in refused(overrides, option="--eval-only")
 
 
-def test_gpus_that_are_missing_are_refused(overrides, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_that_are_missing_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "add train.device=cpu" in refused(overrides, "train.device=cuda")
     with pytest.raises(SystemExit, match="torchrun --nproc-per-node 2"):
         train_net.main(["--config-file", PLAIN, "--num-gpus", "2"])
 

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,16 +135,22 @@ def _check_key(cfg: DictConfig, key: str) -> None:
             raise ConfigError(f"unknown config key {key}{nearest(key, _all_keys(cfg))}")
 
 
-def _all_keys(node: DictConfig | ListConfig, prefix: str = "") -> list[str]:
+def _all_keys(cfg: DictConfig) -> list[str]:
     """Returns the dotted keys of a config, with the arguments that its calls leave at defaults."""
-    found = []
-    keys = range(len(node)) if isinstance(node, ListConfig) else list(node)
-    for key in keys:
-        found.append(f"{prefix}{key}")
+    return [
+        f"{path}.{key}" if path else key
+        for path, node in dicts_in(cfg)
+        for key in dict.fromkeys([*node, *(accepted_arguments(node) or ())])
+        if key != "_target_"
+    ]
+
+
+def dicts_in(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """Yields a config and every dict in it with its dotted key; interpolations are not followed."""
+    if isinstance(node, DictConfig):
+        yield path, node
+    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
         if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
             continue
-        if isinstance(node[key], (DictConfig, ListConfig)):
-            found += _all_keys(node[key], f"{prefix}{key}.")
-    if isinstance(node, DictConfig):
-        found += [f"{prefix}{name}" for name in accepted_arguments(node) or () if name not in node]
-    return [key for key in found if not key.endswith("_target_")]
+        if OmegaConf.is_config(node[key]):
+            yield from dicts_in(node[key], f"{path}.{key}" if path else str(key))

@@ -3,7 +3,6 @@
 By hand: detectron2's sampler always starts at the first image.
 """
 
-import inspect
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,9 +11,10 @@ import torch
 from detectron2.config import instantiate
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
+
+from projects.clockdistill.engine.config_file import accepted_arguments
 
 
 class ResumableSampler(TrainingSampler):
@@ -50,16 +50,14 @@ def build_train_loader(
         seed: below 0, every run shuffles differently.
         start_iter: first step.
     """
-    arguments = {key: instantiate(value) for key, value in node.items() if key != "_target_"}
-    build = node["_target_"]
-    if isinstance(build, str):
-        build = locate(build)
-    if arguments.get("sampler") is None and "sampler" in inspect.signature(build).parameters:
+    extra = {}
+    if node.get("sampler") is None and "sampler" in (accepted_arguments(node) or ()):
         if seed < 0:
             seed = comm.shared_random_seed()
-        drawn = start_iter * arguments["total_batch_size"]
-        arguments["sampler"] = ResumableSampler(len(arguments["dataset"]), seed, drawn)
-    loader = build(**arguments)
+        dataset = instantiate(node.dataset)
+        sampler = ResumableSampler(len(dataset), seed, start_iter * node.total_batch_size)
+        extra = {"dataset": dataset, "sampler": sampler}
+    loader = instantiate({**node, **extra})
     _seed_workers(loader)
     return loader
 

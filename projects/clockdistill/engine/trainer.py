@@ -13,8 +13,6 @@ from torch.optim import Optimizer
 
 from projects.clockdistill.engine.rng import get_rng_state, set_rng_state
 
-_AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 class Trainer(TrainerBase):
     """Forward, backward, clip, step; every loss is checked before the weights change.
@@ -44,7 +42,7 @@ class Trainer(TrainerBase):
         self._build_loader = build_loader
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._device = self._parameters[0].device
-        self._amp_dtype = _AMP_DTYPES[amp_dtype] if amp_dtype else None
+        self._amp_dtype = getattr(torch, amp_dtype) if amp_dtype else None
         # bfloat16 has float32's range: only float16 needs its losses scaled
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=amp_dtype == "float16")
         self._max_norm = max_norm

@@ -38,14 +38,10 @@ class CocoEvaluator(DatasetEvaluator):
     Args:
         dataset_name: registered in detectron2's catalogs, with `thing_classes`.
         output_dir: folder for the detections (coco_instances_results.json); None writes nothing.
-        max_dets_per_image: number of detections that count, by highest score.
     """
 
-    def __init__(
-        self, dataset_name: str, output_dir: str | None = None, max_dets_per_image: int = 100
-    ) -> None:
+    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
         self._output_dir = Path(output_dir) if output_dir else None
-        self._max_dets = max_dets_per_image
         self._ground_truth = load_ground_truth(dataset_name)
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
         self._category_ids = load_categories(dataset_name)
@@ -83,8 +79,7 @@ class CocoEvaluator(DatasetEvaluator):
         names = {
             category: self._class_names[label] for label, category in self._category_ids.items()
         }
-        metrics = box_average_precision(self._ground_truth, detections, names, self._max_dets)
-        return {"bbox": metrics}
+        return {"bbox": box_average_precision(self._ground_truth, detections, names)}
 
 
 def to_coco_detections(
@@ -140,15 +135,13 @@ def box_average_precision(
     ground_truth: dict[str, Any],
     detections: Sequence[dict[str, Any]],
     class_names: dict[int, str],
-    max_dets: int = 100,
 ) -> dict[str, float]:
-    """Computes the AP of detections.
+    """Computes the AP of detections; per class and image, the 100 of highest score count.
 
     Args:
         ground_truth: COCO JSON content; boxes in xywh pixels.
         detections: dicts of image_id, category_id, bbox (xywh pixels) and score.
         class_names: category id -> name.
-        max_dets: number of detections per class and image that count, by highest score.
 
     Returns:
         Percent: AP, AP50, AP75, APs, APm, APl and "AP-<class>"; NaN where there is no object.
@@ -166,11 +159,10 @@ def box_average_precision(
     truth = COCO({**ground_truth, "categories": [{"id": id_} for id_ in class_names]})
     found = COCO(_as_ground_truth(ground_truth, detections, class_names))
     evaluation = COCOeval_faster(truth, found, iouType="bbox")
-    evaluation.params.maxDets = [1, 10, max_dets]
     evaluation.evaluate()
     evaluation.accumulate()
 
-    # (IoU threshold, recall, class, object size, max_dets); -1 where there is no object
+    # (IoU threshold, recall, class, object size, 1 / 10 / 100 detections); -1 where no object is
     precision = evaluation.eval["precision"]
     parameters = evaluation.params
     metrics = {}

@@ -1,14 +1,15 @@
-"""Tests the checks of datasets and classes."""
+"""Tests the checks that refuse a config, or its datasets, before any work is done."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
 
+from projects.clockdistill.engine.checks import check_config, check_data
 from projects.clockdistill.engine.config_file import ConfigError, load_config
-from projects.clockdistill.engine.data_checks import check_data
 from tests.tiny_run import DISTILLED, PLAIN, register_drawings, tiny_overrides
 
 
@@ -22,9 +23,48 @@ def distill(tmp_path: Path) -> DictConfig:
     return load_config(DISTILLED, tiny_overrides(tmp_path, DISTILLED))
 
 
-def test_agreeing_counts_pass(plain: DictConfig, distill: DictConfig) -> None:
-    check_data(plain, eval_only=False)
-    check_data(distill, eval_only=False)
+def test_good_configs_pass(plain: DictConfig, distill: DictConfig) -> None:
+    for cfg in (plain, distill):
+        check_config(cfg)
+        check_data(cfg, eval_only=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.clip_grad.params.max_nrom", 0.1, r"params\.max_nrom; did you mean .*norm"),
+        (
+            "model.student.criterion.num_clases",
+            2,
+            r"did you mean model\.student\.criterion\.num_cl.*\nDINOCriterion has: num_classes, ",
+        ),
+        (
+            "dataloader.train.mapper.augmentation",
+            [{"_target_": "detectron2.data.transforms.RandomFlip", "probability": 0.5}],
+            r"mapper\.augmentation\.0\.probability",
+        ),
+        ("model.student._target_", "tests.tiny_run.No", r"student\._target_=tests\.tiny_run\.No"),
+        ("train.device", "gpu", r"train\.device=gpu"),
+        ("train.device", "cuda", r"add train\.device=cpu"),
+        ("train.amp", {"enabled": True, "dtype": "float16"}, r"Fix: use train\.amp\.dtype=bfloat"),
+        ("train.amp", {"enabled": True, "dtype": "fp8"}, "Fix: use bfloat16 or float16"),
+    ],
+)
+def test_bad_value_is_named_with_its_key(
+    distill: DictConfig, monkeypatch: pytest.MonkeyPatch, key: str, value: Any, message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    OmegaConf.update(distill, key, value)
+    with pytest.raises(ConfigError, match=message):
+        check_config(distill)
+
+
+@pytest.mark.parametrize("key", ["lr_multiplier", "train.checkpointer.period"])
+def test_missing_key_is_named(distill: DictConfig, key: str) -> None:
+    parent, _, name = key.rpartition(".")
+    del (OmegaConf.select(distill, parent) if parent else distill)[name]
+    with pytest.raises(ConfigError, match=f"the config has no {key}"):
+        check_config(distill)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +80,7 @@ def test_agreeing_counts_pass(plain: DictConfig, distill: DictConfig) -> None:
         ("dataloader.train.dataset.names", "drawings_trian", r"did you mean drawings_train\?"),
     ],
 )
-def test_bad_value_is_named_with_its_key(
+def test_bad_dataset_or_class_count_is_named_with_its_key(
     plain: DictConfig, key: str, value: Any, message: str
 ) -> None:
     OmegaConf.update(plain, key, value)

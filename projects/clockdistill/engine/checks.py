@@ -1,0 +1,190 @@
+"""Checks that refuse a config, or its datasets, before any work is done."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from omegaconf import DictConfig, OmegaConf
+
+from projects.clockdistill.engine.config_file import (
+    CONFIGS,
+    ConfigError,
+    accepted_arguments,
+    dicts_in,
+    nearest,
+)
+
+_COMMON = CONFIGS / "common"
+_TOP_LEVEL = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Checks the keys, the arguments of every lazy call and the device.
+
+    Raises:
+        ConfigError: with the key and the fix.
+    """
+    for key in _TOP_LEVEL:
+        if key not in cfg:
+            raise ConfigError(
+                f"the config has no {key}; it needs {', '.join(_TOP_LEVEL)}.\n"
+                f"Fix: import what is missing from {_COMMON}"
+            )
+    _check_train_keys(cfg.train, LazyConfig.load(str(_COMMON / "train.py")).train, "train")
+    _check_calls(cfg)
+    _check_device(cfg.train)
+
+
+def _check_train_keys(node: DictConfig, schema: DictConfig, path: str) -> None:
+    """Checks that a node has exactly the keys of `schema`, which gives each its default."""
+    for key in node:
+        if key not in schema:
+            raise _unknown_key(path, key, schema, path)
+    for key, below in schema.items():
+        if key not in node:
+            raise ConfigError(
+                f"the config has no {path}.{key}. Fix: import train from configs/common/train.py "
+                "and change what differs"
+            )
+        if isinstance(below, DictConfig):
+            _check_train_keys(node[key], below, f"{path}.{key}")
+
+
+def _check_calls(cfg: DictConfig) -> None:
+    """Checks the arguments of every lazy call in a config against its target."""
+    for path, node in dicts_in(cfg):
+        try:
+            accepted = accepted_arguments(node)
+        except ImportError as error:
+            raise ConfigError(f"{path}._target_={node['_target_']}: {error}") from error
+        for key in node if accepted is not None else ():
+            if key != "_target_" and key not in accepted:
+                target = node["_target_"]
+                name = getattr(target, "__qualname__", target)
+                raise _unknown_key(path, key, accepted, name)
+
+
+def _unknown_key(path: str, key: str, known: Iterable[str], owner: str) -> ConfigError:
+    near = nearest(f"{path}.{key}", [f"{path}.{name}" for name in known])
+    return ConfigError(f"unknown config key {path}.{key}{near}\n{owner} has: {', '.join(known)}")
+
+
+def _check_device(train: DictConfig) -> None:
+    try:
+        device = torch.device(train.device)
+    except RuntimeError as error:
+        raise ConfigError(f"train.device={train.device}: {error}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"train.device={train.device}, but PyTorch {torch.__version__} finds no CUDA GPU.\n"
+            "Fix: add train.device=cpu"
+        )
+    if not train.amp.enabled:
+        return
+    dtype = train.amp.dtype
+    if dtype not in ("bfloat16", "float16"):
+        raise ConfigError(f"train.amp.dtype={dtype} is unknown. Fix: use bfloat16 or float16")
+    if dtype == "float16" and device.type != "cuda":
+        raise ConfigError(f"train.amp.dtype={dtype} needs CUDA. Fix: use train.amp.dtype=bfloat16")
+
+
+def check_data(cfg: DictConfig, *, eval_only: bool) -> None:
+    """Checks that every dataset of the config exists and has as many classes as the models.
+
+    Args:
+        cfg: the whole config.
+        eval_only: check only the test data and, of a distillation model, the student.
+
+    Raises:
+        ConfigError: with the key and the fix.
+    """
+    parts = ["test"] if eval_only else ["train", "test"]
+    classes = {}
+    for part in parts:
+        key = f"dataloader.{part}.dataset.names"
+        _register(cfg, part)
+        for name in dataset_names(cfg, part):
+            classes[f"{key}={name}"] = _thing_classes(name, key)
+    counts = _class_counts(cfg, eval_only=eval_only)
+    for key, names in classes.items():
+        first_key, first = next(iter(classes.items()))
+        if names != first:
+            raise ConfigError(
+                f"{key} has the classes {names}, but {first_key} has {first}.\n"
+                "Fix: name datasets of the same classes"
+            )
+        for model_key, count in counts.items():
+            if count != len(names):
+                raise ConfigError(
+                    f"{model_key}={count}, but {key} has {len(names)} classes "
+                    f"({', '.join(names)}).\nFix: set {model_key}={len(names)}, or name another "
+                    "dataset"
+                )
+
+
+def _register(cfg: DictConfig, part: str) -> None:
+    """Builds a dataset that the config itself describes, which registers its name."""
+    node = OmegaConf.select(cfg, f"dataloader.{part}.dataset")
+    if not isinstance(node, DictConfig) or "json_file" not in node:
+        return
+    try:
+        instantiate(node)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"dataloader.{part}.dataset: {error}") from error
+
+
+def dataset_names(cfg: DictConfig, part: str) -> list[str]:
+    """Returns `cfg.dataloader.<part>.dataset.names` as a list."""
+    names = OmegaConf.select(cfg, f"dataloader.{part}.dataset.names")
+    if names is None:
+        raise ConfigError(
+            f"the config has no dataloader.{part}.dataset.names. Fix: set it to a registered "
+            "dataset, such as kitti_train"
+        )
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _thing_classes(name: str, key: str) -> list[str]:
+    """Returns a dataset's class names after checking that its files exist."""
+    if name not in DatasetCatalog:
+        raise ConfigError(
+            f"{key}={name} is not a registered dataset{nearest(name, DatasetCatalog.list())}\n"
+            "Fix: for your own COCO-format data, give its JSON file and image folder as "
+            "datasets/README.md shows"
+        )
+    metadata = MetadataCatalog.get(name)
+    for field in ("json_file", "image_root"):
+        path = metadata.get(field)
+        if path and not Path(path).exists():
+            raise ConfigError(
+                f"{key}={name}: {path} does not exist.\nFix: put the data there, or set "
+                "DETECTRON2_DATASETS to the folder that holds it (datasets/README.md)"
+            )
+    if not (metadata.get("json_file") and metadata.get("thing_classes")):
+        try:
+            DatasetCatalog.get(name)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{key}={name}: {error}") from error
+    if not metadata.get("thing_classes"):
+        raise ConfigError(
+            f"{key}={name} has no class names.\n"
+            f"Fix: set MetadataCatalog.get('{name}').thing_classes = [...]"
+        )
+    return list(metadata.thing_classes)
+
+
+def _class_counts(cfg: DictConfig, *, eval_only: bool) -> dict[str, int]:
+    """Returns every class count of the detectors by its key, except a backbone's own."""
+    detectors = {"model": cfg.model}
+    if "student" in cfg.model:
+        detectors = {"model.student": cfg.model.student}
+        if not eval_only and not cfg.model.get("class_map"):
+            detectors["model.teacher"] = cfg.model.teacher
+    return {
+        f"{path}.num_classes": node.num_classes
+        for key, detector in detectors.items()
+        for path, node in dicts_in(detector, key)
+        if "backbone" not in path.split(".") and node.get("num_classes") is not None
+    }
