@@ -85,6 +85,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     optimizer = build_optimizer(cfg.optimizer, model)
     detector = plain_detector(model)
     ema = ModelEma(detector, options.model_ema.decay) if options.model_ema.enabled else None
+    evaluates_ema = ema is not None and options.model_ema.use_ema_weights_for_eval_only
     trainer = Trainer(
         distribute(model, options.device, options.ddp),
         functools.partial(build_train_loader, cfg.dataloader.train, options.seed),
@@ -96,6 +97,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
         model,
         options.output_dir,
         ema=ema,
+        evaluates_ema=evaluates_ema,
         allow_pickle=options.allow_pickle,
         trainer=trainer,
     )
@@ -113,7 +115,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
             dataset_names(cfg, "test")[0],
             options.teacher_check_images,
         )
-    measure = functools.partial(evaluation, model if ema is None else ema.module)
+    measure = functools.partial(evaluation, ema.module if evaluates_ema else model)
     if start_iter >= options.max_iter:
         logger.info("train.max_iter=%d is already reached: evaluating", options.max_iter)
         measure()

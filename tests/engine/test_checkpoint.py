@@ -80,7 +80,7 @@ def test_file_holds_the_evaluated_average_and_resume_takes_the_raw_weights(tmp_p
     average = {key: value.clone() for key, value in model.state_dict().items()}
     nn.init.constant_(model.class_embed.bias, 3.0)
     raw = {key: value.clone() for key, value in model.state_dict().items()}
-    DetectorCheckpointer(model, str(tmp_path), ema=ema).save("model_final")
+    DetectorCheckpointer(model, str(tmp_path), ema=ema, evaluates_ema=True).save("model_final")
 
     plain = _detector()
     DetectorCheckpointer(plain).load_exact(str(tmp_path / "model_final.pth"), "key")
@@ -88,7 +88,7 @@ def test_file_holds_the_evaluated_average_and_resume_takes_the_raw_weights(tmp_p
 
     resumed = _detector()
     other = ModelEma(resumed, decay=0.9)
-    DetectorCheckpointer(resumed, str(tmp_path), ema=other).resume()
+    DetectorCheckpointer(resumed, str(tmp_path), ema=other, evaluates_ema=True).resume()
     assert _equal(resumed.state_dict(), raw)
     assert _equal(other.module.state_dict(), average)
 
@@ -124,19 +124,20 @@ def test_interrupted_write_leaves_the_previous_file(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_truncated_checkpoint_names_the_others(tmp_path: Path) -> None:
+def test_truncated_checkpoint_names_the_newest_usable_one(tmp_path: Path) -> None:
     checkpointer = DetectorCheckpointer(_detector(), str(tmp_path))
     for name in ("model_0000001", "model_0000003", "model_0000005"):
         checkpointer.save(name)
-    path = tmp_path / "model_0000005.pth"
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for name in ("model_0000005.pth", "model_0000003.pth"):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CheckpointError) as caught:
         DetectorCheckpointer(_detector(), str(tmp_path)).resume()
     message = str(caught.value)
     assert "model_0000005.pth is damaged" in message
-    assert "Fix: write the name of another checkpoint (model_0000003.pth, model_0000001" in message
+    assert "Fix: write model_0000001.pth" in message
 
-    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")  # as the message says
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")  # as the message says
     assert DetectorCheckpointer(_detector(), str(tmp_path)).resume()
 
 

@@ -44,9 +44,16 @@ def test_checkpoint_that_does_not_fit_is_refused_with_the_key(tmp_path: Path, bi
         load_teacher(teacher, str(tmp_path / "teacher.pth"), allow_pickle=False)
 
 
-@pytest.mark.parametrize("checkpoint", ["", None, "output/teachers/x/model_final.pth"])
-def test_missing_checkpoint_is_refused_with_the_tool_that_writes_it(checkpoint: str | None) -> None:
-    with pytest.raises(CheckpointError, match=r"Fix: train the teacher with tools/train_net\.py"):
+@pytest.mark.parametrize(
+    ("checkpoint", "config"),
+    [
+        ("", "teachers/<config>"),
+        (None, "teachers/<config>"),
+        ("output/mini/teachers/x/model_final.pth", "mini/teachers/x"),
+    ],
+)
+def test_missing_checkpoint_is_refused_with_the_command_that_writes_it(checkpoint, config) -> None:
+    with pytest.raises(CheckpointError, match=f"train_net.py --config-file .*/configs/{config}.py"):
         load_teacher(nn.Linear(2, 3), checkpoint, allow_pickle=False)
 
 

@@ -29,14 +29,15 @@ class DetectorCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer with atomic writes, safe loading and exact resume.
 
     The key "model" of a file holds the plain detector's weights as they were evaluated (the moving
-    average, if there is one). A full checkpoint also holds "trainer", "distill"
+    average, if that is evaluated). A full checkpoint also holds "trainer", "distill"
     (`model.distill_modules`, if there are any), "ema" and "raw_model" (the weights in training,
     where "model" is the average). No file holds a teacher.
 
     Args:
         model: a detector, or a distillation model with `student` and `distill_modules`.
         save_dir: folder of the run.
-        ema: moving average of the plain detector, which is evaluated instead of it.
+        ema: moving average of the plain detector.
+        evaluates_ema: whether the average is evaluated.
         allow_pickle: whether files that need pickled code may be loaded.
         **checkpointables: further parts with `state_dict` and `load_state_dict`.
     """
@@ -47,6 +48,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
         save_dir: str = "",
         *,
         ema: ModelEma | None = None,
+        evaluates_ema: bool = False,
         allow_pickle: bool = False,
         **checkpointables: Any,
     ) -> None:
@@ -57,6 +59,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
             checkpointables["ema"] = ema
         super().__init__(plain_detector(model), save_dir, **checkpointables)
         self._ema = ema
+        self._evaluates_ema = evaluates_ema
         self._allow_pickle = allow_pickle
         self._resuming = False
         self._is_backbone = False
@@ -70,7 +73,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         content = {"model": self._evaluated_weights()}
-        if self._ema is not None:
+        if self._evaluates_ema:
             content["raw_model"] = self.model.state_dict()
         for key, part in self.checkpointables.items():
             content[key] = part.state_dict()
@@ -88,7 +91,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
             handle.write(last_filename_basename)
 
     def _evaluated_weights(self) -> dict[str, torch.Tensor]:
-        detector = self.model if self._ema is None else self._ema.module
+        detector = self._ema.module if self._evaluates_ema else self.model
         return detector.state_dict()
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
@@ -173,13 +176,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
         try:
             self._load(path, "last_checkpoint", resuming=True)
         except CheckpointError as error:
-            folder = Path(self.save_dir)
-            others = {p.name for p in folder.glob("model_[0-9]*.pth")} - {Path(path).name}
-            newest_first = ", ".join(sorted(others, reverse=True)) or "there is none"
-            raise CheckpointError(
-                f"{error}.\nFix: write the name of another checkpoint ({newest_first}) into "
-                f"{folder / 'last_checkpoint'}, or start again without --resume"
-            ) from error
+            raise CheckpointError(f"{error}.\nFix: {self._other_checkpoint(path)}") from error
         self._require_exact(path)
         if self._ema is not None and not self._file_has_ema:
             self._ema.restart(self.model)
@@ -240,6 +237,21 @@ class DetectorCheckpointer(DetectionCheckpointer):
                 address,
                 "\n".join(self._incompatible.unexpected_keys),
             )
+
+    def _other_checkpoint(self, damaged: str) -> str:
+        """Returns how to resume from the newest other checkpoint of the run that can be read."""
+        others = sorted(
+            Path(self.save_dir).glob("model_[0-9]*.pth"),
+            key=lambda path: path.stat().st_mtime,
+            reverse=True,
+        )
+        for path in others:
+            if path.name != Path(damaged).name and not weights.is_damaged(str(path)):
+                return (
+                    f"write {path.name}, the newest other checkpoint, into "
+                    f"{Path(self.save_dir) / 'last_checkpoint'}"
+                )
+        return "start the run again without --resume; there is no other checkpoint in the folder"
 
 
 def _summary(lines: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,6 @@ logger = logging.getLogger(__name__)
 # up to a few AP50, while half-trained teachers reach 20 and more.
 _MARGIN = 5.0
 
-_FIX = (
-    "Fix: train the teacher with tools/train_net.py, whose config "
-    "projects/clockdistill/configs/<name>.py\nwrites output/<name>/model_final.pth, or set "
-    "model.teacher_checkpoint to another file"
-)
-
 
 def load_teacher(teacher: nn.Module, checkpoint: str | None, *, allow_pickle: bool) -> None:
     """Loads a teacher's weights, which must fit completely.
@@ -53,14 +48,29 @@ def load_teacher(teacher: nn.Module, checkpoint: str | None, *, allow_pickle: bo
     key = "model.teacher_checkpoint"
     if not checkpoint:
         raise CheckpointError(
-            f"{key} is empty: a student cannot learn from a teacher without weights.\n{_FIX}"
+            f"{key} is empty: a student cannot learn from a teacher without weights.\n"
+            f"Fix: {_how_to_train('')}"
         )
     try:
         local_path(checkpoint, key)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}.\n{_FIX}") from error
+        raise CheckpointError(f"{error}.\nFix: {_how_to_train(checkpoint)}") from error
     reader = DetectorCheckpointer(teacher, allow_pickle=allow_pickle)
     reader.load_exact(checkpoint, key, allow_unexpected=False)
+
+
+def _how_to_train(checkpoint: str) -> str:
+    """Returns the command that writes a file of the default layout output/teachers/<config>/."""
+    parts = Path(checkpoint).parts
+    config = "teachers/<config>"
+    if "output" in parts and "teachers" in parts:
+        # output/mini/teachers/x/model_final.pth -> configs/mini/teachers/x.py
+        config = "/".join(parts[parts.index("output") + 1 : -1])
+    return (
+        "train the teacher with python tools/train_net.py --config-file "
+        f"projects/clockdistill/configs/{config}.py,\n"
+        f"then set model.teacher_checkpoint=output/{config}/model_final.pth, or name another file"
+    )
 
 
 @dataclass(frozen=True)

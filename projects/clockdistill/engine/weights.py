@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,15 @@ _IMAGENET = {
     "resnet50": ResNet50_Weights.IMAGENET1K_V1,
     "resnet101": ResNet101_Weights.IMAGENET1K_V1,
 }
+# torchvision's names -> those of detectron2's ResNet
+_NAMES = (
+    (r"^conv1\.", "stem.conv1."),
+    (r"^bn1\.", "stem.conv1.norm."),
+    (r"^layer(\d)\.(\d+)\.conv(\d)\.", lambda m: f"res{int(m[1]) + 1}.{m[2]}.conv{m[3]}."),
+    (r"^layer(\d)\.(\d+)\.bn(\d)\.", lambda m: f"res{int(m[1]) + 1}.{m[2]}.conv{m[3]}.norm."),
+    (r"^layer(\d)\.(\d+)\.downsample\.0\.", lambda m: f"res{int(m[1]) + 1}.{m[2]}.shortcut."),
+    (r"^layer(\d)\.(\d+)\.downsample\.1\.", lambda m: f"res{int(m[1]) + 1}.{m[2]}.shortcut.norm."),
+)
 
 
 class CheckpointError(ValueError):
@@ -123,6 +133,14 @@ def needs_pickle(path: str) -> CheckpointError:
     )
 
 
+def is_damaged(path: str) -> bool:
+    """Returns whether a file that `torch.save` should have written is truncated or garbled."""
+    if not zipfile.is_zipfile(path):
+        return True
+    with zipfile.ZipFile(path) as archive:
+        return not any(name.endswith("data.pkl") for name in archive.namelist())
+
+
 def _damaged(path: str, error: Exception) -> CheckpointError:
     first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
     return CheckpointError(f"{path} is damaged or not a checkpoint ({first_line})")
@@ -145,14 +163,16 @@ def _with_model(path: str, content: object) -> dict[str, Any]:
 
 
 def _as_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames torchvision's ResNet to detectron2's; drops its classifier, which no backbone has."""
+    """Renames torchvision's ResNet; its classifier, which a backbone lacks, is dropped."""
     renamed = {}
     for key, value in state.items():
         if key.startswith("fc."):
             continue
-        name = key if key.startswith("layer") else f"stem.{key}"
-        name = re.sub(r"^layer(\d)", lambda match: f"res{int(match[1]) + 1}", name)
-        name = re.sub(r"\bbn(\d)", r"conv\1.norm", name)
-        name = name.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
-        renamed[BACKBONE + name] = value
+        for pattern, replacement in _NAMES:
+            new, count = re.subn(pattern, replacement, key)
+            if count:
+                renamed[BACKBONE + new] = value
+                break
+        else:
+            raise CheckpointError(f"{key} is not a name of a torchvision ResNet")
     return renamed

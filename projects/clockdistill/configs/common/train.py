@@ -22,8 +22,7 @@ train = dict(
     # in steps; 0 evaluates at the end only
     eval_period=1_000,
     log_period=20,
-    # moving average of the student's weights; where enabled, the average is evaluated
-    model_ema=dict(enabled=False, decay=0.9997),
+    model_ema=dict(enabled=False, decay=0.9997, use_ema_weights_for_eval_only=True),
     # model_best.pth holds the weights with the highest value of this metric
     best_metric="bbox/AP",
     # images on which a teacher must beat chance before the first step; 0 disables the check
