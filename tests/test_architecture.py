@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "projects/clockdistill"
 OURS = "projects.clockdistill"
-# folder of the package -> what it must not import; the first rule that fits a file holds too
+# folder of the package -> what it and the folders in it must not import
 FORBIDDEN = {
     "": ["benchmarks", "reproduction", "tools", "tests"],
     "modeling": [f"{OURS}.engine", f"{OURS}.data", f"{OURS}.evaluation", f"{OURS}.configs"],

@@ -18,7 +18,8 @@ from .parts import FEATURES, STAGES, resnet_channels
 
 HOW_TO_INSTALL = (
     "real detrex is needed: pip install 'setuptools<82' timm einops fairscale wandb, and export "
-    "PYTHONPATH=<a checkout of github.com/IDEA-Research/detrex>"
+    "PYTHONPATH=<a checkout of github.com/IDEA-Research/detrex>; on a CPU also touch "
+    "$PYTHONPATH/detrex/_C.py"
 )
 
 
