@@ -109,7 +109,9 @@ def training_step(config: Config, scale: Scale) -> Work:
     return build_trainer(build(config(scale)), drawn_batch(scale, scale.batch)).run_step
 
 
-def build_trainer(model: nn.Module, batched_inputs: list[dict[str, Any]]) -> Trainer:
+def build_trainer(
+    model: nn.Module, batched_inputs: list[dict[str, Any]], amp_dtype: str | None = None
+) -> Trainer:
     """Returns the project's trainer, ready for `run_step` on the same batch each time.
 
     A step is forward, losses, backward, clipping and the optimizer's update.
@@ -118,6 +120,7 @@ def build_trainer(model: nn.Module, batched_inputs: list[dict[str, Any]]) -> Tra
         model,
         lambda start_iter: itertools.repeat(batched_inputs),
         build_optimizer(optimizer, model),
+        amp_dtype=amp_dtype,
         max_norm=0.1,
     )
     trainer.train(0, 0)  # sets up what is done once in a training: mode, storage, loader

@@ -8,7 +8,7 @@ import pytest
 from projects.clockdistill.data.kitti import load_kitti
 from projects.clockdistill.data.kitti_presets import PRESETS
 from projects.clockdistill.data.kitti_tree import read_tree
-from projects.clockdistill.data.synthkitti import tree
+from projects.clockdistill.data.synthkitti import render, tree
 from projects.clockdistill.data.synthkitti.style import SceneStyle
 from projects.clockdistill.data.synthkitti.tree import ensure_tree, read_stamp
 
@@ -42,7 +42,7 @@ def test_the_same_seed_draws_the_same_bytes(root, tmp_path):
 
 def test_a_complete_tree_is_not_drawn_again(root, monkeypatch):
     ensure_tree(root, frames=2)
-    monkeypatch.setattr(tree, "draw_frame", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(render, "draw_frame", lambda *_: pytest.fail("drawn again"))
     assert ensure_tree(root, frames=2) == root
 
 
@@ -84,18 +84,18 @@ def test_a_damaged_stamp_is_named(root):
 
 
 def test_an_interrupted_drawing_leaves_no_partial_tree(root, monkeypatch):
-    draw = tree.draw_frame
+    draw = render.draw_frame
 
     def power_cut(seed, index, style):
         if index == 2:
             raise KeyboardInterrupt
         return draw(seed, index, style)
 
-    monkeypatch.setattr(tree, "draw_frame", power_cut)
+    monkeypatch.setattr(render, "draw_frame", power_cut)
     with pytest.raises(KeyboardInterrupt):
         ensure_tree(root, frames=4)
     assert not root.exists()
-    monkeypatch.setattr(tree, "draw_frame", draw)
+    monkeypatch.setattr(render, "draw_frame", draw)
     ensure_tree(root, frames=4)
     assert len(read_tree(root)) == 4
     left = {path.name for path in root.parent.iterdir() if path.is_dir()}
@@ -103,14 +103,14 @@ def test_an_interrupted_drawing_leaves_no_partial_tree(root, monkeypatch):
 
 
 def test_processes_that_start_at_once_draw_one_tree(root, monkeypatch, tmp_path):
-    draw = tree.draw_frame
+    draw = render.draw_frame
 
     def counted(seed, index, style):
         with (tmp_path / "drawn").open("a") as file:
             file.write("x")
         return draw(seed, index, style)
 
-    monkeypatch.setattr(tree, "draw_frame", counted)
+    monkeypatch.setattr(render, "draw_frame", counted)
     fork = multiprocessing.get_context("fork")  # so that the children see the patched function
     children = [fork.Process(target=ensure_tree, args=(root, 12)) for _ in range(3)]
     for child in children:

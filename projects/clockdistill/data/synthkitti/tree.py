@@ -13,7 +13,6 @@ from iopath.common.file_io import file_lock
 from PIL import Image
 
 from projects.clockdistill.data.kitti_tree import IMAGE_FOLDER, LABEL_FOLDER
-from projects.clockdistill.data.synthkitti.render import draw_frame
 from projects.clockdistill.data.synthkitti.style import SceneStyle
 
 DRAWING_VERSION = 1  # raise it whenever the same (seed, index, style) draws another picture
@@ -129,6 +128,9 @@ def _draw_and_move(root: Path, stamp: Stamp, style: SceneStyle) -> None:
 
 def write_tree(root: Path, stamp: Stamp, style: SceneStyle) -> None:
     """Draw all frames of a stamp into a new folder, the stamp last."""
+    # Drawing alone needs OpenCV: a machine that was given a drawn tree trains on it without.
+    from projects.clockdistill.data.synthkitti.render import draw_frame
+
     (root / IMAGE_FOLDER).mkdir(parents=True)
     (root / LABEL_FOLDER).mkdir(parents=True)
     for index in range(stamp.frames):

@@ -1,0 +1,56 @@
+"""Time and memory of work on a device."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.benchmark import Timer
+
+from benchmarks.card.section import Run
+
+WARM_UP = 2  # calls that compile kernels and fill the allocator's cache
+SECONDS, QUICK_SECONDS = 0.3, 0.01  # of one measurement
+
+# bfloat16 means autocast; the other two are float32 without and with TF32 products.
+PRECISIONS = ("bfloat16", "tf32", "float32")
+
+Work = Callable[[], Any]
+
+
+def seconds(work: Work, run: Run) -> float:
+    """Returns the median time of a call; torch's timer waits for the device around each."""
+    for _ in range(1 if run.quick else WARM_UP):
+        work()
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=QUICK_SECONDS if run.quick else SECONDS).median
+
+
+def peak_gigabytes(work: Work, run: Run) -> float | None:
+    """Returns the peak of torch's memory on the device during a call, weights included.
+
+    None on a CPU, where `benchmarks/run.py` measures memory.
+    """
+    if not run.on_cuda:
+        return None
+    torch.cuda.reset_peak_memory_stats(run.device)
+    work()
+    return torch.cuda.max_memory_allocated(run.device) / 1e9
+
+
+@contextmanager
+def precision(name: str, device: torch.device) -> Iterator[None]:
+    """Computes in one of `PRECISIONS` within the context.
+
+    A caller enters it in each call: leaving it drops autocast's copies of the weights, as in a
+    user's program.
+    """
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest" if name == "float32" else "high")
+    torch.backends.cudnn.allow_tf32 = name != "float32"
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=name == "bfloat16"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
