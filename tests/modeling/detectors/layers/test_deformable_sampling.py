@@ -1,5 +1,6 @@
 """The operator and its reference equal a literal transcription of the equation."""
 
+import importlib
 import math
 import sys
 from contextlib import nullcontext
@@ -184,19 +185,30 @@ class StandInOperator:
 
 
 @pytest.fixture
+def choose(monkeypatch):
+    """Forces a backend; the choice is made anew, and forgotten afterwards."""
+
+    def force(name: str) -> None:
+        monkeypatch.setenv(sampling.VARIABLE, name)
+        sampling._choose.cache_clear()
+
+    yield force
+    sampling._choose.cache_clear()
+    sampling._kernel.cache_clear()
+
+
+@pytest.fixture
 def stand_in_operator(monkeypatch):
     """As if detrex were installed with its compiled operator."""
     monkeypatch.setitem(sys.modules, "detrex", SimpleNamespace(_C=StandInOperator))
-    sampling.detrex_kernel.cache_clear()
     yield
-    sampling.detrex_kernel.cache_clear()
     sys.modules.pop(f"{LAYERS}.deformable_detrex", None)
 
 
 def test_detrexs_operator_gets_what_its_signature_says(stand_in_operator):
     value, shapes, locations, weights = arguments(SHAPES)
     inputs = [x.requires_grad_() for x in in_another_layout(value, locations, weights)]
-    kernel = sampling.detrex_kernel()
+    kernel = importlib.import_module(f"{LAYERS}.deformable_detrex")
     expected = literal(inputs[0], shapes, *inputs[1:])
     torch.testing.assert_close(kernel.forward(inputs[0], shapes, *inputs[1:]), expected)
     upstream = torch.randn_like(expected.transpose(0, 1)).transpose(0, 1)
@@ -204,6 +216,14 @@ def test_detrexs_operator_gets_what_its_signature_says(stand_in_operator):
         kernel.backward(upstream, inputs[0], shapes, *inputs[1:]),
         torch.autograd.grad(expected, inputs, upstream),
     )
+
+
+def test_detrexs_operator_runs_where_it_is_asked_for(stand_in_operator, choose):
+    choose("detrex")
+    given_arguments = arguments(SHAPES)
+    output = sampling.deformable_sample(*given_arguments)
+    torch.testing.assert_close(output, literal(*given_arguments))
+    assert sampling.backend("cpu") == "detrex"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -221,25 +241,64 @@ def test_on_cuda_numbers_and_gradients_are_the_same():
     )
 
 
-@pytest.mark.parametrize(
-    ("kernel", "module"),
-    [("numba_kernel", "deformable_kernel"), ("detrex_kernel", "deformable_detrex")],
-)
-def test_a_kernel_that_is_not_available_is_none_and_the_log_says_so(
-    kernel, module, monkeypatch, caplog
-):
-    find = getattr(sampling, kernel)
-    monkeypatch.delattr(layers, module, raising=False)
-    monkeypatch.setitem(sys.modules, f"{LAYERS}.{module}", None)  # as if its import failed
-    find.cache_clear()
+def test_without_a_backend_grid_sample_runs_and_the_log_says_why(monkeypatch, choose, caplog):
+    monkeypatch.delattr(layers, "deformable_numba", raising=False)
+    monkeypatch.setitem(sys.modules, f"{LAYERS}.deformable_numba", None)  # its import fails
+    choose("")
+    sampling._kernel.cache_clear()
+    given_arguments = arguments(SHAPES)
     with caplog.at_level("INFO"):
-        assert find() is None
-        given_arguments = arguments(SHAPES)
-        torch.testing.assert_close(
-            sampling.deformable_sample(*given_arguments), literal(*given_arguments)
-        )
-    find.cache_clear()
-    assert caplog.text.count("torch's grid_sample") == 1
+        for _ in range(2):
+            torch.testing.assert_close(
+                sampling.deformable_sample(*given_arguments), literal(*given_arguments)
+            )
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "grid_sample, several times slower" in caplog.text
+    assert "ModuleNotFoundError" in caplog.text
+
+
+def test_a_kernel_with_wrong_numbers_is_not_used(monkeypatch, choose, caplog):
+    choose("")
+    kernel = sampling._kernel("numba")
+    monkeypatch.setattr(kernel, "forward", lambda value, *_: torch.zeros(1, 2, 4))
+    assert sampling.backend("cpu") == "grid_sample"
+    assert "ArithmeticError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("cuda", "is no backend"), ("detrex", "cannot be used on cpu")]
+)
+def test_a_forced_backend_that_is_not_there_is_refused(name, message, choose):
+    choose(name)
+    with pytest.raises(RuntimeError, match=f"CLOCKDISTILL_SAMPLING={name}.*{message}") as error:
+        sampling.deformable_sample(*arguments(SHAPES))
+    assert "Fix: " in str(error.value)
+
+
+def test_grid_sample_can_be_forced(choose):
+    choose("grid_sample")
+    given_arguments = arguments(SHAPES)
+    with torch.profiler.profile() as profile:
+        sampling.deformable_sample(*given_arguments)
+    operators = {event.key for event in profile.key_averages()}
+    assert "aten::grid_sampler" in operators
+    assert "clockdistill::deformable_sample" not in operators
+
+
+def test_a_compiled_graph_holds_the_operator_whatever_was_chosen_before(choose):
+    """The choice and its log line do not break the graph."""
+    choose("")
+    value, shapes, locations, weights = arguments(SHAPES)
+    inputs = [x.requires_grad_() for x in (value, locations, weights)]
+    compiled = torch.compile(sampling.deformable_sample, backend="aot_eager", fullgraph=True)
+    output = compiled(inputs[0], shapes, *inputs[1:])
+    expected = literal(inputs[0], shapes, *inputs[1:])
+    torch.testing.assert_close(output, expected)
+    upstream = torch.randn_like(output)
+    torch.testing.assert_close(
+        torch.autograd.grad(output, inputs, upstream),
+        torch.autograd.grad(expected, inputs, upstream),
+    )
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -2,12 +2,16 @@
 
 B images, S tokens over all levels, Q queries, M heads, L levels, P points, C channels a head.
 
-torch knows the operator's output shape and gradients, so that it can be exported. `_kernel` chooses
-what computes it on which device; a kernel for another device is added there.
+torch knows the operator's output shape and gradients, so that it can be exported and compiled.
+Backends compute it: Triton on CUDA, numba on CPUs, detrex's compiled operator where it is asked
+for, and torch's `grid_sample` where there is none of them. The environment variable
+CLOCKDISTILL_SAMPLING forces one.
 """
 
 import functools
+import importlib
 import logging
+import os
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,15 +19,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# torch has no public name for it
+from torch.utils._python_dispatch import _disable_current_modes
+
 from projects.clockdistill.modeling.detectors.layers.plain import use_plain_operators
 
 logger = logging.getLogger(__name__)
+
+VARIABLE = "CLOCKDISTILL_SAMPLING"
+DEFAULTS = {"cuda": "triton", "cpu": "numba"}  # by type of device; others have grid_sample
+BACKENDS = ("triton", "detrex", "numba", "grid_sample")
 
 Shapes = list[tuple[int, int]]
 
 
 class Kernel(Protocol):
-    """Computes sampling and its gradients, of float32 or float64 tensors on one kind of device."""
+    """Computes sampling and its gradients on one type of device; the module of a backend.
+
+    All tensors have one dtype, float32 or float64, but for `TAKES_HALF`.
+
+    Attributes:
+        TAKES_HALF: whether values, outputs and their gradients may have 16 bits; locations and
+            weights have 32 then.
+    """
+
+    TAKES_HALF: bool
 
     def forward(self, value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
         """Takes and returns what `deformable_sample` does."""
@@ -51,16 +71,18 @@ def deformable_sample(value: Tensor, shapes: Shapes, locations: Tensor, weights:
 
     Returns:
         (B, Q, M * C) in the dtype of `value`.
+
+    Raises:
+        RuntimeError: if CLOCKDISTILL_SAMPLING names a backend that is not available here.
     """
     dtype = torch.promote_types(value.dtype, torch.float32)
-    inputs = [x.to(dtype) for x in (value, locations, weights)]
-    if use_plain_operators() or _kernel(value) is None:
-        sampled = sample_by_grid(inputs[0], shapes, *inputs[1:])
-    else:
-        inputs = [x.contiguous() for x in inputs]  # once: kernels read them forward and backward
-        sizes = [size for shape in shapes for size in shape]
-        sampled = _sample(inputs[0], sizes, *inputs[1:])
-    return sampled.to(value.dtype)
+    locations, weights = locations.to(dtype), weights.to(dtype)
+    if use_plain_operators() or backend(value.device.type) == "grid_sample":
+        return sample_by_grid(value.to(dtype), shapes, locations, weights).to(value.dtype)
+    # contiguous once: kernels read them forward and backward
+    inputs = [x.contiguous() for x in (value, locations, weights)]
+    sizes = [size for shape in shapes for size in shape]
+    return _sample(inputs[0], sizes, *inputs[1:])
 
 
 def sample_by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -81,60 +103,90 @@ def sample_by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Te
         )
     weights = weights.transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
     summed = (torch.cat(sampled, dim=-1) * weights).sum(-1)  # (B*M, C, Q)
-    return summed.view(batch, -1, queries).transpose(1, 2)
+    return summed.view(batch, heads * value.shape[-1], queries).transpose(1, 2)
 
 
-def _kernel(value: Tensor) -> Kernel | None:
-    """Returns what computes the operator where `value` is; None where `grid_sample` must do."""
-    if value.is_cpu:
-        return numba_kernel()
-    return detrex_kernel() if value.is_cuda else None
+@torch.compiler.assume_constant_result  # torch.compile runs it instead of tracing it
+def backend(device_type: str) -> str:
+    """Returns which backend samples on devices of a type; logs the choice once.
 
+    Args:
+        device_type: "cuda", "cpu" or another of torch's.
 
-@functools.cache
-def numba_kernel() -> Kernel | None:
-    """Returns the loops that numba compiles when they first run; None where that cannot be."""
-    try:
-        from projects.clockdistill.modeling.detectors.layers import deformable_kernel
-    except (ImportError, RuntimeError) as error:  # RuntimeError: nowhere to keep what it compiled
-        logger.warning(
-            "deformable attention on the CPU: torch's grid_sample, several times slower than "
-            "numba's kernel, which is not available (%s)",
-            error,
-        )
-        return None
-    logger.info("deformable attention on the CPU: kernel compiled by numba")
-    return deformable_kernel
+    Raises:
+        RuntimeError: if CLOCKDISTILL_SAMPLING names one that is not available here.
+    """
+    return _choose(device_type)
 
 
 @functools.cache
-def detrex_kernel() -> Kernel | None:
-    """Returns detrex's CUDA kernel; None where detrex is not installed with it."""
-    try:
-        from projects.clockdistill.modeling.detectors.layers import deformable_detrex
-    except ImportError as error:
-        logger.info(
-            "deformable attention on CUDA: torch's grid_sample; detrex's compiled kernel is not "
-            "available (%s)",
-            error,
-        )
-        return None
-    logger.info("deformable attention on CUDA: detrex's compiled kernel")
-    return deformable_detrex
+def _choose(device_type: str) -> str:
+    forced = os.environ.get(VARIABLE)
+    name = forced or DEFAULTS.get(device_type, "grid_sample")
+    if name not in BACKENDS:
+        raise RuntimeError(f"{VARIABLE}={name} is no backend.\nFix: one of {', '.join(BACKENDS)}")
+    if name != "grid_sample":
+        try:
+            with _disable_current_modes():  # a tracer's tensors hold no numbers
+                _try(_kernel(name), device_type)
+        except Exception as error:  # no module, no compiler, no card that it supports, ...
+            cause = f"{type(error).__name__}: {error}"
+            if forced:
+                raise RuntimeError(
+                    f"{VARIABLE}={name}, but it cannot be used on {device_type} ({cause}).\n"
+                    f"Fix: unset {VARIABLE}, or name one of {', '.join(BACKENDS)}"
+                ) from error
+            logger.warning(
+                "deformable attention on %s: torch's grid_sample, several times slower and larger "
+                "than %s, which cannot be used (%s)",
+                device_type,
+                name,
+                cause,
+            )
+            return "grid_sample"
+    logger.info("deformable attention on %s: %s", device_type, name)
+    return name
+
+
+@functools.cache
+def _kernel(name: str) -> Kernel:
+    return importlib.import_module(f"{__package__}.deformable_{name}")
+
+
+def _try(kernel: Kernel, device: str) -> None:
+    """Samples once, forward and backward, so that what cannot work fails here.
+
+    Raises:
+        ArithmeticError: if the kernel's result is not that of `grid_sample`.
+    """
+    value = torch.arange(1.0, 25, device=device).view(1, 6, 1, 4)
+    locations = torch.tensor([[0.4, 0.6], [0.9, 0.1]], device=device).view(1, 2, 1, 1, 1, 2)
+    weights = torch.ones(1, 2, 1, 1, 1, device=device)
+    sampled = kernel.forward(value, [(2, 3)], locations, weights)
+    kernel.backward(sampled, value, [(2, 3)], locations, weights)
+    expected = sample_by_grid(value, [(2, 3)], locations, weights)
+    if not torch.allclose(sampled, expected, rtol=1e-4):
+        raise ArithmeticError(f"it gives {sampled.tolist()} instead of {expected.tolist()}")
 
 
 # An operator's arguments may be lists of numbers, not of pairs: H and W of each level follow each
 # other in `sizes`.
 @torch.library.custom_op("clockdistill::deformable_sample", mutates_args=())
 def _sample(value: Tensor, sizes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
-    return _kernel(value).forward(value, _pairs(sizes), locations, weights)
+    kernel = _kernel(backend(value.device.type))
+    numbers = value if kernel.TAKES_HALF else value.to(locations.dtype)
+    return kernel.forward(numbers, _pairs(sizes), locations, weights).to(value.dtype)
 
 
 @torch.library.custom_op("clockdistill::deformable_sample_backward", mutates_args=())
 def _sample_backward(
     grad: Tensor, value: Tensor, sizes: Sequence[int], locations: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _kernel(value).backward(grad, value, _pairs(sizes), locations, weights)
+    kernel = _kernel(backend(value.device.type))
+    numbers = value if kernel.TAKES_HALF else value.to(locations.dtype)
+    grad = grad.to(numbers.dtype)
+    grads = kernel.backward(grad, numbers, _pairs(sizes), locations, weights)
+    return grads[0].to(value.dtype), *grads[1:]
 
 
 @_sample.register_fake

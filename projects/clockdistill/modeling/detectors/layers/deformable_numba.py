@@ -23,6 +23,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+TAKES_HALF = False
+
 compiled = njit(nogil=True, cache=True, fastmath={"contract", "reassoc"})
 
 
