@@ -1,5 +1,7 @@
 """Deformable sampling: correct in every precision, fast, and small. Needs torch and numpy alone."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -77,10 +79,8 @@ def speed(run: Run) -> None:
                 if sample is sample_by_grid:
                     given = [x.float() for x in given]
                 with torch.no_grad():
-                    forward = seconds(lambda sample=sample, given=given: sample(
-                        given[0], shapes, *given[1:]
-                    ), run)  # fmt: skip
-                both = lambda sample=sample, given=given: gradients(sample, shapes, given)  # noqa: E731
+                    forward = seconds(partial(sample, given[0], shapes, *given[1:]), run)
+                both = partial(gradients, sample, shapes, given)
                 run.add(
                     size=what,
                     queries=queries,
