@@ -4,9 +4,9 @@
     python benchmarks/gpu.py --only kernel right
     python benchmarks/gpu.py --device cpu --quick
 
-Prints a table per section and writes all figures to benchmarks/results/gpu.json after each. Sections
-come in the order of their weight, each with a time limit of its own. benchmarks/README.md says what
-they measure and which packages they need.
+Prints a table per section and writes all figures to benchmarks/results/gpu.json after each.
+Sections come in the order of their weight, each with a time limit of its own. benchmarks/README.md
+says what they measure and which packages they need.
 """
 
 import argparse

@@ -40,27 +40,33 @@ def mini_experiment(run: Run) -> None:
         folder = Path(temporary)
         if run.quick:
             write_noise(folder / "kitti")
-            train(run, folder, QUICK_STEPS, quick_overrides(), {"DETECTRON2_DATASETS": temporary})
+            run_all(run, folder, ["distilled"], QUICK_STEPS, quick_overrides(), temporary)
             return
         ensure_tree(datasets_root() / "synthkitti")
-        train(run, folder, STEPS, (), {})
+        run_all(run, folder, list(CONFIGS), STEPS, (), str(datasets_root()))
     on_cpu = cpu_results() if run.on_cuda else {}
     for row in run.rows:
         if row["student"] in on_cpu:
             row |= {f"{name}, CPU": on_cpu[row["student"]][name] for name in METRICS}
 
 
-def train(
-    run: Run, folder: Path, steps: int, overrides: tuple[str, ...], variables: dict[str, str]
+def run_all(
+    run: Run,
+    folder: Path,
+    students: list[str],
+    steps: int,
+    overrides: tuple[str, ...],
+    data: str,
 ) -> None:
-    """Adds a row for each student, if both end in time.
+    """Trains the students at the same time and adds a row for each, if all end in time.
 
     Args:
         run: gives the device and the time.
         folder: for the output.
+        students: of `CONFIGS`.
         steps: of the training.
         overrides: further ones of the configs.
-        variables: of the environment.
+        data: root of the datasets.
 
     Raises:
         TrainingFailed: with what a run printed last.
@@ -72,9 +78,9 @@ def train(
         "train.checkpointer.period=0",
         *overrides,
     )
-    runs = [jobs.Run(name, file, folder / name, overrides) for name, file in CONFIGS.items()]
+    runs = [jobs.Run(name, CONFIGS[name], folder / name, overrides) for name in students]
     jobs.exit_on_signals()  # so that whatever ends this program ends the runs
-    with mock.patch.dict(os.environ, variables):
+    with mock.patch.dict(os.environ, DETECTRON2_DATASETS=data):
         processes = [one.start(threads=max(1, jobs.cpu_count() // len(runs))) for one in runs]
     try:
         for one, process in zip(runs, processes, strict=True):

@@ -23,23 +23,22 @@ def steps(run: Run) -> None:
     """
     scale = QUICK if run.quick else FULL
     parts: dict[tuple[str, int], Row] = {}
-    for points in POINTS:
+    for points in POINTS[:1] if run.quick else POINTS:
         model = build(distiller(points, scale)).to(run.device)
         for what, batch, work in works(model, points, scale, run):
             if not run.has_time_for(f"{what}, batch {batch}", 4):
                 continue
             parts[what, batch] = measure(run, what, batch, work)
+        compare(run, parts, points)
         if points == POINTS[0]:
-            compare(run, parts, points)
             find_largest_batch(run, model, scale)
-    compare(run, parts, POINTS[-1])
 
 
 def works(
     model: nn.Module, points: int, scale: Scale, run: Run
 ) -> Iterator[tuple[str, int, dict[str, Work]]]:
     """Yields what is timed: its name, batch, and the work in both precisions."""
-    for batch in (2, 8):
+    for batch in (2,) if run.quick else (2, 8):
         images = drawn_batch(scale, batch)
         if points == POINTS[0]:
             yield "student step", batch, training(model.student, images, run)
@@ -100,18 +99,18 @@ def find_largest_batch(run: Run, model: nn.Module, scale: Scale) -> None:
     """Adds the distillation steps of doubled batches up to the first that does not fit."""
     if not run.on_cuda:
         run.notes.append("largest batch: CUDA only")
-    batch = 16 if run.on_cuda else 2
-    while batch <= (LARGEST_BATCH if run.on_cuda else 2):
-        if not run.has_time_for(f"distillation, batch {batch}", 8):
-            return
+    batch, last = (16, LARGEST_BATCH) if run.on_cuda else (2, 2)
+    while batch <= last and run.has_time_for(f"distillation, batch {batch}", 8):
         trainer = build_trainer(model, drawn_batch(scale, batch), "bfloat16")
+        peak = None
         try:
             peak = peak_gigabytes(trainer.run_step, run)
-        except torch.cuda.OutOfMemoryError:
-            run.notes.append(f"bfloat16, batch {batch} does not fit")
-            trainer.optimizer.zero_grad(set_to_none=True)
-            torch.cuda.empty_cache()
-            return
-        if peak is not None:
-            run.notes.append(f"bfloat16, batch {batch} fits: {peak:.1f} GB")
+        except torch.OutOfMemoryError:
+            run.notes.append(f"distillation, bfloat16: batch {batch} does not fit")
+        if peak is None:
+            break
+        run.notes.append(f"distillation, bfloat16: batch {batch} fits, {peak:.1f} GB")
         batch *= 2
+    model.zero_grad(set_to_none=True)  # of a step that was cut off
+    if run.on_cuda:
+        torch.cuda.empty_cache()
