@@ -108,7 +108,7 @@ def forward_kernel(
     level_start = 0.0
     for level in tl.static_range(LEVELS):
         height, width = sizes[2 * level], sizes[2 * level + 1]
-        for _ in range(POINTS):
+        for _point in range(POINTS):
             x, y, weight = _sample(locations, weights, sample, exists, height, width)
             for corner in tl.static_range(4):
                 token, share, _, _, inside = _corner(x, y, height, width, level_start, corner)
@@ -166,7 +166,7 @@ def backward_kernel(
     level_start = 0.0
     for level in tl.static_range(LEVELS):
         height, width = sizes[2 * level], sizes[2 * level + 1]
-        for _ in range(POINTS):
+        for _point in range(POINTS):
             x, y, weight = _sample(locations, weights, sample, exists, height, width)
             sampled = tl.zeros((TILE,), dtype)  # its product with the upstream gradient
             by_x = tl.zeros((TILE,), dtype)
