@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from projects.clockdistill.engine.ema import ModelEma
+from tests.modeling.host_syncs import no_host_syncs
 
 
 def detector() -> nn.Module:
@@ -51,3 +52,11 @@ def test_average_continues_from_its_state_and_restarts_from_weights() -> None:
 def test_decay_out_of_range_names_the_key() -> None:
     with pytest.raises(ValueError, match=r"train\.model_ema\.decay=1\.0"):
         ModelEma(detector(), decay=1.0)
+
+
+def test_an_update_waits_for_no_device() -> None:
+    model = detector().to("meta")
+    ema = ModelEma(model, decay=0.9)
+    with no_host_syncs() as copies:
+        ema.update_parameters(model)
+    assert copies.to_host == copies.to_device == 0

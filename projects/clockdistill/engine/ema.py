@@ -1,5 +1,8 @@
 """Exponential moving average of the student."""
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 from detectron2.engine import HookBase
 from torch import Tensor, nn
@@ -26,7 +29,7 @@ class ModelEma(AveragedModel):
     def __init__(self, model: nn.Module, decay: float) -> None:
         if not 0 <= decay < 1:
             raise ConfigError(f"train.model_ema.decay={decay} must lie in [0, 1)")
-        super().__init__(model, multi_avg_fn=self._average, use_buffers=True)
+        super().__init__(model, use_buffers=True)
         self._decay = decay
         self.restart(model)
 
@@ -37,14 +40,23 @@ class ModelEma(AveragedModel):
         self.n_averaged.fill_(1)
 
     @torch.no_grad()
-    def _average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        if not averaged[0].is_floating_point():  # torch passes tensors of one type at a time
-            for average, value in zip(averaged, current, strict=True):
-                average.copy_(value)
-            return
-        step = self.n_averaged.item() - 1  # unlike `count`, always on the CPU
+    def update_parameters(self, model: nn.Module) -> None:
+        """Adds the present weights; torch's own method copies a counter, which waits for GPUs."""
+        step = self.n_averaged.item() - 1  # always on the CPU
         decay = min(self._decay, (1 + step) / (10 + step))
-        get_ema_multi_avg_fn(decay)(averaged, current, count)
+        averages, values = [], []
+        for average, value in zip(_tensors(self.module), _tensors(model), strict=True):
+            if average.is_floating_point():
+                averages.append(average)
+                values.append(value)
+            else:
+                average.copy_(value)
+        get_ema_multi_avg_fn(decay)(averages, values, None)
+        self.n_averaged += 1
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return itertools.chain(model.parameters(), model.buffers())
 
 
 class EmaUpdate(HookBase):

@@ -58,7 +58,8 @@ class ClassMap(nn.Module):
         """Returns a detection once for each of the student's classes that its class stands for."""
         if self.same:
             return teacher_detections
-        hits = teacher_detections.pred_classes[:, None] == self.teacher_class
+        classes = teacher_detections.pred_classes
+        hits = classes[:, None] == self.teacher_class.to(classes.device)
         detection, student_class = hits.nonzero(as_tuple=True)
         mapped = teacher_detections[detection]
         mapped.pred_classes = student_class

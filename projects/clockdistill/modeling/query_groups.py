@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from projects.clockdistill.modeling.detectors.transfers import to_device
 from projects.clockdistill.modeling.step_random import StepRandom
 
 
@@ -145,11 +146,11 @@ class GeneralQueries(nn.Module):
             targets: as for `TargetAwareQueries`; only their number is read.
         """
         batch, device = len(targets), self.draws.steps.device
-        anchors = self.draws.normal((self.num_points, 4)).sigmoid().to(device)
+        anchors = to_device(self.draws.normal((self.num_points, 4)).sigmoid(), device)
         content = anchors.new_zeros(batch, self.num_points, self.embed_dim)
         position = None
         if self.position_queries:
-            position = self.draws.normal((self.num_points, self.embed_dim)).to(device)
+            position = to_device(self.draws.normal((self.num_points, self.embed_dim)), device)
             position = position.expand(batch, -1, -1)
         return QueryGroup(content, anchors.expand(batch, -1, -1), position)
 

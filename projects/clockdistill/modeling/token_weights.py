@@ -101,9 +101,9 @@ def box_masks(targets: Sequence[dict[str, Tensor]], padding: Tensor) -> BoxMasks
         padding: (B, H, W) bool, True = padding, right and below.
     """
     boxes = [target["boxes"] for target in targets]
-    counts = torch.tensor([len(image) for image in boxes], device=padding.device)
     cxcywh = pad_sequence(boxes, batch_first=True).float()  # (B, N, 4)
-    real = torch.arange(cxcywh.shape[1], device=counts.device) < counts[:, None]  # (B, N)
+    real = [image.new_ones(len(image), dtype=torch.bool) for image in boxes]
+    real = pad_sequence(real, batch_first=True)  # (B, N)
     height, width = padding.shape[1:]
     valid_columns = (~padding[:, 0]).sum(1, keepdim=True).float()  # (B, 1)
     valid_rows = (~padding[:, :, 0]).sum(1, keepdim=True).float()

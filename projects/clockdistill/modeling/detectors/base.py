@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_convert
 
+from projects.clockdistill.modeling.detectors.transfers import to_device, to_host
+
 Target = dict[str, Tensor]  # labels (N,) int64; boxes (N, 4) cxcywh in [0, 1], unpadded image
 
 
@@ -123,7 +125,7 @@ class Detector(nn.Module):
                 )
         images = ImageList.from_tensors(
             [
-                (entry["image"].to(self.device) - self.pixel_mean) / self.pixel_std
+                (to_device(entry["image"], self.device) - self.pixel_mean) / self.pixel_std
                 for entry in batched_inputs
             ]
         )
@@ -142,7 +144,7 @@ class Detector(nn.Module):
             ValueError: naming the image, if annotations are missing, made for another image
                 size, of an unknown class, or boxes are not finite with x1 <= x2 and y1 <= y2.
         """
-        targets = []
+        all_labels, all_boxes = [], []
         for entry in batched_inputs:
             if "instances" not in entry:
                 raise ValueError(
@@ -172,13 +174,15 @@ class Detector(nn.Module):
                 )
             scale = boxes_px.new_tensor([width, height, width, height])
             boxes = box_convert(boxes_px / scale, "xyxy", "cxcywh")
-            targets.append(
-                {
-                    "labels": labels.to(self.device, torch.int64),
-                    "boxes": boxes.to(self.device, torch.float32),
-                }
-            )
-        return targets
+            all_labels.append(labels.to(torch.int64))
+            all_boxes.append(boxes.to(torch.float32))
+        counts = [len(labels) for labels in all_labels]
+        all_labels = to_device(torch.cat(all_labels), self.device).split(counts)
+        all_boxes = to_device(torch.cat(all_boxes), self.device).split(counts)
+        return [
+            {"labels": labels, "boxes": boxes}
+            for labels, boxes in zip(all_labels, all_boxes, strict=True)
+        ]
 
 
 def detections(
@@ -200,8 +204,8 @@ def detections(
         max_detections: per image; fewer where Q * K is less.
 
     Returns:
-        Per image, by falling score: `pred_boxes` (absolute xyxy, clipped to the image, empty ones
-        dropped), `scores` in [0, 1] and `pred_classes`.
+        Per image, on the host, by falling score: `pred_boxes` (absolute xyxy, clipped to the image,
+        empty ones dropped), `scores` in [0, 1] and `pred_classes`.
     """
     num_classes = logits.shape[-1]
     scores = logits.float().sigmoid().flatten(1)  # (B, Q * K)
@@ -210,14 +214,16 @@ def detections(
     classes = entries % num_classes
     boxes_xyxy = box_convert(boxes.float(), "cxcywh", "xyxy")
     boxes_xyxy = boxes_xyxy.gather(1, queries[..., None].expand(-1, -1, 4))
+    # In one transfer: to clip and to drop boxes takes several waits an image on a device.
+    found = to_host(torch.cat((boxes_xyxy, scores[..., None], classes[..., None]), dim=-1))
     results = []
     for image, (height, width) in enumerate(image_sizes):
-        scale = torch.tensor([width, height, width, height], device=boxes.device)
+        scale = torch.tensor([width, height, width, height])
         instances = Instances(
             (height, width),
-            pred_boxes=Boxes(boxes_xyxy[image] * scale),
-            scores=scores[image],
-            pred_classes=classes[image],
+            pred_boxes=Boxes(found[image, :, :4] * scale),
+            scores=found[image, :, 4],
+            pred_classes=found[image, :, 5].long(),
         )
         results.append(detector_postprocess(instances, *output_sizes[image]))
     return results

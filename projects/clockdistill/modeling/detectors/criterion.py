@@ -101,7 +101,7 @@ class SetCriterion(nn.Module):
 
         A collective operation: every rank calls it once a step, with objects or without.
         """
-        count = torch.tensor(float(sum(len(t["labels"]) for t in targets)), device=device)
+        count = torch.full((), float(sum(len(t["labels"]) for t in targets)), device=device)
         if comm.get_world_size() > 1:
             distributed.all_reduce(count)
             count = count / comm.get_world_size()
@@ -133,7 +133,8 @@ class SetCriterion(nn.Module):
             wanted = torch.cat([t["boxes"] for t in targets])[matches.target]  # (E, M, 4)
             found = boxes[matched]
             classes = torch.zeros_like(logits)
-            classes[(*matched, labels)] = 1.0
+            # A Python number would be copied from the host, which waits for the device.
+            classes[(*matched, labels)] = classes.new_ones(())
             focal = sigmoid_focal_loss(logits, classes, self.alpha, self.gamma)
             iou = generalized_iou(
                 box_convert(found, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy")

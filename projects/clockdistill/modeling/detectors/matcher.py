@@ -1,6 +1,6 @@
 """One-to-one assignment of predictions to annotated objects."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torchvision.ops import box_convert
 from projects.clockdistill.modeling.detectors.base import Target
 from projects.clockdistill.modeling.detectors.layers.boxes import generalized_iou
 from projects.clockdistill.modeling.detectors.predictions import Predictions
+from projects.clockdistill.modeling.detectors.transfers import to_device, to_host
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class HungarianMatcher(nn.Module):
     def forward(
         self, predictions: Sequence[Predictions], targets: Sequence[Target]
     ) -> list[Matches]:
-        """Matches all layers of all predictions; their costs move to the host in one transfer.
+        """Matches all layers of all predictions, with one transfer to the host and one back.
 
         Args:
             predictions: groups of layers; the number of queries may differ between groups.
@@ -81,14 +82,12 @@ class HungarianMatcher(nn.Module):
         boxes = pad_sequence([t["boxes"] for t in targets], batch_first=True)  # (B, N, 4)
         counts = [len(t["labels"]) for t in targets]
         costs = [self.costs(p, labels, boxes) for p in predictions]  # (E, B, Q, N) each
-        host = torch.cat([cost.flatten() for cost in costs]).cpu()
-        matches = []
-        by_group = host.split([cost.numel() for cost in costs])
-        for group, cost in zip(predictions, by_group, strict=True):
-            cost = cost.view(*group.logits.shape[:3], -1)
+        assigned = []
+        for group, cost in zip(predictions, _moved(costs, to_host), strict=True):
             _check_finite(cost, group)
-            matches.append(_assign(cost.numpy(), counts, group.logits.device))
-        return matches
+            assigned.append(_assign(cost.numpy(), counts))
+        device = labels.device
+        return [Matches(*rows) for rows in _moved(assigned, lambda x: to_device(x, device))]
 
     def costs(self, predictions: Predictions, labels: Tensor, boxes: Tensor) -> Tensor:
         """Returns the cost of every pair within an image.
@@ -108,7 +107,8 @@ class HungarianMatcher(nn.Module):
         positive = self.alpha * (1 - probability) ** self.gamma * -(probability + 1e-8).log()
         index = labels[None, :, None].expand(*logits.shape[:3], -1)
         cost_class = (positive - negative).gather(-1, index)
-        cost_bbox = torch.cdist(predicted, boxes, p=1)
+        # The numbers of torch.cdist(p=1), whose kernel for GPUs is slow.
+        cost_bbox = (predicted[..., :, None, :] - boxes[:, None]).abs().sum(-1)
         iou = generalized_iou(
             box_convert(predicted, "cxcywh", "xyxy")[..., :, None, :],
             box_convert(boxes, "cxcywh", "xyxy")[:, None],
@@ -116,8 +116,18 @@ class HungarianMatcher(nn.Module):
         return self.cost_class * cost_class + self.cost_bbox * cost_bbox - self.cost_giou * iou
 
 
-def _assign(cost: np.ndarray, counts: list[int], device: torch.device) -> Matches:
-    """Solves one assignment per layer and image: cost (E, B, Q, N), objects per image."""
+def _moved(tensors: Sequence[Tensor], move: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Moves tensors of any shapes to another device as one."""
+    moved = move(torch.cat([x.flatten() for x in tensors])).split([x.numel() for x in tensors])
+    return [flat.view(x.shape) for flat, x in zip(moved, tensors, strict=True)]
+
+
+def _assign(cost: np.ndarray, counts: list[int]) -> Tensor:
+    """Solves one assignment per layer and image: cost (E, B, Q, N), objects per image.
+
+    Returns:
+        (3, E, M), the rows of `Matches`.
+    """
     layers = []
     for layer_cost in cost:
         rows, start = [np.empty((3, 0), dtype=np.int64)], 0
@@ -126,8 +136,7 @@ def _assign(cost: np.ndarray, counts: list[int], device: torch.device) -> Matche
             rows.append(np.stack((np.full_like(query, image), query, target + start)))
             start += count
         layers.append(np.concatenate(rows, axis=1))
-    indices = torch.from_numpy(np.stack(layers, axis=1)).to(device, non_blocking=True)
-    return Matches(*indices)
+    return torch.from_numpy(np.stack(layers, axis=1))
 
 
 def _check_finite(cost: Tensor, predictions: Predictions) -> None:

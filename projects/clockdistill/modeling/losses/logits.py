@@ -6,8 +6,9 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_convert, generalized_box_iou_loss
+from torchvision.ops import box_convert
 
+from projects.clockdistill.modeling.detectors.layers.boxes import generalized_iou
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 from projects.clockdistill.modeling.query_groups import QueryGroup
 
@@ -178,4 +179,5 @@ def _box_errors(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     l1 = (student - teacher).abs().sum(dim=-1)
     student_xyxy = box_convert(student, "cxcywh", "xyxy")
     teacher_xyxy = box_convert(teacher, "cxcywh", "xyxy")
-    return l1, generalized_box_iou_loss(student_xyxy, teacher_xyxy)
+    # torchvision's own loss selects by a boolean mask, which waits for the device
+    return l1, 1 - generalized_iou(student_xyxy, teacher_xyxy, eps=1e-7)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from projects.clockdistill.modeling.detectors.transfers import to_device
 from projects.clockdistill.modeling.losses.layers.alignment import FeatureAlignment, LevelPair
 from projects.clockdistill.modeling.step_random import StepRandom
 
@@ -75,7 +76,7 @@ class MGDLoss(nn.Module):
         return self.weight * torch.stack(levels).sum()
 
     def _level(self, pair: LevelPair, generation: "_Generation") -> Tensor:
-        draw = self.draws.uniform(tuple(pair.valid.shape)).to(pair.student.device)
+        draw = to_device(self.draws.uniform(tuple(pair.valid.shape)), pair.student.device)
         visible = pair.student.masked_fill(draw < self.mask_ratio, 0)
         error = (generation(visible, pair.valid) - pair.teacher).square()
         return error.sum() / len(error)

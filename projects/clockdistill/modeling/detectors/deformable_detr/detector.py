@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from projects.clockdistill.modeling.detectors.base import Target
-from projects.clockdistill.modeling.detectors.criterion import SetCriterion
+from projects.clockdistill.modeling.detectors.criterion import SetCriterion, layer_suffixes
 from projects.clockdistill.modeling.detectors.deformable_detr.transformer import (
     DeformableDETRTransformer,
 )
@@ -38,13 +38,18 @@ class DeformableCriterion(SetCriterion):
         num_boxes: Tensor,
     ) -> dict[str, Tensor]:
         """Returns the losses by name; `encoder` holds a proposal for every token."""
-        losses = super().matched_losses(decoder, targets, None, num_boxes)
         if encoder is None:
-            return losses
+            return super().matched_losses(decoder, targets, None, num_boxes)
+        # With the logit of class 0 in every class, one call of the matcher serves both.
+        any_class = Predictions(encoder.logits[..., :1].expand_as(encoder.logits), encoder.boxes)
+        matches, encoder_matches = self.matcher([decoder, any_class], targets)
         objects = [{**t, "labels": torch.zeros_like(t["labels"])} for t in targets]
-        (matches,) = self.matcher([encoder], objects)
-        layer_losses = self.layer_losses(encoder, matches, objects, num_boxes)
-        return losses | self.weighted(layer_losses, ["_enc"])
+        layers = self.layer_losses(decoder, matches, targets, num_boxes)
+        proposals = self.layer_losses(encoder, encoder_matches, objects, num_boxes)
+        return {
+            **self.weighted(layers, layer_suffixes("", decoder)),
+            **self.weighted(proposals, ["_enc"]),
+        }
 
 
 class DeformableDETR(MultiScaleDetector):

@@ -20,6 +20,7 @@ from projects.clockdistill.modeling.detectors.criterion import (
 from projects.clockdistill.modeling.detectors.layers.boxes import inverse_sigmoid
 from projects.clockdistill.modeling.detectors.matcher import Matches
 from projects.clockdistill.modeling.detectors.predictions import Predictions
+from projects.clockdistill.modeling.detectors.transfers import to_device
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ def denoising_queries(
     noisy_boxes = _noisy_boxes(boxes.repeat(2 * groups, 1, 1), box_noise_scale)
 
     # Object k of an image has slot k in each half group.
-    image = torch.cat([torch.full((n,), i) for i, n in enumerate(counts)]).to(device)
-    slot = torch.cat([torch.arange(n) for n in counts]).to(device)
+    image = torch.cat([torch.full((n,), i) for i, n in enumerate(counts)])
+    slot = torch.cat([torch.arange(n) for n in counts])
+    image, slot = to_device(torch.stack((image, slot)), device)
     half_start = torch.arange(2 * groups, device=device)[:, None] * slots
     query = half_start + slot  # (2G, objects of the batch)
     image = image.expand_as(query)

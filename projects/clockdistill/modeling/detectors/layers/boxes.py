@@ -53,15 +53,21 @@ def generalized_iou(first_xyxy: Tensor, second_xyxy: Tensor, eps: float = 1e-6) 
     Returns:
         (...) in (-1, 1], the broadcast shape without the last dimension.
     """
-    area_first = (first_xyxy[..., 2:] - first_xyxy[..., :2]).prod(-1)
-    area_second = (second_xyxy[..., 2:] - second_xyxy[..., :2]).prod(-1)
+    area_first = _area(first_xyxy[..., 2:] - first_xyxy[..., :2])
+    area_second = _area(second_xyxy[..., 2:] - second_xyxy[..., :2])
     overlap = torch.minimum(first_xyxy[..., 2:], second_xyxy[..., 2:]) - torch.maximum(
         first_xyxy[..., :2], second_xyxy[..., :2]
     )
-    intersection = overlap.clamp(min=0).prod(-1)
+    intersection = _area(overlap.clamp(min=0))
     union = area_first + area_second - intersection
     hull = torch.maximum(first_xyxy[..., 2:], second_xyxy[..., 2:]) - torch.minimum(
         first_xyxy[..., :2], second_xyxy[..., :2]
     )
-    hull_area = hull.prod(-1)
+    hull_area = _area(hull)
     return intersection / (union + eps) - (hull_area - union) / (hull_area + eps)
+
+
+def _area(sides: Tensor) -> Tensor:
+    """Multiplies widths and heights (..., 2); the gradient of `prod` would wait for the device."""
+    width, height = sides.unbind(-1)
+    return width * height

@@ -52,7 +52,8 @@ def reference_features(boxes: Tensor, num_feats: int) -> Tensor:
     Returns:
         (..., 4 * num_feats).
     """
-    return box_features(boxes[..., [1, 0, 2, 3]], num_feats)
+    x, y, w, h = boxes.unbind(-1)  # a list as index would be copied from the host
+    return box_features(torch.stack((y, x, w, h), dim=-1), num_feats)
 
 
 class PositionEmbeddingSine(nn.Module):

@@ -81,7 +81,8 @@ def flatten_levels(
         )
         cells = torch.stack((x, y), dim=-1).flatten(0, 1)  # (H * W, 2)
         centres.append(cells / valid[:, None])
-        valid_ratios.append(valid / valid.new_tensor((width, height)))
+        size = torch.stack((valid.new_full((), width), valid.new_full((), height)))
+        valid_ratios.append(valid / size)
     return TokenLevels(
         tokens=torch.cat([x.flatten(2).transpose(1, 2) for x in features], dim=1),
         positions=torch.cat(positions, dim=1),
