@@ -1,5 +1,6 @@
 """Training step on CPU or GPU, in one process or several, with or without mixed precision."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,6 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from projects.clockdistill.engine.rng import get_rng_state, set_rng_state
+
+# Halved so often, GradScaler's first scale of 2^16 is 2^-14, float16's smallest normal number: a
+# gradient that is still not finite is not so because of its scale.
+_MAX_SKIPPED_IN_A_ROW = 30
 
 
 class Trainer(TrainerBase):
@@ -47,6 +52,8 @@ class Trainer(TrainerBase):
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=amp_dtype == "float16")
         self._max_norm = max_norm
         self._norm_type = norm_type
+        self._skipped = 0  # steps of this run that changed no weights
+        self._skipped_in_a_row = 0
         self._resumed_rng: dict[str, Any] | None = None
 
     def train(self, start_iter: int, max_iter: int) -> None:
@@ -65,7 +72,8 @@ class Trainer(TrainerBase):
         """Runs one step.
 
         Raises:
-            FloatingPointError: before the weights change, if a loss or the gradient is not finite.
+            FloatingPointError: before the weights change, if a loss or the gradient is not finite;
+                in float16 a gradient may be so for some steps, while its scale is too high.
         """
         assert self.model.training, "the model was left in eval mode"
         start = time.perf_counter()
@@ -83,12 +91,39 @@ class Trainer(TrainerBase):
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm, self._norm_type)
 
         metrics = self._checked_metrics(
-            {**losses, "total_loss": total, "grad_norm": grad_norm}, batch
+            {**losses, "total_loss": total, "grad_norm": grad_norm, **self._scale()}, batch
         )
+        if self._scaler.is_enabled():
+            metrics["amp_skipped_steps"] = self._count_skipped(metrics)
         self.storage.put_scalars(**metrics, data_time=data_time)
 
         self._scaler.step(self.optimizer)
         self._scaler.update()
+
+    def _scale(self) -> dict[str, Tensor]:
+        """Returns the scale of float16's losses, still on the device, as "amp_scale"."""
+        if not self._scaler.is_enabled():
+            return {}
+        return {"amp_scale": self._scaler.scale(torch.ones((), device=self._device))}
+
+    def _count_skipped(self, metrics: dict[str, float]) -> int:
+        """Returns how many steps of this run the scaler has skipped, with this one.
+
+        Raises:
+            FloatingPointError: if it has skipped so many in a row that no scale can be the cause.
+        """
+        skips = not math.isfinite(metrics["grad_norm"])
+        self._skipped += skips
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skips else 0
+        if self._skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
+            raise FloatingPointError(
+                f"no step changed the weights up to iteration {self.iter}: the float16 gradients "
+                f"of {self._skipped_in_a_row} steps in a row were not finite, though GradScaler "
+                f"lowered its scale to {metrics['amp_scale']:.2g}; expected are a few such steps "
+                "at the start.\nFix: use train.amp.dtype=bfloat16 or train.amp.enabled=False, or "
+                "lower optimizer.lr"
+            )
+        return self._skipped
 
     def _checked_metrics(
         self, tensors: dict[str, Tensor], batch: list[dict[str, Any]]
