@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.trainer import Trainer
 
 
@@ -123,6 +124,32 @@ def test_float16_run_whose_every_step_is_skipped_stops_with_the_cause() -> None:
     with pytest.raises(FloatingPointError, match=message):
         trainer.train(0, 400)
     assert model.weight.item() == 1.0
+
+
+@pytest.mark.parametrize("amp_dtype", [None, "bfloat16", "float16"])
+def test_chunks_of_a_batch_take_one_step_together(amp_dtype: str | None) -> None:
+    model = _Line()
+    batch = [{"x": value} for value in (3.0, 5.0)]
+    trainer = Trainer(
+        model,
+        lambda start: [batch],
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        amp_dtype=amp_dtype,
+        max_norm=3.0,
+        accumulate_steps=2,
+    )
+    trainer.train(0, 1)
+    # mean of (3 + 2) and (5 + 2), clipped from 6 to 3
+    assert model.weight.item() == pytest.approx(1 - 0.1 * 3)
+    measured = _measured(trainer)
+    assert (measured["loss_a"], measured["total_loss"]) == pytest.approx((4.0, 6.0))
+    assert measured["grad_norm"] == pytest.approx(6.0)
+
+
+def test_batch_that_does_not_split_is_refused() -> None:
+    trainer = _trainer(_Line(), [3.0], accumulate_steps=2)
+    with pytest.raises(ConfigError, match="a batch of 1 images .*=2 equal chunks"):
+        trainer.train(0, 1)
 
 
 def test_state_restores_iteration_optimizer_and_random_draws(tmp_path: Path) -> None:

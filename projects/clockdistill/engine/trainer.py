@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.rng import get_rng_state, set_rng_state
+from projects.clockdistill.modeling.detectors.normalisers import chunks_of
 
 # Halved so often, GradScaler's first scale of 2^16 is 2^-14, float16's smallest normal number: a
 # gradient that is still not finite is not so because of its scale.
@@ -29,6 +32,8 @@ class Trainer(TrainerBase):
         amp_dtype: "bfloat16" or "float16" for mixed precision, None for float32.
         max_norm: largest norm of all gradients together; infinity disables clipping.
         norm_type: order of that norm.
+        accumulate_steps: chunks into which a batch is split; one at a time is in memory, and the
+            weights change once per batch.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Trainer(TrainerBase):
         amp_dtype: str | None = None,
         max_norm: float = float("inf"),
         norm_type: float = 2.0,
+        accumulate_steps: int = 1,
     ) -> None:
         super().__init__()
         self.model = model
@@ -52,6 +58,7 @@ class Trainer(TrainerBase):
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=amp_dtype == "float16")
         self._max_norm = max_norm
         self._norm_type = norm_type
+        self._accumulate_steps = accumulate_steps
         self._skipped = 0  # steps of this run that changed no weights
         self._skipped_in_a_row = 0
         self._resumed_rng: dict[str, Any] | None = None
@@ -81,24 +88,48 @@ class Trainer(TrainerBase):
         data_time = time.perf_counter() - start
 
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(
-            self._device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None
-        ):
-            losses = self.model(batch)
-            total = sum(losses.values())
-        self._scaler.scale(total).backward()
+        losses = self._backward(batch)
         self._scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm, self._norm_type)
 
-        metrics = self._checked_metrics(
-            {**losses, "total_loss": total, "grad_norm": grad_norm, **self._scale()}, batch
-        )
+        metrics = self._checked_metrics({**losses, "grad_norm": grad_norm, **self._scale()}, batch)
         if self._scaler.is_enabled():
             metrics["amp_skipped_steps"] = self._count_skipped(metrics)
         self.storage.put_scalars(**metrics, data_time=data_time)
 
         self._scaler.step(self.optimizer)
         self._scaler.update()
+
+    def _backward(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Adds up the gradients of a batch, chunk by chunk.
+
+        Returns:
+            Each loss and "total_loss", averaged over the chunks, without gradient.
+        """
+        count = self._accumulate_steps
+        size, rest = divmod(len(batch), count)
+        if rest:
+            raise ConfigError(
+                f"a batch of {len(batch)} images cannot be split into train.accumulate_steps="
+                f"{count} equal chunks. Fix: let the loader give a multiple of {count} images"
+            )
+        objects = sum(len(image.get("instances", ())) for image in batch)
+        autocast = torch.autocast(
+            self._device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None
+        )
+        values = []
+        for first in range(0, len(batch), size):
+            last = first + size == len(batch)
+            # several processes exchange gradients once, after the last chunk
+            exchange = nullcontext if last else getattr(self.model, "no_sync", nullcontext)
+            with exchange(), chunks_of(objects, count):
+                with autocast:
+                    losses = self.model(batch[first : first + size])
+                    total = sum(losses.values())
+                self._scaler.scale(total / count).backward()
+            losses = {**losses, "total_loss": total}
+            values.append(torch.stack([value.detach().float() for value in losses.values()]))
+        return dict(zip(losses, torch.stack(values).mean(dim=0), strict=True))
 
     def _scale(self) -> dict[str, Tensor]:
         """Returns the scale of float16's losses, still on the device, as "amp_scale"."""
@@ -129,7 +160,7 @@ class Trainer(TrainerBase):
         self, tensors: dict[str, Tensor], batch: list[dict[str, Any]]
     ) -> dict[str, float]:
         """Returns each value, averaged over the processes; one transfer from the device."""
-        local = torch.stack([value.detach().float() for value in tensors.values()])
+        local = torch.stack([value.float() for value in tensors.values()])
         mean = local.clone()
         if comm.get_world_size() > 1:
             # detectron2's reduce_dict gives only the main process the result; here every process

@@ -9,7 +9,7 @@ from torch import Tensor, distributed
 
 from projects.clockdistill.modeling.detectors.base import Target
 
-_objects = ContextVar[float | None]("objects", default=None)
+_batch = ContextVar[tuple[int, int] | None]("batch", default=None)
 
 
 def mean_over_ranks(value: Tensor) -> Tensor:
@@ -27,22 +27,23 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
 
 @contextmanager
-def objects_per_chunk(mean: float) -> Iterator[None]:
-    """Within this context the detection losses of a chunk are divided by this number of objects.
+def chunks_of(objects: int, chunks: int) -> Iterator[None]:
+    """Within this context the detectors see one of several chunks of a batch.
 
-    The mean of the chunks' losses is then the loss of the whole batch, whatever the chunks hold.
+    All chunks then divide by the same number of objects, so that the mean of their losses is the
+    loss of the batch, whichever chunk holds the objects.
 
     Args:
-        mean: objects of the whole batch of this process, divided by the number of its chunks.
+        objects: in the batch of this process.
+        chunks: into how many chunks of equal size the batch is split.
     """
-    token = _objects.set(mean)
+    token = _batch.set((objects, chunks))
     try:
         yield
     finally:
-        _objects.reset(token)
+        _batch.reset(token)
 
 
-def count_objects(targets: Sequence[Target]) -> float:
-    """Returns the number of objects, or what `objects_per_chunk` puts in its place."""
-    mean = _objects.get()
-    return float(sum(len(target["labels"]) for target in targets)) if mean is None else mean
+def batch_objects(targets: Sequence[Target]) -> tuple[int, int]:
+    """Returns the objects of the batch that targets belong to, and its number of chunks."""
+    return _batch.get() or (sum(len(target["labels"]) for target in targets), 1)
