@@ -31,7 +31,12 @@ from torch import nn
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
-from projects.clockdistill.engine.checks import check_config, check_data, dataset_names
+from projects.clockdistill.engine.checks import (
+    check_batch_size,
+    check_config,
+    check_data,
+    dataset_names,
+)
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
@@ -91,6 +96,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
         functools.partial(build_train_loader, cfg.dataloader.train, options.seed),
         optimizer,
         amp_dtype=options.amp.dtype if options.amp.enabled else None,
+        accumulate_steps=options.accumulate_steps,
         **(options.clip_grad.params if options.clip_grad.enabled else {}),
     )
     checkpointer = DetectorCheckpointer(
@@ -151,6 +157,8 @@ def run(args: argparse.Namespace) -> None:
     check_config(cfg)
     check_data(cfg, eval_only=args.eval_only)
     with torchrun_group(cfg.train.device):
+        if not args.eval_only:
+            check_batch_size(cfg, comm.get_world_size())
         setup_run(cfg, keep_config=args.eval_only)
         if args.eval_only:
             evaluate(cfg)

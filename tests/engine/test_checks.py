@@ -8,7 +8,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
 
-from projects.clockdistill.engine.checks import check_config, check_data
+from projects.clockdistill.engine.checks import check_batch_size, check_config, check_data
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from tests.tiny_run import DISTILLED, PLAIN, register_drawings, tiny_overrides
 
@@ -57,6 +57,25 @@ def test_bad_value_is_named_with_its_key(
     OmegaConf.update(distill, key, value)
     with pytest.raises(ConfigError, match=message):
         check_config(distill)
+
+
+@pytest.mark.parametrize(
+    ("steps", "processes", "message"),
+    [
+        (3, 1, r"total_batch_size=4 cannot be split .*steps=3 .*\nFix: use a multiple of 3"),
+        (2, 4, r"4 process\(es\) with train\.accumulate_steps=2 .*\nFix: use a multiple of 8"),
+        (0, 1, r"accumulate_steps=0 must be a whole number"),
+        ("two", 1, r"accumulate_steps=two must be a whole number"),
+    ],
+)
+def test_batch_that_does_not_split_is_refused(
+    plain: DictConfig, steps: Any, processes: int, message: str
+) -> None:
+    plain.train.accumulate_steps = 2
+    check_batch_size(plain, processes=2)  # 4 images: 2 processes with 2 chunks each
+    plain.train.accumulate_steps = steps
+    with pytest.raises(ConfigError, match=message):
+        check_batch_size(plain, processes)
 
 
 @pytest.mark.parametrize("key", ["lr_multiplier", "train.checkpointer.period"])

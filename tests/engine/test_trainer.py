@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.trainer import Trainer
 
 
@@ -93,13 +94,62 @@ def test_mixed_precision_on_the_cpu_computes_in_bfloat16() -> None:
     assert plain.dtype == torch.float32
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="float16 needs CUDA")
-def test_mixed_precision_in_float16_steps_with_a_scaled_loss() -> None:
-    model = _Line().cuda()
-    trainer = _trainer(model, [3.0], amp_dtype="float16")
+class _Half(_Line):
+    """loss = 8 * weight, whose gradient passes through float16: 8 * scale must not exceed 65504."""
+
+    def forward(self, batch: list[dict]) -> dict[str, Tensor]:
+        return {"loss": 8 * self.weight.half().float()}
+
+
+def test_float16_skips_steps_until_its_scale_fits() -> None:
+    model = _Half()
+    trainer = _trainer(model, [1.0] * 6, amp_dtype="float16")
+    trainer.train(0, 6)
+    # scales 2^16 to 2^13 are too high, 2^12 fits: 8 * 4096 = 32768
+    assert model.weight.item() == pytest.approx(1 - 2 * 0.1 * 8, abs=1e-3)
+    measured = _measured(trainer)
+    assert measured["amp_skipped_steps"] == 4 and measured["amp_scale"] == 2**12
+    assert measured["grad_norm"] == pytest.approx(8)
+
+
+def test_float16_run_whose_every_step_is_skipped_stops_with_the_cause() -> None:
+    class Infinite(_Line):
+        def forward(self, batch: list[dict]) -> dict[str, Tensor]:
+            return {"loss": (self.weight - 1.0).sqrt()}  # 0 with an infinite slope
+
+    model = Infinite()
+    trainer = _trainer(model, [1.0] * 400, amp_dtype="float16")
+    # 30 steps, each but the last has halved the scale: 2^(16 - 29) = 0.00012
+    message = r"up to iteration 29: .* 30 steps in a row .* 0\.00012; .*\nFix: .*bfloat16"
+    with pytest.raises(FloatingPointError, match=message):
+        trainer.train(0, 400)
+    assert model.weight.item() == 1.0
+
+
+@pytest.mark.parametrize("amp_dtype", [None, "bfloat16", "float16"])
+def test_chunks_of_a_batch_take_one_step_together(amp_dtype: str | None) -> None:
+    model = _Line()
+    batch = [{"x": value} for value in (3.0, 5.0)]
+    trainer = Trainer(
+        model,
+        lambda start: [batch],
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        amp_dtype=amp_dtype,
+        max_norm=3.0,
+        accumulate_steps=2,
+    )
     trainer.train(0, 1)
-    assert model.weight.item() == pytest.approx(0.5)
-    assert _measured(trainer)["grad_norm"] == pytest.approx(5.0)
+    # mean of (3 + 2) and (5 + 2), clipped from 6 to 3
+    assert model.weight.item() == pytest.approx(1 - 0.1 * 3)
+    measured = _measured(trainer)
+    assert (measured["loss_a"], measured["total_loss"]) == pytest.approx((4.0, 6.0))
+    assert measured["grad_norm"] == pytest.approx(6.0)
+
+
+def test_batch_that_does_not_split_is_refused() -> None:
+    trainer = _trainer(_Line(), [3.0], accumulate_steps=2)
+    with pytest.raises(ConfigError, match="a batch of 1 images .*=2 equal chunks"):
+        trainer.train(0, 1)
 
 
 def test_state_restores_iteration_optimizer_and_random_draws(tmp_path: Path) -> None:

@@ -37,6 +37,27 @@ def check_config(cfg: DictConfig) -> None:
     _check_device(cfg.train)
 
 
+def check_batch_size(cfg: DictConfig, processes: int) -> None:
+    """Checks that the training batch splits into equal parts for all processes and their chunks.
+
+    Raises:
+        ConfigError: with the key and the fix.
+    """
+    steps = cfg.train.accumulate_steps
+    if not isinstance(steps, int) or steps < 1:
+        raise ConfigError(
+            f"train.accumulate_steps={steps} must be a whole number of at least 1.\n"
+            "Fix: 1 does not split the batch"
+        )
+    images = cfg.dataloader.train.get("total_batch_size")
+    if images is not None and images % (processes * steps):
+        raise ConfigError(
+            f"dataloader.train.total_batch_size={images} cannot be split into equal parts for "
+            f"{processes} process(es) with train.accumulate_steps={steps} each.\n"
+            f"Fix: use a multiple of {processes * steps}"
+        )
+
+
 def _check_train_keys(node: DictConfig, schema: DictConfig, path: str) -> None:
     """Checks that a node has exactly the keys of `schema`, which gives each its default."""
     for key in node:

@@ -1,7 +1,9 @@
 """Training step on CPU or GPU, in one process or several, with or without mixed precision."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +13,13 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.rng import get_rng_state, set_rng_state
+from projects.clockdistill.modeling.detectors.normalisers import chunks_of
+
+# Halved so often, GradScaler's first scale of 2^16 is 2^-14, float16's smallest normal number: a
+# gradient that is still not finite is not so because of its scale.
+_MAX_SKIPPED_IN_A_ROW = 30
 
 
 class Trainer(TrainerBase):
@@ -24,6 +32,8 @@ class Trainer(TrainerBase):
         amp_dtype: "bfloat16" or "float16" for mixed precision, None for float32.
         max_norm: largest norm of all gradients together; infinity disables clipping.
         norm_type: order of that norm.
+        accumulate_steps: chunks into which a batch is split; one at a time is in memory, and the
+            weights change once per batch.
     """
 
     def __init__(
@@ -35,6 +45,7 @@ class Trainer(TrainerBase):
         amp_dtype: str | None = None,
         max_norm: float = float("inf"),
         norm_type: float = 2.0,
+        accumulate_steps: int = 1,
     ) -> None:
         super().__init__()
         self.model = model
@@ -47,6 +58,9 @@ class Trainer(TrainerBase):
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=amp_dtype == "float16")
         self._max_norm = max_norm
         self._norm_type = norm_type
+        self._accumulate_steps = accumulate_steps
+        self._skipped = 0  # steps of this run that changed no weights
+        self._skipped_in_a_row = 0
         self._resumed_rng: dict[str, Any] | None = None
 
     def train(self, start_iter: int, max_iter: int) -> None:
@@ -65,7 +79,8 @@ class Trainer(TrainerBase):
         """Runs one step.
 
         Raises:
-            FloatingPointError: before the weights change, if a loss or the gradient is not finite.
+            FloatingPointError: before the weights change, if a loss or the gradient is not finite;
+                in float16 a gradient may be so for some steps, while its scale is too high.
         """
         assert self.model.training, "the model was left in eval mode"
         start = time.perf_counter()
@@ -73,28 +88,79 @@ class Trainer(TrainerBase):
         data_time = time.perf_counter() - start
 
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(
-            self._device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None
-        ):
-            losses = self.model(batch)
-            total = sum(losses.values())
-        self._scaler.scale(total).backward()
+        losses = self._backward(batch)
         self._scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm, self._norm_type)
 
-        metrics = self._checked_metrics(
-            {**losses, "total_loss": total, "grad_norm": grad_norm}, batch
-        )
+        metrics = self._checked_metrics({**losses, "grad_norm": grad_norm, **self._scale()}, batch)
+        if self._scaler.is_enabled():
+            metrics["amp_skipped_steps"] = self._count_skipped(metrics)
         self.storage.put_scalars(**metrics, data_time=data_time)
 
         self._scaler.step(self.optimizer)
         self._scaler.update()
 
+    def _backward(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Adds up the gradients of a batch, chunk by chunk.
+
+        Returns:
+            Each loss and "total_loss", averaged over the chunks, without gradient.
+        """
+        count = self._accumulate_steps
+        size, rest = divmod(len(batch), count)
+        if rest:
+            raise ConfigError(
+                f"a batch of {len(batch)} images cannot be split into train.accumulate_steps="
+                f"{count} equal chunks. Fix: let the loader give a multiple of {count} images"
+            )
+        objects = sum(len(image.get("instances", ())) for image in batch)
+        autocast = torch.autocast(
+            self._device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None
+        )
+        values = []
+        for first in range(0, len(batch), size):
+            last = first + size == len(batch)
+            # several processes exchange gradients once, after the last chunk
+            exchange = nullcontext if last else getattr(self.model, "no_sync", nullcontext)
+            with exchange(), chunks_of(objects, count):
+                with autocast:
+                    losses = self.model(batch[first : first + size])
+                    total = sum(losses.values())
+                self._scaler.scale(total / count).backward()
+            losses = {**losses, "total_loss": total}
+            values.append(torch.stack([value.detach().float() for value in losses.values()]))
+        return dict(zip(losses, torch.stack(values).mean(dim=0), strict=True))
+
+    def _scale(self) -> dict[str, Tensor]:
+        """Returns the scale of float16's losses, still on the device, as "amp_scale"."""
+        if not self._scaler.is_enabled():
+            return {}
+        return {"amp_scale": self._scaler.scale(torch.ones((), device=self._device))}
+
+    def _count_skipped(self, metrics: dict[str, float]) -> int:
+        """Returns how many steps of this run the scaler has skipped, with this one.
+
+        Raises:
+            FloatingPointError: if it has skipped so many in a row that no scale can be the cause.
+        """
+        skips = not math.isfinite(metrics["grad_norm"])
+        self._skipped += skips
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skips else 0
+        if self._skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
+            raise FloatingPointError(
+                f"no step changed the weights up to iteration {self.iter}: the float16 gradients "
+                f"of {self._skipped_in_a_row} steps in a row were not finite, though GradScaler "
+                f"lowered its scale to {metrics['amp_scale']:.2g}; expected are a few such steps "
+                "at the start.\nFix: use train.amp.dtype=bfloat16 or train.amp.enabled=False, or "
+                "lower optimizer.lr"
+            )
+        return self._skipped
+
     def _checked_metrics(
         self, tensors: dict[str, Tensor], batch: list[dict[str, Any]]
     ) -> dict[str, float]:
         """Returns each value, averaged over the processes; one transfer from the device."""
-        local = torch.stack([value.detach().float() for value in tensors.values()])
+        local = torch.stack([value.float() for value in tensors.values()])
         mean = local.clone()
         if comm.get_world_size() > 1:
             # detectron2's reduce_dict gives only the main process the result; here every process

@@ -12,6 +12,9 @@ train = dict(
     # below 0: every run differs
     seed=0,
     device="cuda",
+    # saves memory: a process's part of a batch passes through the model in so many chunks of equal
+    # size, and the weights change once, as without chunks (docs/training.md)
+    accumulate_steps=1,
     # float16 needs CUDA; bfloat16 works on CPUs too
     amp=dict(enabled=False, dtype="bfloat16"),
     # norm of all gradients together

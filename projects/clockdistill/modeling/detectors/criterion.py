@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from detectron2.utils import comm
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torchvision.ops import box_convert, sigmoid_focal_loss
 
 from projects.clockdistill.modeling.detectors.base import Target
 from projects.clockdistill.modeling.detectors.layers.boxes import generalized_iou
 from projects.clockdistill.modeling.detectors.matcher import HungarianMatcher, Matches
+from projects.clockdistill.modeling.detectors.normalisers import batch_objects, mean_over_ranks
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 
 LOSSES = ("loss_class", "loss_bbox", "loss_giou")
@@ -99,13 +99,12 @@ class SetCriterion(nn.Module):
     def count_boxes(self, targets: Sequence[Target], device: torch.device) -> Tensor:
         """Counts objects per process, averaged over the processes, at least 1: a scalar.
 
-        A collective operation: every rank calls it once a step, with objects or without.
+        Of one of several chunks of a batch: those of the batch, divided by the number of chunks.
+        A collective operation: every rank calls it, with objects or without.
         """
-        count = torch.full((), float(sum(len(t["labels"]) for t in targets)), device=device)
-        if comm.get_world_size() > 1:
-            distributed.all_reduce(count)
-            count = count / comm.get_world_size()
-        return count.clamp(min=1)
+        objects, chunks = batch_objects(targets)
+        count = torch.full((), float(objects), device=device)
+        return mean_over_ranks(count).clamp(min=1) / chunks
 
     def layer_losses(
         self,

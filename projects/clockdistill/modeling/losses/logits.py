@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from projects.clockdistill.modeling.detectors.layers.boxes import generalized_iou
+from projects.clockdistill.modeling.detectors.normalisers import mean_over_ranks
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 from projects.clockdistill.modeling.query_groups import QueryGroup
 
@@ -24,7 +25,9 @@ class LogitDistillLoss(nn.Module):
       each group's sum is divided by its sum of w, layer by layer, and the groups are added (a
       group that stands for n copies n times): the loss is then of the size of the detector's own
       per-layer losses, and a handful of ground-truth queries is not lost among 900 sampled ones.
-      KD-DETR's public code divides its box terms in this way.
+      KD-DETR's public code divides its box terms in this way. The sum of w is averaged over all
+      processes, as the detectors' number of objects is, so that a batch gives the same on any
+      number of GPUs.
     - `temperature` 10 and the factor T^2, as in KD-DETR's public code; the factor keeps the
       gradient's size when T changes.
     - `kl_reduction`: "sum" over classes is the divergence that eq. (9) names; "mean" over classes
@@ -119,7 +122,14 @@ class LogitDistillLoss(nn.Module):
         weights = self._confidence(teacher_logits)  # (E, B, Q)
         sizes = [len(group) for group in groups]
         parts = zip(groups, weights.split(sizes, dim=2), errors.split(sizes, dim=3), strict=True)
-        cls, l1, giou = torch.stack([_weighted_mean(*part) for part in parts]).sum(dim=0)
+        totals, norms = zip(*(_sums(*part) for part in parts), strict=True)
+        norms = mean_over_ranks(torch.stack(norms)).clamp(min=torch.finfo(weights.dtype).tiny)
+        cls, l1, giou = torch.stack(
+            [
+                (total / norm).sum(dim=1) * group.copies  # layers added
+                for group, total, norm in zip(groups, totals, norms, strict=True)
+            ]
+        ).sum(dim=0)
         return {
             "loss_distill_class": self.cls_weight * cls,
             "loss_distill_bbox": self.l1_weight * l1,
@@ -159,14 +169,12 @@ class LogitDistillLoss(nn.Module):
         return self.temperature**2 * reduced
 
 
-def _weighted_mean(group: QueryGroup, weights: Tensor, errors: Tensor) -> Tensor:
-    """Returns (3,) of a group's weights (E, B, Q) and errors (3, E, B, Q): layers added."""
+def _sums(group: QueryGroup, weights: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns sums over a group's w (E, B, Q) and errors (3, E, B, Q): w * error (3, E), w (E,)."""
     if group.valid is not None:
         weights = weights * group.valid
         errors = errors.where(group.valid, 0)
-    total = (weights * errors).sum(dim=(2, 3))  # (3, E)
-    norm = weights.sum(dim=(1, 2)).clamp(min=torch.finfo(weights.dtype).tiny)  # (E,)
-    return (total / norm).sum(dim=1) * group.copies
+    return (weights * errors).sum(dim=(2, 3)), weights.sum(dim=(1, 2))
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:

@@ -1,0 +1,162 @@
+"""Processes and chunks that share a batch take the step of one process with the whole batch."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from torch import Tensor, distributed, multiprocessing, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parallel import DistributedDataParallel
+
+from projects.clockdistill.engine.trainer import Trainer
+from projects.clockdistill.modeling.losses import (
+    FeatureLosses,
+    FGDLoss,
+    FitNetLoss,
+    LogitDistillLoss,
+    MemoryDistillLoss,
+)
+from projects.clockdistill.modeling.meta_arch import DistillMetaArch
+from projects.clockdistill.modeling.query_groups import (
+    GeneralQueries,
+    QueryGroups,
+    SpecificQueries,
+    TargetAwareQueries,
+)
+from projects.clockdistill.modeling.step_random import StepRandom
+from projects.clockdistill.modeling.token_weights import TokenWeights
+from tests.modeling.tiny_detectors import (
+    ADAPTERS,
+    FAMILIES,
+    NUM_CLASSES,
+    assert_same_gradients,
+    batch,
+    tiny_detector,
+)
+
+# The last two, which are without objects, are the second process's or the second chunk. All are of
+# one size: the amount of padding changes numbers a little, by the architecture.
+IMAGES = batch((2, 4, 0, 0), sizes=((48, 64),) * 4)
+
+
+class SameDraws(StepRandom):
+    """Draws the same for each process and chunk, as the images of one batch get the same."""
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
+
+
+def detector(family: str = "dino") -> nn.Module:
+    """A detector without what differs between processes and chunks by its nature.
+
+    That is the noise of denoising, and the statistics of batch normalisation, which only the mini
+    models train.
+    """
+    model = FrozenBatchNorm2d.convert_frozen_batchnorm(tiny_detector(family, seed=1))
+    model.dn_number = 0
+    return model
+
+
+def distiller() -> DistillMetaArch:
+    """All kinds of queries, and every loss but MGD's, which masks cells at random."""
+    student, teacher, adapter = detector(), tiny_detector("dino", seed=2), ADAPTERS["dino"]()
+    width = student.embed_dim
+    general = GeneralQueries(5, width)
+    general.draws = SameDraws(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sizes = (width, width, adapter.num_levels(student))
+        feature_losses = FeatureLosses(fitnet=FitNetLoss(*sizes), fgd=FGDLoss(*sizes))
+    return DistillMetaArch(
+        student,
+        teacher,
+        adapter,
+        adapter,
+        QueryGroups(
+            width, width, TargetAwareQueries(NUM_CLASSES, width), general, SpecificQueries(7)
+        ),
+        TokenWeights(alpha=1e-2, beta=1e-2),
+        MemoryDistillLoss(width, width),
+        LogitDistillLoss(),
+        feature_losses,
+    )
+
+
+class Step(NamedTuple):
+    """What one step of the trainer logs, and the gradients that it applies."""
+
+    losses: dict[str, float]
+    gradients: dict[str, Tensor]
+
+
+def step(model: nn.Module, images: list[dict] = IMAGES, chunks: int = 1, **options) -> Step:
+    """Takes one step with a learning rate of 0."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.0)
+    trainer = Trainer(model, lambda start: [images], optimizer, accumulate_steps=chunks, **options)
+    trainer.train(0, 1)
+    losses = {
+        name: value for name, (value, _) in trainer.storage.latest().items() if "loss" in name
+    }
+    model = getattr(model, "module", model)
+    return Step(losses, {n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+
+
+def assert_same(got: Step, expected: Step) -> None:
+    assert got.losses == pytest.approx(expected.losses, rel=1e-5, abs=1e-6)
+    assert_same_gradients(got.gradients, expected.gradients)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_chunks_of_a_batch_give_its_gradients(family: str) -> None:
+    # The fused kernel's gradients of a saturated attention, which this DAB-DETR's first one is,
+    # are rounding: 1e-3 of the gradients behind them.
+    with sdpa_kernel(SDPBackend.MATH):
+        assert_same(step(detector(family), chunks=4), step(detector(family)))
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0, 0), (1, 0, 0, 0)])
+def test_chunks_without_objects_give_the_gradients_of_the_batch(counts: tuple[int, ...]) -> None:
+    images = batch(counts, sizes=((48, 64),) * 4)
+    assert_same(step(detector(), images, chunks=2), step(detector(), images))
+
+
+def test_chunks_in_bfloat16_differ_by_its_rounding() -> None:
+    exact = step(detector())
+    whole = step(detector(), amp_dtype="bfloat16")
+    chunks = step(detector(), chunks=2, amp_dtype="bfloat16")
+    assert chunks.losses == pytest.approx(whole.losses, rel=2**-8)
+    chunks, whole, exact = (
+        torch.cat([gradient.flatten() for gradient in one.gradients.values()])
+        for one in (chunks, whole, exact)
+    )
+    assert (chunks - whole).norm() < (whole - exact).norm() / 2
+
+
+def run_rank(rank: int, folder: str) -> None:
+    """Takes the steps of one of two processes, with half of the images."""
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    minutes = timedelta(minutes=3)  # a process that waits in vain fails instead of hanging
+    distributed.init_process_group(
+        "gloo", init_method=store, rank=rank, world_size=2, timeout=minutes
+    )
+    own = IMAGES[2 * rank : 2 * rank + 2]
+    steps = [
+        step(DistributedDataParallel(make()), own, chunks)._asdict()
+        for make, chunks in ((distiller, 1), (detector, 2))
+    ]
+    torch.save(steps, Path(folder, f"rank{rank}.pth"))
+    distributed.destroy_process_group()
+
+
+def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    multiprocessing.spawn(run_rank, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        distilled, in_chunks = torch.load(tmp_path / f"rank{rank}.pth")
+        assert_same(Step(**distilled), step(distiller()))
+        assert_same(Step(**in_chunks), step(detector()))
