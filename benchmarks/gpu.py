@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     print("\n".join(f"{key}: {value}" for key, value in content["environment"].items()), flush=True)
     for section in SECTIONS:
         if section.name in arguments.only:
-            limit = arguments.seconds or section.seconds
+            limit = section.seconds if arguments.seconds is None else arguments.seconds
             content["sections"][section.name] = carry_out(section, device, arguments.quick, limit)
             if file is not None:
                 write_json(file, content)
