@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import gpu, wheelhouse
 from benchmarks.card import right
@@ -27,7 +28,9 @@ def results(tmp_path, monkeypatch) -> Path:
     return gpu.RESULTS
 
 
-def test_the_whole_program(tmp_path, capsys, results):
+@pytest.mark.slow
+def test_the_whole_program(tmp_path, capsys, monkeypatch, results):
+    monkeypatch.setattr(torch, "compile", lambda predict, **options: predict)  # takes ten seconds
     file = tmp_path / "new folder" / "figures.json"
     gpu.main([*REHEARSAL, "--json", str(file)])
     content = json.loads(file.read_text())
