@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="SECTION")
     parser.add_argument("--seconds", type=float, help="limit of each section; default: its own")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="default, on a GPU at full size: %(default)s"
+        "--json", type=Path, metavar="FILE", help=f"on a GPU at full size, default: {RESULTS}"
     )
     arguments = parser.parse_args(argv)
     rehearsal = arguments.quick or arguments.device == "cpu"
