@@ -108,6 +108,7 @@ def measure_batch(run: Run, detector: nn.Module, kind: Kind, scale: Scale, batch
             try:
                 call = captured(detector, on_host, name, run.device)
             except RuntimeError as error:
+                torch.cuda.set_stream(torch.cuda.default_stream())  # a capture leaves its own
                 message = str(error).partition("\n")[0]
                 run.failures.append(f"{title(kind)} cannot be captured as a graph: {message}")
                 break
