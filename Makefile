@@ -7,6 +7,7 @@
 
 PYTHON ?= python3
 TEACHER ?= shipped
+TARGET_PYTHON ?= 3.12
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,16 +15,18 @@ STAMP := $(VENV)/.installed
 INPUTS := pyproject.toml constraints.txt $(wildcard third_party/detectron2/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test demo lint clean
+.PHONY: help install test demo lint wheelhouse clean
 
 help:
 	@echo 'make demo                draw data, distil a student, compare it with an undistilled one'
 	@echo 'make demo TEACHER=train  the same, training the teacher first'
 	@echo 'make test                run all tests'
 	@echo 'make lint                check style and formatting'
+	@echo 'make wheelhouse          collect packages for a GPU machine without a network'
 	@echo 'make install             build .venv; the others do it by themselves'
 	@echo 'make clean               remove .venv and caches, but no data and no output'
 	@echo 'PYTHON=... chooses the interpreter that .venv is built with (>= 3.10; python3)'
+	@echo 'TARGET_PYTHON=... is that of the GPU machine (3.12)'
 
 install: $(STAMP)
 
@@ -37,6 +40,9 @@ demo: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+
+wheelhouse: $(STAMP)
+	$(BIN)/python benchmarks/wheelhouse.py --python $(TARGET_PYTHON)
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .pytest_cache .ruff_cache *.egg-info

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="SECTION")
     parser.add_argument("--seconds", type=float, help="limit of each section; default: its own")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="default, on a GPU at full size: %(default)s"
+        "--json", type=Path, metavar="FILE", help=f"on a GPU at full size, default: {RESULTS}"
     )
     arguments = parser.parse_args(argv)
     rehearsal = arguments.quick or arguments.device == "cpu"
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     print("\n".join(f"{key}: {value}" for key, value in content["environment"].items()), flush=True)
     for section in SECTIONS:
         if section.name in arguments.only:
-            limit = arguments.seconds or section.seconds
+            limit = section.seconds if arguments.seconds is None else arguments.seconds
             content["sections"][section.name] = carry_out(section, device, arguments.quick, limit)
             if file is not None:
                 write_json(file, content)

@@ -59,8 +59,8 @@ def compiled(run: Run) -> None:
         return
     detector = built(kind, scale, run.device)
     inputs = preprocessed(detector, drawn_batch(scale, 1))
-    # "aot_eager" traces the same graphs and needs no compiler
-    options = {"backend": "aot_eager"} if run.quick else {"mode": "reduce-overhead"}
+    # "eager" traces the same graphs and needs no compiler
+    options = {"backend": "eager"} if run.quick else {"mode": "reduce-overhead"}
     predict = torch.compile(detector.predictions, **options)
     start = time.monotonic()
     predicting(predict, inputs, "bfloat16", run.device)()
@@ -108,6 +108,7 @@ def measure_batch(run: Run, detector: nn.Module, kind: Kind, scale: Scale, batch
             try:
                 call = captured(detector, on_host, name, run.device)
             except RuntimeError as error:
+                torch.cuda.set_stream(torch.cuda.default_stream())  # a capture leaves its own
                 message = str(error).partition("\n")[0]
                 run.failures.append(f"{title(kind)} cannot be captured as a graph: {message}")
                 break

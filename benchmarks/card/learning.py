@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import torch
 from PIL import Image
 
 from benchmarks.card.report import ROOT
@@ -17,7 +18,7 @@ from projects.clockdistill.data.kitti_tree import IMAGE_FOLDER, LABEL_FOLDER
 from projects.clockdistill.data.synthkitti.tree import ensure_tree
 from projects.clockdistill.engine import jobs
 
-STEPS, QUICK_STEPS = 300, 2
+STEPS, QUICK_STEPS = 500, 2
 CONFIGS = {
     "undistilled": "mini/baselines/dino_r18_synthkitti.py",
     "distilled": "mini/dino_r18_synthkitti.py",
@@ -79,9 +80,10 @@ def run_all(
         *overrides,
     )
     runs = [jobs.Run(name, CONFIGS[name], folder / name, overrides) for name in students]
+    threads = torch.get_num_threads() // len(runs) or 1
     jobs.exit_on_signals()  # so that whatever ends this program ends the runs
     with mock.patch.dict(os.environ, DETECTRON2_DATASETS=data):
-        processes = [one.start(threads=max(1, jobs.cpu_count() // len(runs))) for one in runs]
+        processes = [one.start(threads) for one in runs]
     try:
         for one, process in zip(runs, processes, strict=True):
             if process.wait(max(0.0, run.seconds_left)):

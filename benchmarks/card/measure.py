@@ -10,7 +10,7 @@ from torch.utils.benchmark import Timer
 from benchmarks.card.section import Run
 
 WARM_UP = 2  # calls that compile kernels and fill the allocator's cache
-SECONDS, QUICK_SECONDS = 0.3, 0.01  # of one measurement
+SECONDS = 0.3  # of one measurement
 
 # bfloat16 means autocast; the other two are float32 without and with TF32 products.
 PRECISIONS = ("bfloat16", "tf32", "float32")
@@ -19,11 +19,13 @@ Work = Callable[[], Any]
 
 
 def seconds(work: Work, run: Run) -> float:
-    """Returns the median time of a call; torch's timer waits for the device around each."""
-    for _ in range(1 if run.quick else WARM_UP):
-        work()
+    """Returns the median time of a call; torch's timer waits for the device around each block."""
     timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
-    return timer.blocked_autorange(min_run_time=QUICK_SECONDS if run.quick else SECONDS).median
+    if run.quick:
+        return timer.timeit(1).median
+    for _ in range(WARM_UP):
+        work()
+    return timer.blocked_autorange(min_run_time=SECONDS).median
 
 
 def peak_gigabytes(work: Work, run: Run) -> float | None:

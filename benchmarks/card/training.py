@@ -1,6 +1,8 @@
 """Training steps of DINO R18: plain, and distilled from DINO R50."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +16,9 @@ from benchmarks.pairs.distillation import distiller
 
 POINTS = (300, 900)
 LARGEST_BATCH = 64
+PRECISIONS = ("bfloat16", "tf32")
+
+Prepare = Callable[[str], Work]  # of one of `PRECISIONS`
 
 
 def steps(run: Run) -> None:
@@ -25,10 +30,9 @@ def steps(run: Run) -> None:
     parts: dict[tuple[str, int], Row] = {}
     for points in POINTS[:1] if run.quick else POINTS:
         model = build(distiller(points, scale)).to(run.device)
-        for what, batch, work in works(model, points, scale, run):
-            if not run.has_time_for(f"{what}, batch {batch}", 4):
-                continue
-            parts[what, batch] = measure(run, what, batch, work)
+        for what, batch, prepare in works(model, points, scale, run):
+            if run.has_time_for(f"{what}, batch {batch}", 4):
+                parts[what, batch] = measure(run, what, batch, prepare)
         compare(run, parts, points)
         if points == POINTS[0]:
             find_largest_batch(run, model, scale)
@@ -36,45 +40,49 @@ def steps(run: Run) -> None:
 
 def works(
     model: nn.Module, points: int, scale: Scale, run: Run
-) -> Iterator[tuple[str, int, dict[str, Work]]]:
-    """Yields what is timed: its name, batch, and the work in both precisions."""
+) -> Iterator[tuple[str, int, Prepare]]:
+    """Yields what is timed: its name, batch, and what prepares it in a precision."""
     for batch in (2,) if run.quick else (2, 8):
         images = drawn_batch(scale, batch)
         if points == POINTS[0]:
-            yield "student step", batch, training(model.student, images, run)
-            yield "teacher's pass", batch, teaching(model.teacher, images, run)
-        yield f"distillation, {points} points", batch, training(model, images, run)
+            yield "student step", batch, partial(training, model.student, images, run)
+            yield "teacher's pass", batch, partial(teaching, model.teacher, images, run)
+        yield f"distillation, {points} points", batch, partial(training, model, images, run)
 
 
-def training(model: nn.Module, images: list[dict[str, Any]], run: Run) -> dict[str, Work]:
+def training(model: nn.Module, images: list[dict[str, Any]], run: Run, name: str) -> Work:
     """Returns the trainer's step."""
-    plain, mixed = (build_trainer(model, images, amp) for amp in (None, "bfloat16"))
+    trainer = build_trainer(model, images, "bfloat16" if name == "bfloat16" else None)
 
-    def tf32() -> None:
-        with precision("tf32", run.device):
-            plain.run_step()
+    def work() -> None:
+        with precision("tf32", run.device):  # the trainer itself enters autocast
+            trainer.run_step()
 
-    return {"bfloat16": mixed.run_step, "tf32": tf32}
+    return work
 
 
-def teaching(model: nn.Module, images: list[dict[str, Any]], run: Run) -> dict[str, Work]:
+def teaching(model: nn.Module, images: list[dict[str, Any]], run: Run, name: str) -> Work:
     """Returns the teacher's pass, images to detections."""
 
-    def work(name: str) -> None:
+    def work() -> None:
         with torch.no_grad(), precision(name, run.device):
             model(images)
 
-    return {name: lambda name=name: work(name) for name in ("bfloat16", "tf32")}
+    return work
 
 
-def measure(run: Run, what: str, batch: int, work: dict[str, Work]) -> Row:
-    """Adds the row of one work."""
-    row = run.add(work=what, batch=batch)
-    for name, call in work.items():
-        row[f"{name}, ms"] = 1e3 * seconds(call, run)
-    for name in work:
+def measure(run: Run, what: str, batch: int, prepare: Prepare) -> Row:
+    """Adds the row of one work; the peak is that in bfloat16."""
+    row = run.add(work=what, batch=batch, **dict.fromkeys(f"{name}, ms" for name in PRECISIONS))
+    for name in PRECISIONS:
+        work = prepare(name)
+        row[f"{name}, ms"] = 1e3 * seconds(work, run)
         row[f"{name}, images/s"] = 1e3 * batch / row[f"{name}, ms"]
-    row["peak, GB"] = peak_gigabytes(work["bfloat16"], run)
+        if name == "bfloat16":
+            peak = peak_gigabytes(work, run)
+        del work  # with the optimizer's state
+        gc.collect()
+    row["peak, GB"] = peak
     return row
 
 
@@ -85,7 +93,7 @@ def compare(run: Run, parts: dict[tuple[str, int], Row], points: int) -> None:
         if not all((name, batch) in parts for name in names):
             continue
         whole, student, teacher = (parts[name, batch] for name in names)
-        for name in ("bfloat16", "tf32"):
+        for name in PRECISIONS:
             key = f"{name}, ms"
             ratio = whole[key] / (student[key] + teacher[key])
             what = f"distillation / (student + teacher), {points} points, batch {batch}, {name}"
