@@ -94,9 +94,16 @@ def distribute(model: nn.Module, device: str, ddp: DictConfig) -> nn.Module:
     Args:
         model: on its device.
         device: `train.device`.
-        ddp: `train.ddp`, arguments of DistributedDataParallel.
+        ddp: `train.ddp`, arguments of detectron2's `create_ddp_model`.
     """
-    options = dict(ddp)
-    if torch.device(device).type == "cpu":
-        options["device_ids"] = None  # detectron2 would name a GPU
-    return create_ddp_model(model, **options)
+    if comm.get_world_size() == 1:
+        return model
+    # Images are channels-last, so convolutions return such gradients. DDP's buckets have the
+    # weights' format; where the two differ, it warns and copies.
+    model = model.to(memory_format=torch.channels_last)
+    devices = None if torch.device(device).type == "cpu" else [comm.get_local_rank()]
+    distributed = create_ddp_model(model, device_ids=devices, **ddp)
+    # No buffer has to be the main process's at each step. Set here, since torch 2.13 renamed the
+    # argument to forward_sync_buffers.
+    distributed.broadcast_buffers = False
+    return distributed
