@@ -40,6 +40,7 @@ from projects.clockdistill.engine.checks import (
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
+from projects.clockdistill.engine.half_weights import store_weights
 from projects.clockdistill.engine.hooks import PeriodicCheckpoint, writers
 from projects.clockdistill.engine.setup import (
     distribute,
@@ -121,6 +122,8 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
             dataset_names(cfg, "test")[0],
             options.teacher_check_images,
         )
+    if hasattr(model, "teacher") and options.amp.enabled:
+        store_weights(model.teacher, getattr(torch, options.amp.dtype))
     measure = functools.partial(evaluation, ema.module if evaluates_ema else model)
     if start_iter >= options.max_iter:
         logger.info("train.max_iter=%d is already reached: evaluating", options.max_iter)

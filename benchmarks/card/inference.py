@@ -1,5 +1,6 @@
 """Images a second of the detectors."""
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.card.measure import PRECISIONS, Work, precision, seconds
+from benchmarks.card.measure import PRECISIONS, Captured, Work, precision, seconds
 from benchmarks.card.section import Run
 from benchmarks.models import build, detector_config, drawn_batch
 from benchmarks.pair import FULL, QUICK, Scale
+from projects.clockdistill.engine.half_weights import store_weights
 
 # family, depth of the ResNet, layers of encoder and of decoder
 Kind = tuple[str, int, int]
@@ -57,7 +59,7 @@ def compiled(run: Run) -> None:
     kind, scale = (STUDENT, QUICK) if run.quick else (TEACHER, FULL)
     if not run.has_time_for("compiling", 0 if run.quick else 45):
         return
-    detector = built(kind, scale, run.device)
+    detector = in_precisions(built(kind, scale, run.device))["bfloat16"]
     inputs = preprocessed(detector, drawn_batch(scale, 1))
     # "eager" traces the same graphs and needs no compiler
     options = {"backend": "eager"} if run.quick else {"mode": "reduce-overhead"}
@@ -72,18 +74,26 @@ def compiled(run: Run) -> None:
 
 def measure(run: Run, kind: Kind, scales: Sequence[Scale], batches: Sequence[int]) -> None:
     """Adds the rows of one detector, which is built once."""
-    detector = None
+    detectors = None
     for scale in scales:
         for batch in batches:
             what = f"{title(kind)}, {scale.height} x {scale.width}, batch {batch}"
             if not run.has_time_for(what, 3):
                 continue
-            if detector is None:
-                detector = built(kind, scale, run.device)
-            measure_batch(run, detector, kind, scale, batch)
+            if detectors is None:
+                detectors = in_precisions(built(kind, scale, run.device))
+            measure_batch(run, detectors, kind, scale, batch)
 
 
-def measure_batch(run: Run, detector: nn.Module, kind: Kind, scale: Scale, batch: int) -> None:
+def in_precisions(detector: nn.Module) -> dict[str, nn.Module]:
+    """Returns the detector as each precision runs it: for bfloat16, with weights stored in it."""
+    half = store_weights(copy.deepcopy(detector), torch.bfloat16)
+    return {name: half if name == "bfloat16" else detector for name in PRECISIONS}
+
+
+def measure_batch(
+    run: Run, detectors: dict[str, nn.Module], kind: Kind, scale: Scale, batch: int
+) -> None:
     """Adds one row for each mode; a mode that fails is a failure of the section."""
     on_host = drawn_batch(scale, batch)
     comparable = batch == 1 and scale == FULL
@@ -103,10 +113,10 @@ def measure_batch(run: Run, detector: nn.Module, kind: Kind, scale: Scale, batch
             if not run.has_time_for(f"{title(kind)}, batch {batch}, {mode}, {name}", 1):
                 break
             if mode == "eager":
-                row[name] = batch / seconds(eager(detector, on_host, name, run.device), run)
+                row[name] = batch / seconds(eager(detectors[name], on_host, name, run.device), run)
                 continue
             try:
-                call = captured(detector, on_host, name, run.device)
+                call = captured(detectors[name], on_host, name, run.device)
             except RuntimeError as error:
                 torch.cuda.set_stream(torch.cuda.default_stream())  # a capture leaves its own
                 message = str(error).partition("\n")[0]
@@ -144,28 +154,12 @@ def predicting(
     return call
 
 
-class Captured:
-    """A CUDA graph of the tensor part, and the inputs that it reads."""
-
-    def __init__(self, call: Work, inputs: tuple[Tensor, Tensor]):
-        self.inputs = inputs
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # kernels compile and libraries load before the capture
-            for _ in range(2):
-                call()
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.outputs = call()
-
-
 def captured(
     detector: nn.Module, batched_inputs: list[dict[str, Any]], name: str, device: torch.device
 ) -> Captured:
     """Returns the graph of a detector's predictions."""
     inputs = preprocessed(detector, batched_inputs)
-    return Captured(predicting(detector.predictions, inputs, name, device), inputs)
+    return Captured(predicting(detector.predictions, inputs, name, device))
 
 
 @torch.no_grad()

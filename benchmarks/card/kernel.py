@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.card.measure import peak_gigabytes, seconds
+from benchmarks.card.measure import device_seconds, peak_gigabytes, seconds
 from benchmarks.card.section import Run
 from projects.clockdistill.modeling.detectors.layers.deformable_sampling import (
     Shapes,
@@ -89,7 +89,11 @@ def correctness(run: Run) -> None:
 
 
 def speed(run: Run) -> None:
-    """Times forward, and forward and backward, at the sizes of encoder and decoder."""
+    """Times forward, and forward and backward, at the sizes of encoder and decoder.
+
+    "forward" and "both" are times of the device alone, "call" is that of a forward call from
+    Python, which the host bounds at small sizes.
+    """
     sizes = [(402, 1333, batch, queries) for batch in (1, 8) for queries in (None, 900)]
     sizes.append((800, 1333, 1, None))
     backends = {"ours": deformable_sample, "grid_sample": sample_by_grid}
@@ -124,16 +128,17 @@ def measure(run: Run, name: str, sample: Sample, shapes: Shapes, given: list[Ten
         return gradients(in_float32(name, sample), shapes, given)
 
     before = torch.cuda.memory_allocated(run.device) / 1e9 if run.on_cuda else 0
+    peak = peak_gigabytes(both, run)
     row = run.add(
         queries=given[1].shape[1],
         batch=given[1].shape[0],
         dtype=str(given[0].dtype).removeprefix("torch."),
         by=name,
-        forward_ms=1e3 * seconds(forward, run),
-        both_ms=1e3 * seconds(both, run),
+        forward_ms=1e3 * device_seconds(forward, run),
+        both_ms=1e3 * device_seconds(both, run),
+        call_ms=1e3 * seconds(forward, run),
+        extra_gb=None if peak is None else peak - before,
     )
-    peak = peak_gigabytes(both, run)
-    row["extra_gb"] = None if peak is None else peak - before
     # each number once: what no kernel can avoid
     least = sum(x.numel() * x.element_size() for x in (*given, forward())) / 1e9
     row["gb_per_s"] = 1e3 * least / row["forward_ms"]

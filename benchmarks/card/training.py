@@ -1,5 +1,6 @@
 """Training steps of DINO R18: plain, and distilled from DINO R50."""
 
+import copy
 import gc
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +14,7 @@ from benchmarks.card.section import Row, Run
 from benchmarks.models import build, build_trainer, drawn_batch
 from benchmarks.pair import FULL, QUICK, Scale
 from benchmarks.pairs.distillation import distiller
+from projects.clockdistill.engine.half_weights import store_weights
 
 POINTS = (300, 900)
 LARGEST_BATCH = 64
@@ -30,29 +32,35 @@ def steps(run: Run) -> None:
     parts: dict[tuple[str, int], Row] = {}
     for points in POINTS[:1] if run.quick else POINTS:
         model = build(distiller(points, scale)).to(run.device)
-        for what, batch, prepare in works(model, points, scale, run):
+        models = {"tf32": model, "bfloat16": copy.deepcopy(model)}
+        store_weights(models["bfloat16"].teacher, torch.bfloat16)  # as tools/train_net.py does
+        for what, batch, prepare in works(models, points, scale, run):
             if run.has_time_for(f"{what}, batch {batch}", 4):
                 parts[what, batch] = measure(run, what, batch, prepare)
         compare(run, parts, points)
         if points == POINTS[0]:
-            find_largest_batch(run, model, scale)
+            find_largest_batch(run, models["bfloat16"], scale)
 
 
 def works(
-    model: nn.Module, points: int, scale: Scale, run: Run
+    models: dict[str, nn.Module], points: int, scale: Scale, run: Run
 ) -> Iterator[tuple[str, int, Prepare]]:
     """Yields what is timed: its name, batch, and what prepares it in a precision."""
+    students = {name: model.student for name, model in models.items()}
+    teachers = {name: model.teacher for name, model in models.items()}
     for batch in (2,) if run.quick else (2, 8):
         images = drawn_batch(scale, batch)
         if points == POINTS[0]:
-            yield "student step", batch, partial(training, model.student, images, run)
-            yield "teacher's pass", batch, partial(teaching, model.teacher, images, run)
-        yield f"distillation, {points} points", batch, partial(training, model, images, run)
+            yield "student step", batch, partial(training, students, images, run)
+            yield "teacher's pass", batch, partial(teaching, teachers, images, run)
+        yield f"distillation, {points} points", batch, partial(training, models, images, run)
 
 
-def training(model: nn.Module, images: list[dict[str, Any]], run: Run, name: str) -> Work:
+def training(
+    models: dict[str, nn.Module], images: list[dict[str, Any]], run: Run, name: str
+) -> Work:
     """Returns the trainer's step."""
-    trainer = build_trainer(model, images, "bfloat16" if name == "bfloat16" else None)
+    trainer = build_trainer(models[name], images, "bfloat16" if name == "bfloat16" else None)
 
     def work() -> None:
         with precision("tf32", run.device):  # the trainer itself enters autocast
@@ -61,12 +69,14 @@ def training(model: nn.Module, images: list[dict[str, Any]], run: Run, name: str
     return work
 
 
-def teaching(model: nn.Module, images: list[dict[str, Any]], run: Run, name: str) -> Work:
+def teaching(
+    models: dict[str, nn.Module], images: list[dict[str, Any]], run: Run, name: str
+) -> Work:
     """Returns the teacher's pass, images to detections."""
 
     def work() -> None:
         with torch.no_grad(), precision(name, run.device):
-            model(images)
+            models[name](images)
 
     return work
 
