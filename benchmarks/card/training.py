@@ -87,7 +87,7 @@ def measure(run: Run, what: str, batch: int, prepare: Prepare) -> Row:
     for name in PRECISIONS:
         work = prepare(name)
         row[f"{name}, ms"] = 1e3 * seconds(work, run)
-        row[f"{name}, images/s"] = 1e3 * batch / row[f"{name}, ms"]
+        row[f"{name}, img/s"] = 1e3 * batch / row[f"{name}, ms"]
         if name == "bfloat16":
             peak = peak_gigabytes(work, run)
         del work  # with the optimizer's state

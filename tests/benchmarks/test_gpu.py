@@ -32,7 +32,7 @@ def results(tmp_path, monkeypatch) -> Path:
 def test_the_whole_program(tmp_path, capsys, monkeypatch, results):
     monkeypatch.setattr(torch, "compile", lambda predict, **options: predict)  # takes ten seconds
     file = tmp_path / "new folder" / "figures.json"
-    gpu.main([*REHEARSAL, "--json", str(file)])
+    gpu.main([*REHEARSAL, "--seconds", "600", "--json", str(file)])
     content = json.loads(file.read_text())
     assert {"torch", "triton", "python", "commit", "date"} <= content["environment"].keys()
     assert list(content["sections"]) == [section.name for section in SECTIONS]
