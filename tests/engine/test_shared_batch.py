@@ -46,8 +46,8 @@ IMAGES = batch((2, 4, 0, 0), sizes=((48, 64),) * 4)
 class SameDraws(StepRandom):
     """Draws the same for each process and chunk, as the images of one batch get the same."""
 
-    def _generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed)
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(self.seed))
 
 
 def detector(family: str = "dino") -> nn.Module:
@@ -118,6 +118,13 @@ def test_chunks_of_a_batch_give_its_gradients(family: str) -> None:
         assert_same(step(detector(family), chunks=4), step(detector(family)))
 
 
+@pytest.mark.parametrize("layers", ["same", "teacher_last"])
+def test_chunks_of_a_batch_give_the_gradients_of_its_distillation(layers: str) -> None:
+    whole, chunks = distiller(), distiller()
+    whole.logit_loss.layers = chunks.logit_loss.layers = layers
+    assert_same(step(chunks, chunks=2), step(whole))
+
+
 @pytest.mark.parametrize("counts", [(0, 0, 0, 0), (1, 0, 0, 0)])
 def test_chunks_without_objects_give_the_gradients_of_the_batch(counts: tuple[int, ...]) -> None:
     images = batch(counts, sizes=((48, 64),) * 4)
@@ -145,9 +152,10 @@ def run_rank(rank: int, folder: str) -> None:
         "gloo", init_method=store, rank=rank, world_size=2, timeout=minutes
     )
     own = IMAGES[2 * rank : 2 * rank + 2]
+    fast = {"static_graph": True, "gradient_as_bucket_view": True}
     steps = [
-        step(DistributedDataParallel(make()), own, chunks)._asdict()
-        for make, chunks in ((distiller, 1), (detector, 2))
+        step(DistributedDataParallel(make(), **options), own, chunks)._asdict()
+        for make, chunks, options in ((distiller, 1, {}), (distiller, 2, fast), (detector, 2, {}))
     ]
     torch.save(steps, Path(folder, f"rank{rank}.pth"))
     distributed.destroy_process_group()
@@ -157,6 +165,7 @@ def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     multiprocessing.spawn(run_rank, (str(tmp_path),), nprocs=2)
     for rank in range(2):
-        distilled, in_chunks = torch.load(tmp_path / f"rank{rank}.pth")
+        distilled, distilled_in_chunks, in_chunks = torch.load(tmp_path / f"rank{rank}.pth")
         assert_same(Step(**distilled), step(distiller()))
+        assert_same(Step(**distilled_in_chunks), step(distiller()))
         assert_same(Step(**in_chunks), step(detector()))

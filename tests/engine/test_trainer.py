@@ -120,7 +120,7 @@ def test_float16_run_whose_every_step_is_skipped_stops_with_the_cause() -> None:
     model = Infinite()
     trainer = _trainer(model, [1.0] * 400, amp_dtype="float16")
     # 30 steps, each but the last has halved the scale: 2^(16 - 29) = 0.00012
-    message = r"up to iteration 29: .* 30 steps in a row .* 0\.00012; .*\nFix: .*bfloat16"
+    message = r"at iteration 29: .* 30 steps in a row .* 0\.00012; .*\nFix: .*bfloat16"
     with pytest.raises(FloatingPointError, match=message):
         trainer.train(0, 400)
     assert model.weight.item() == 1.0

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -117,19 +117,41 @@ class Trainer(TrainerBase):
         autocast = torch.autocast(
             self._device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None
         )
+        chunks = [batch[first : first + size] for first in range(0, len(batch), size)]
+        with autocast:
+            of_teachers = self._run_teacher(chunks)
         values = []
-        for first in range(0, len(batch), size):
-            last = first + size == len(batch)
-            # several processes exchange gradients once, after the last chunk
-            exchange = nullcontext if last else getattr(self.model, "no_sync", nullcontext)
+        for chunk, of_teacher in zip(chunks, of_teachers, strict=True):
+            exchange = nullcontext if chunk is chunks[-1] else self._local_gradients
             with exchange(), chunks_of(objects, count):
                 with autocast:
-                    losses = self.model(batch[first : first + size])
+                    losses = self.model(chunk, *of_teacher)
                     total = sum(losses.values())
                 self._scaler.scale(total / count).backward()
             losses = {**losses, "total_loss": total}
             values.append(torch.stack([value.detach().float() for value in losses.values()]))
         return dict(zip(losses, torch.stack(values).mean(dim=0), strict=True))
+
+    def _run_teacher(self, chunks: list[list[dict[str, Any]]]) -> list[tuple]:
+        """Returns the model's further arguments for each chunk.
+
+        A distillation model divides its logit loss by sums over the batch, which only its teacher
+        gives: with several chunks the teacher must have seen them all.
+        """
+        model = getattr(self.model, "module", self.model)
+        if len(chunks) == 1 or not hasattr(model, "run_teacher"):
+            return [()] * len(chunks)
+        return [(one,) for one in model.run_teacher(chunks)]
+
+    def _local_gradients(self) -> AbstractContextManager:
+        """Returns a context in which several processes do not exchange their gradients.
+
+        DDP learns a static graph from the first step, in which it cannot leave the exchange out;
+        another exchange of averages changes nothing.
+        """
+        if self.iter == self.start_iter and getattr(self.model, "static_graph", False):
+            return nullcontext()
+        return getattr(self.model, "no_sync", nullcontext)()
 
     def _scale(self) -> dict[str, Tensor]:
         """Returns the scale of float16's losses, still on the device, as "amp_scale"."""
@@ -148,8 +170,8 @@ class Trainer(TrainerBase):
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if skips else 0
         if self._skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
             raise FloatingPointError(
-                f"no step changed the weights up to iteration {self.iter}: the float16 gradients "
-                f"of {self._skipped_in_a_row} steps in a row were not finite, though GradScaler "
+                f"the weights no longer change at iteration {self.iter}: the float16 gradients of "
+                f"{self._skipped_in_a_row} steps in a row were not finite, though GradScaler "
                 f"lowered its scale to {metrics['amp_scale']:.2g}; expected are a few such steps "
                 "at the start.\nFix: use train.amp.dtype=bfloat16 or train.amp.enabled=False, or "
                 "lower optimizer.lr"

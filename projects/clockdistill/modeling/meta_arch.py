@@ -2,19 +2,42 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from detectron2.structures import Instances
-from torch import nn
+from torch import Tensor, nn
 
 from projects.clockdistill.modeling.adapters.base import FamilyAdapter
 from projects.clockdistill.modeling.class_map import ClassMap
+from projects.clockdistill.modeling.detectors.predictions import Predictions
 from projects.clockdistill.modeling.hooks import DetectorHooks
 from projects.clockdistill.modeling.losses import FeatureLosses, LogitDistillLoss, MemoryDistillLoss
 from projects.clockdistill.modeling.pair_checks import check_pair
-from projects.clockdistill.modeling.query_groups import QueryGroups
+from projects.clockdistill.modeling.query_groups import QueryGroup, QueryGroups
 from projects.clockdistill.modeling.token_weights import TokenWeights
+
+
+@dataclass(frozen=True)
+class TeacherPass:
+    """What the student's pass over some images reads of the teacher's; nothing has a gradient.
+
+    Attributes:
+        targets: per image "labels" (N,) and "boxes" (N, 4), as the student takes them.
+        features: per level (B, D, H, W).
+        memory: (B, S, D); None if no loss reads it.
+        groups: the sampled groups, then the teacher's detector queries if they are distilled.
+        predictions: for these groups, in the student's classes; None without a logit loss.
+        logit_norms: what `LogitDistillLoss.norms` returns for the whole batch.
+    """
+
+    targets: list[dict[str, Tensor]]
+    features: Sequence[Tensor]
+    memory: Tensor | None
+    groups: tuple[QueryGroup, ...]
+    predictions: Predictions | None
+    logit_norms: Tensor | None = None
 
 
 class DistillMetaArch(nn.Module):
@@ -85,11 +108,15 @@ class DistillMetaArch(nn.Module):
             last = "neck" if memory_loss is None else "encoder"
             self.teacher_hooks = DetectorHooks(teacher, teacher_adapter, last)
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+    def forward(
+        self, batched_inputs: list[dict[str, Any]], teacher: TeacherPass | None = None
+    ) -> Any:
         """Runs one distillation step, or evaluates the student.
 
         Args:
             batched_inputs: detectron2's list of dicts.
+            teacher: what `run_teacher` returned for these inputs, where they are one of several
+                chunks of a batch.
 
         Returns:
             Training: weighted losses, the student's own and "loss_distill_*". Evaluation: the
@@ -97,25 +124,47 @@ class DistillMetaArch(nn.Module):
         """
         if not self.training:
             return self.student(batched_inputs)
-        targets = self.student_hooks.adapter.targets(self.student, batched_inputs)
-        sampled = () if self.query_groups is None else self.query_groups(targets)
-        with torch.no_grad():
-            teacher = self.teacher_hooks.run(batched_inputs, sampled)
-        # teacher.groups: the same groups, then the teacher's detector queries if they are distilled
+        if teacher is None:
+            (teacher,) = self.run_teacher([batched_inputs])
         groups = () if self.query_groups is None else self.query_groups.for_student(teacher.groups)
-        student = self.student_hooks.run(batched_inputs, groups, targets)
+        student = self.student_hooks.run(batched_inputs, groups, teacher.targets)
 
         losses = dict(student.output)
         if self.memory_loss is not None:
-            token_weights = self.token_weights(targets, student.masks)
+            token_weights = self.token_weights(teacher.targets, student.masks)
             losses["loss_distill_memory"] = self.memory_loss(
                 student.memory, teacher.memory, token_weights
             )
         if self.logit_loss is not None:
-            teacher_predictions = self.class_map.predictions(teacher.predictions)
-            losses |= self.logit_loss(student.predictions, teacher_predictions, groups)
-        losses |= self.feature_losses(student.features, teacher.features, student.masks, targets)
+            losses |= self.logit_loss(
+                student.predictions, teacher.predictions, groups, teacher.logit_norms
+            )
+        losses |= self.feature_losses(
+            student.features, teacher.features, student.masks, teacher.targets
+        )
         return losses
+
+    @torch.no_grad()
+    def run_teacher(self, chunks: Sequence[list[dict[str, Any]]]) -> list[TeacherPass]:
+        """Runs the teacher on every chunk of a batch, before the student runs on the first.
+
+        What the logit loss divides by is known only then, and the same for all chunks.
+        """
+        passes = []
+        for batched_inputs in chunks:
+            targets = self.student_hooks.adapter.targets(self.student, batched_inputs)
+            sampled = () if self.query_groups is None else self.query_groups(targets)
+            run = self.teacher_hooks.run(batched_inputs, sampled)
+            predictions = (
+                None if self.logit_loss is None else self.class_map.predictions(run.predictions)
+            )
+            passes.append(TeacherPass(targets, run.features, run.memory, run.groups, predictions))
+        if self.logit_loss is None:
+            return passes
+        norms = self.logit_loss.norms(
+            [one.predictions for one in passes], [one.groups for one in passes]
+        )
+        return [replace(one, logit_norms=norms) for one in passes]
 
     def train(self, mode: bool = True) -> "DistillMetaArch":
         """Sets the mode of all but the teacher, which stays in eval mode."""

@@ -26,8 +26,8 @@ class LogitDistillLoss(nn.Module):
       group that stands for n copies n times): the loss is then of the size of the detector's own
       per-layer losses, and a handful of ground-truth queries is not lost among 900 sampled ones.
       KD-DETR's public code divides its box terms in this way. The sum of w is averaged over all
-      processes, as the detectors' number of objects is, so that a batch gives the same on any
-      number of GPUs.
+      processes and chunks, as the detectors' number of objects is, so that a batch gives the same
+      on any number of GPUs.
     - `temperature` 10 and the factor T^2, as in KD-DETR's public code; the factor keeps the
       gradient's size when T changes.
     - `kl_reduction`: "sum" over classes is the divergence that eq. (9) names; "mean" over classes
@@ -96,7 +96,11 @@ class LogitDistillLoss(nn.Module):
         self.layers = layers
 
     def forward(
-        self, student: Predictions, teacher: Predictions, groups: Sequence[QueryGroup]
+        self,
+        student: Predictions,
+        teacher: Predictions,
+        groups: Sequence[QueryGroup],
+        norms: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compares the predictions for the queries of all groups.
 
@@ -104,12 +108,16 @@ class LogitDistillLoss(nn.Module):
             student: logits (E, B, Q, K), boxes (E, B, Q, 4).
             teacher: the same, of its own number of layers; receives no gradient.
             groups: which queries belong together, in order; their lengths add up to Q.
+            norms: what `norms` returns for the batch that this is a chunk of; by default this is
+                the whole batch.
 
         Returns:
             "loss_distill_class", "loss_distill_bbox" and "loss_distill_giou": weighted scalars in
             float32, to be added up.
         """
-        student, teacher = self._paired_layers(student, teacher)
+        if norms is None:
+            norms = self.norms([teacher], [groups])
+        student, teacher, norms = self._paired_layers(student, teacher, norms)
         student_logits, student_boxes = student.logits.float(), student.boxes.float()
         teacher_logits = teacher.logits.float().detach()
         teacher_boxes = teacher.boxes.float().detach()
@@ -121,33 +129,52 @@ class LogitDistillLoss(nn.Module):
         )  # (3, E, B, Q)
         weights = self._confidence(teacher_logits)  # (E, B, Q)
         sizes = [len(group) for group in groups]
-        parts = zip(groups, weights.split(sizes, dim=2), errors.split(sizes, dim=3), strict=True)
-        totals, norms = zip(*(_sums(*part) for part in parts), strict=True)
-        norms = mean_over_ranks(torch.stack(norms)).clamp(min=torch.finfo(weights.dtype).tiny)
-        cls, l1, giou = torch.stack(
-            [
-                (total / norm).sum(dim=1) * group.copies  # layers added
-                for group, total, norm in zip(groups, totals, norms, strict=True)
-            ]
-        ).sum(dim=0)
+        parts = zip(
+            groups, weights.split(sizes, dim=2), errors.split(sizes, dim=3), norms, strict=True
+        )
+        cls, l1, giou = torch.stack([_weighted_mean(*part) for part in parts]).sum(dim=0)
         return {
             "loss_distill_class": self.cls_weight * cls,
             "loss_distill_bbox": self.l1_weight * l1,
             "loss_distill_giou": self.giou_weight * giou,
         }
 
+    @torch.no_grad()
+    def norms(
+        self, teachers: Sequence[Predictions], groups: Sequence[Sequence[QueryGroup]]
+    ) -> Tensor:
+        """Returns each group's sum of w, averaged over the chunks of a batch and all processes.
+
+        A collective operation: every rank calls it.
+
+        Args:
+            teachers: the predictions for each chunk, of E layers.
+            groups: of each chunk.
+
+        Returns:
+            (groups, E).
+        """
+        sums = []
+        for teacher, chunk in zip(teachers, groups, strict=True):
+            weights = self._confidence(teacher.logits.float())
+            for group, part in zip(chunk, weights.split([*map(len, chunk)], dim=2), strict=True):
+                part = part if group.valid is None else part * group.valid
+                sums.append(part.sum(dim=(1, 2)))
+        layers = len(sums[0])
+        return mean_over_ranks(torch.stack(sums).view(len(teachers), -1, layers).mean(dim=0))
+
     def _paired_layers(
-        self, student: Predictions, teacher: Predictions
-    ) -> tuple[Predictions, Predictions]:
+        self, student: Predictions, teacher: Predictions, norms: Tensor
+    ) -> tuple[Predictions, Predictions, Tensor]:
         """Returns as many layers of both: with each layer of the student, the teacher's."""
         layers = len(student.logits)
-        last = teacher.layers(slice(-1, None))
+        last, last_norms = teacher.layers(slice(-1, None)), norms[:, -1:]
         if self.layers == "teacher_last":
             logits = last.logits.expand(layers, -1, -1, -1)
-            return student, Predictions(logits, last.boxes.expand(layers, -1, -1, -1))
+            return student, Predictions(logits, last.boxes.expand(layers, -1, -1, -1)), last_norms
         if layers == len(teacher.logits):
-            return student, teacher
-        return student.layers(slice(-1, None)), last
+            return student, teacher, norms
+        return student.layers(slice(-1, None)), last, last_norms
 
     def _confidence(self, teacher_logits: Tensor) -> Tensor:
         """Returns w of eq. (10), (E, B, Q)."""
@@ -169,12 +196,21 @@ class LogitDistillLoss(nn.Module):
         return self.temperature**2 * reduced
 
 
-def _sums(group: QueryGroup, weights: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns sums over a group's w (E, B, Q) and errors (3, E, B, Q): w * error (3, E), w (E,)."""
+def _weighted_mean(group: QueryGroup, weights: Tensor, errors: Tensor, norm: Tensor) -> Tensor:
+    """Returns (3,), the sum over the E layers of a group's sum of weight * error by its norm.
+
+    Args:
+        group: the group.
+        weights: (E, B, Q).
+        errors: (3, E, B, Q).
+        norm: (E,), or (1,) for all layers.
+    """
     if group.valid is not None:
         weights = weights * group.valid
         errors = errors.where(group.valid, 0)
-    return (weights * errors).sum(dim=(2, 3)), weights.sum(dim=(1, 2))
+    total = (weights * errors).sum(dim=(2, 3))  # (3, E)
+    norm = norm.clamp(min=torch.finfo(weights.dtype).tiny)
+    return (total / norm).sum(dim=1) * group.copies
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
