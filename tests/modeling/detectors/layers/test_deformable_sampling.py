@@ -186,7 +186,7 @@ class StandInOperator:
 
 @pytest.fixture
 def choose(monkeypatch):
-    """Forces a backend; the choice is made anew, and forgotten afterwards."""
+    """Forces a backend, whatever was chosen before, and forgets it afterwards."""
 
     def force(name: str) -> None:
         monkeypatch.setenv(sampling.VARIABLE, name)
