@@ -10,7 +10,7 @@ from torch.utils.benchmark import Timer
 from benchmarks.card.section import Run
 
 WARM_UP = 2  # calls that compile kernels and fill the allocator's cache
-SECONDS = 0.3  # of one measurement
+SECONDS = 0.2  # of one measurement
 
 # bfloat16 means autocast; the other two are float32 without and with TF32 products.
 PRECISIONS = ("bfloat16", "tf32", "float32")

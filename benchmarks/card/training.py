@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from benchmarks.card.section import Row, Run
 from benchmarks.models import build, build_trainer, drawn_batch
 from benchmarks.pair import FULL, QUICK, Scale
 from benchmarks.pairs.distillation import distiller
+from projects.clockdistill.engine.compile import compile_model
 from projects.clockdistill.engine.half_weights import store_weights
 
 POINTS = (300, 900)
@@ -40,6 +42,26 @@ def steps(run: Run) -> None:
         compare(run, parts, points)
         if points == POINTS[0]:
             find_largest_batch(run, models["bfloat16"], scale)
+
+
+def compiled(run: Run) -> None:
+    """Times the steps of compiled layers; compiling cannot be interrupted."""
+    scale = QUICK if run.quick else FULL
+    model = build(distiller(POINTS[0], scale)).to(run.device)
+    store_weights(model.teacher, torch.bfloat16)
+    # "eager" traces the same graphs and needs no compiler
+    compile_model(model, "eager" if run.quick else "inductor")
+    for batch in (2,) if run.quick else (8, 2):
+        images = drawn_batch(scale, batch)
+        for what, part in (("distillation, 300 points", model), ("student step", model.student)):
+            if not run.has_time_for(f"{what}, batch {batch}", 0 if run.quick else 20):
+                continue
+            trainer = build_trainer(part, images, "bfloat16")
+            start = time.monotonic()
+            trainer.run_step()
+            first = time.monotonic() - start
+            step = seconds(trainer.run_step, run)
+            run.add(work=what, batch=batch, first_s=first, step_ms=1e3 * step, per_s=batch / step)
 
 
 def works(
