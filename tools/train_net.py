@@ -32,6 +32,7 @@ from torch import nn
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
 from projects.clockdistill.engine.checks import check_config, check_data, dataset_names
+from projects.clockdistill.engine.compile import compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
@@ -83,6 +84,8 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     if hasattr(model, "teacher"):
         load_teacher(model.teacher, model.teacher_checkpoint, allow_pickle=options.allow_pickle)
     optimizer = build_optimizer(cfg.optimizer, model)
+    if options.compile:
+        compile_model(model)
     detector = plain_detector(model)
     ema = ModelEma(detector, options.model_ema.decay) if options.model_ema.enabled else None
     evaluates_ema = ema is not None and options.model_ema.use_ema_weights_for_eval_only

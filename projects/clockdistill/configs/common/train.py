@@ -14,6 +14,8 @@ train = dict(
     device="cuda",
     # float16 needs CUDA; bfloat16 works on CPUs too
     amp=dict(enabled=False, dtype="bfloat16"),
+    # torch.compile on the layers (docs/training.md); needs a C compiler
+    compile=False,
     # norm of all gradients together
     clip_grad=dict(enabled=True, params=dict(max_norm=0.1, norm_type=2.0)),
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
