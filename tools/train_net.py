@@ -37,6 +37,7 @@ from projects.clockdistill.engine.checks import (
     check_data,
     dataset_names,
 )
+from projects.clockdistill.engine.compile import compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
@@ -124,6 +125,8 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
         )
     if hasattr(model, "teacher") and options.amp.enabled:
         store_weights(model.teacher, getattr(torch, options.amp.dtype))
+    if options.compile:  # after the teacher's check, whose precision would need graphs of its own
+        compile_model(model)
     measure = functools.partial(evaluation, ema.module if evaluates_ema else model)
     if start_iter >= options.max_iter:
         logger.info("train.max_iter=%d is already reached: evaluating", options.max_iter)

@@ -8,6 +8,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
 
+from projects.clockdistill.engine.compile import check_compiler
 from projects.clockdistill.engine.config_file import (
     CONFIGS,
     ConfigError,
@@ -35,6 +36,8 @@ def check_config(cfg: DictConfig) -> None:
     _check_train_keys(cfg.train, LazyConfig.load(str(_COMMON / "train.py")).train, "train")
     _check_calls(cfg)
     _check_device(cfg.train)
+    if cfg.train.compile:
+        check_compiler(cfg.train.device)
 
 
 def check_batch_size(cfg: DictConfig, processes: int) -> None:

@@ -17,6 +17,8 @@ train = dict(
     accumulate_steps=1,
     # float16 needs CUDA; bfloat16 works on CPUs too
     amp=dict(enabled=False, dtype="bfloat16"),
+    # torch.compile on the layers (docs/training.md); needs a C compiler
+    compile=False,
     # norm of all gradients together
     clip_grad=dict(enabled=True, params=dict(max_norm=0.1, norm_type=2.0)),
     # of several processes. static_graph is left out: torch cannot accumulate gradients with it

@@ -83,7 +83,8 @@ def in_chunks(function: Callable[..., Tensor], *tokens: Tensor) -> Tensor:
     """
     first = tokens[0]
     whole = torch.is_grad_enabled() or not first.is_cpu or use_plain_operators()
-    if whole or first.numel() <= CHUNK:
+    # A compiled graph would hold for one number of chunks only.
+    if whole or torch.compiler.is_compiling() or first.numel() <= CHUNK:
         return function(*tokens)
     rows = max(1, CHUNK // first.shape[-1])
     chunks = zip(*(x.flatten(0, 1).split(rows) for x in tokens), strict=True)
