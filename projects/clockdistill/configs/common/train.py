@@ -16,7 +16,8 @@ train = dict(
     amp=dict(enabled=False, dtype="bfloat16"),
     # norm of all gradients together
     clip_grad=dict(enabled=True, params=dict(max_norm=0.1, norm_type=2.0)),
-    ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+    # of several processes. static_graph is left out: torch cannot accumulate gradients with it
+    ddp=dict(find_unused_parameters=False, gradient_as_bucket_view=True, fp16_compression=False),
     # in steps; the newest max_to_keep are kept, besides model_final and model_best
     checkpointer=dict(period=1_000, max_to_keep=2),
     # in steps; 0 evaluates at the end only
