@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils import comm
 from torch import nn
 
 from projects.clockdistill.engine import weights
@@ -169,10 +170,16 @@ class DetectorCheckpointer(DetectionCheckpointer):
         Raises:
             CheckpointError: if it is damaged, missing or of another model.
         """
-        if not self.has_checkpoint():
+        # the main process chooses: another machine may see a shared folder as it was a minute ago
+        path = comm.all_gather(self.get_checkpoint_file())[0]
+        if not path:
             logger.info("--resume: nothing to resume in %s", self.save_dir)
             return False
-        path = self.get_checkpoint_file()
+        if not comm.is_main_process() and not Path(path).is_file():
+            raise CheckpointError(
+                f"process {comm.get_rank()} has no file {path}, from which the main process "
+                "resumes.\nFix: set train.output_dir to a folder that all machines share"
+            )
         try:
             self._load(path, "last_checkpoint", resuming=True)
         except CheckpointError as error:
