@@ -74,6 +74,28 @@ def test_resume_ignores_the_best_weights(tmp_path: Path) -> None:
     assert set(torch.load(tmp_path / "model_best.pth", weights_only=True)) == {"model"}
 
 
+def test_process_resumes_where_the_main_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = _detector()
+    DetectorCheckpointer(early, str(tmp_path)).save("model_0000001")
+    DetectorCheckpointer(_detector(), str(tmp_path)).save("model_0000003")
+    monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: False)
+
+    def resumed_from(main_path: str) -> nn.Module:
+        monkeypatch.setattr("detectron2.utils.comm.all_gather", lambda own: [main_path, own])
+        model = _detector()
+        assert DetectorCheckpointer(model, str(tmp_path)).resume() == bool(main_path)
+        return model
+
+    path = tmp_path / "model_0000001.pth"
+    assert _equal(resumed_from(str(path)).state_dict(), early.state_dict())
+    resumed_from("")
+    path.unlink()  # as on a machine that does not share the folder
+    with pytest.raises(CheckpointError, match="Fix: set train.output_dir to a folder that all"):
+        resumed_from(str(path))
+
+
 def test_file_holds_the_evaluated_average_and_resume_takes_the_raw_weights(tmp_path: Path) -> None:
     model = _detector()
     ema = ModelEma(model, decay=0.9)

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from detectron2.config import LazyConfig
 from torch import Tensor, distributed, multiprocessing, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from projects.clockdistill.engine.config_file import CONFIGS
 from projects.clockdistill.engine.setup import distribute
@@ -45,17 +44,15 @@ def process(rank: int, folder: str) -> None:
     options = LazyConfig.load(str(CONFIGS / "common" / "train.py")).train.ddp
     shown = []
     for family in FAMILIES:
-        torch.manual_seed(0)
-        model = tiny_distiller(family, ("fitnet", "fgd", "mgd") if family == "dino" else ())
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            got = steps(distribute(model, "cpu", options), rank)
-        shown += [str(warning.message) for warning in caught]
-
-        torch.manual_seed(0)
-        model = tiny_distiller(family, ("fitnet", "fgd", "mgd") if family == "dino" else ())
-        model.to(memory_format=torch.channels_last)
-        for one, plain in zip(got, steps(DistributedDataParallel(model), rank), strict=True):
+        results = []
+        for chosen in (options, {}):
+            torch.manual_seed(0)
+            model = tiny_distiller(family, ("fitnet", "fgd", "mgd") if family == "dino" else ())
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                results.append(steps(distribute(model, "cpu", chosen), rank))
+            shown += [str(warning.message) for warning in caught]
+        for one, plain in zip(*results, strict=True):
             torch.testing.assert_close(one, plain, rtol=0, atol=0)
     Path(folder, f"warnings{rank}.txt").write_text("\n".join(shown))
     distributed.destroy_process_group()

@@ -98,9 +98,12 @@ def distribute(model: nn.Module, device: str, ddp: DictConfig) -> nn.Module:
     """
     if comm.get_world_size() == 1:
         return model
-    # Images are channels-last, so convolutions return such gradients. DDP's buckets have the
-    # weights' format; where the two differ, it warns and copies.
-    model = model.to(memory_format=torch.channels_last)
+    # On channels-last images the gradients of 1 x 1 convolutions have channels-last strides. DDP's
+    # buckets have the weights' strides; where the two differ, it warns and copies. In memory both
+    # formats of such a weight are the same, so the optimizer's state fits either.
+    for parameter in model.parameters():
+        if parameter.shape[2:] == (1, 1):
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
     devices = None if torch.device(device).type == "cpu" else [comm.get_local_rank()]
     distributed = create_ddp_model(model, device_ids=devices, **ddp)
     # No buffer has to be the main process's at each step. Set here, since torch 2.13 renamed the
