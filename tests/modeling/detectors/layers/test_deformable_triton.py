@@ -36,12 +36,13 @@ def test_kernels_compile_for_a_card_and_fit_its_registers(capability, dtype, tmp
     from projects.clockdistill.modeling.detectors.layers import deformable_triton
 
     heads, channels, levels, points = 8, 32, 4, 4  # of all detectors here
-    tile, warps = deformable_triton.tile(channels)
     cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    constants = dict(
-        HEADS=heads, CHANNELS=channels, LEVELS=levels, POINTS=points, TILE=tile, WIDTH=channels
-    )
-    for kernel in (deformable_triton.forward_kernel, deformable_triton.backward_kernel):
+    constants = dict(HEADS=heads, CHANNELS=channels, LEVELS=levels, POINTS=points, WIDTH=channels)
+    for kernel, (numbers, warps) in (
+        (deformable_triton.forward_kernel, deformable_triton.FORWARD_TILE),
+        (deformable_triton.backward_kernel, deformable_triton.BACKWARD_TILE),
+    ):
+        constants["TILE"] = numbers // channels
         types, attributes = {}, {}
         for number, name in enumerate(kernel.arg_names):
             if name in constants:
