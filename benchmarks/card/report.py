@@ -50,12 +50,14 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Returns the commit; where git or the repository is missing, `$CLOCKDISTILL_COMMIT`."""
+    """Returns `$CLOCKDISTILL_COMMIT`, for copies without their history, else git's commit."""
+    if COMMIT_VARIABLE in os.environ:
+        return os.environ[COMMIT_VARIABLE]
     command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--exclude=*"]
     try:
         return _output([*command, "--dirty=+changes"])
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get(COMMIT_VARIABLE, "unknown")
+        return "unknown"
 
 
 def driver() -> str:
