@@ -19,8 +19,8 @@ TAKES_HALF = True
 
 # Of a program: numbers of its (queries, channels) tile, and warps. Measured on an H200 among 256 to
 # 4,096 numbers and 1 to 8 warps, for encoders and decoders of DINO.
-FORWARD_TILE = (1024, 4)
-BACKWARD_TILE = (1024, 4)
+FORWARD_TILE = (256, 1)
+BACKWARD_TILE = (256, 1)
 
 
 def forward(
