@@ -1,4 +1,4 @@
-"""`train.compile`: torch.compile on the parts that take most of a step."""
+"""`train.compile`: torch.compile on encoder and decoder layers; docs/training.md says why these."""
 
 import os
 import shutil
@@ -8,7 +8,21 @@ from torch import nn
 from torch.fx.experimental import _config as shapes_config
 
 from projects.clockdistill.engine.config_file import ConfigError
+from projects.clockdistill.modeling.detectors.dab_detr.transformer import (
+    ConditionalDecoderLayer,
+    DenseEncoderLayer,
+)
+from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
+    DeformableDecoderLayer,
+    DeformableEncoderLayer,
+)
 
+LAYERS = (
+    DeformableEncoderLayer,
+    DeformableDecoderLayer,
+    DenseEncoderLayer,
+    ConditionalDecoderLayer,
+)
 # One class of layer has a graph for the teacher, the student and evaluation, and again for sizes
 # that torch treats as constants (0 and 1). torch's own limit of 8 is too low for a decoder layer.
 MAX_GRAPHS = 64
@@ -34,28 +48,29 @@ def check_compiler(device: str) -> None:
 
 
 def compile_model(model: nn.Module, backend: str = "inductor") -> None:
-    """Lets backbones, encoder layers and decoder layers compile themselves when they first run.
+    """Lets each encoder and decoder layer compile itself when it first runs.
 
-    Modules, state-dict keys and forward hooks stay as they are; a copy of the model, such as the
-    moving average, is not compiled. Images and numbers of objects may change their sizes without
-    another compilation. Everything else stays as it is: the matching runs on the host, and the
-    hooks between the layers read, append and stop.
+    State-dict keys and forward hooks stay as they are; a copy of the model, such as the moving
+    average, is not compiled. Images and numbers of objects may change their sizes without another
+    compilation. The layers of one class share their graphs, which a whole encoder would repeat.
 
     Args:
         model: a detector or a distillation model, without a wrapper for several processes.
         backend: of torch.compile.
+
+    Raises:
+        ConfigError: if the model has no such layers.
     """
     torch._dynamo.config.cache_size_limit = MAX_GRAPHS
     torch._dynamo.config.specialize_float = True  # none changes; tracing takes a quarter less
     # Otherwise sizes that happen to be equal in the first step (objects and images, say) must stay
     # equal.
     shapes_config.use_duck_shape = False
-    detectors = [model.student, model.teacher] if hasattr(model, "teacher") else [model]
-    for detector in detectors:
-        detector.backbone.compile(backend=backend, dynamic=True)
-        transformer = getattr(detector, "transformer", None)
-        if transformer is None:
-            continue
-        # All layers of one class share their graphs, which a whole encoder would repeat.
-        for layer in (*transformer.encoder.layers, *transformer.decoder.layers):
-            layer.compile(backend=backend, dynamic=True)
+    layers = [module for module in model.modules() if isinstance(module, LAYERS)]
+    if not layers:
+        raise ConfigError(
+            "train.compile=True, but the model has no encoder or decoder layers of this project.\n"
+            "Fix: set train.compile=False"
+        )
+    for layer in layers:
+        layer.compile(backend=backend, dynamic=True)

@@ -17,7 +17,7 @@ train = dict(
     accumulate_steps=1,
     # float16 needs CUDA; bfloat16 works on CPUs too
     amp=dict(enabled=False, dtype="bfloat16"),
-    # torch.compile on the layers (docs/training.md); needs a C compiler
+    # torch.compile on encoder and decoder layers (docs/training.md); needs a compiler
     compile=False,
     # norm of all gradients together
     clip_grad=dict(enabled=True, params=dict(max_norm=0.1, norm_type=2.0)),
