@@ -111,10 +111,8 @@ class DeformableAttention(nn.Module):
         offsets = offsets.unflatten(-1, (self.num_heads, -1))
         if reference_points.shape[-1] == 2:
             # Made on the device: a copy from the host would wait for it.
-            cells = [
-                reference_points.new_full((), 1 / n) for h, w in spatial_shapes for n in (w, h)
-            ]
-            unit = torch.stack(cells).view(-1, 2)  # (L, 2)
+            sizes = [reference_points.new_full((), n) for h, w in spatial_shapes for n in (w, h)]
+            unit = torch.stack(sizes).reciprocal().view(-1, 2)  # (L, 2)
         else:
             unit = reference_points[..., 2:] * (0.5 / self.num_points)
         centres = self._per_point(reference_points[..., :2])
