@@ -86,11 +86,11 @@ def main(argv: list[str] | None = None) -> None:
 
     device = torch.device(arguments.device)
     content = {
-        "settings": {"quick": arguments.quick, "sections": arguments.only},
+        "quick": arguments.quick,
         "environment": environment(device),
         "sections": {},
     }
-    if file is not None:
+    if file is not None and not rehearsal:
         content["sections"] = earlier_sections(file, content["environment"])
     print("\n".join(f"{key}: {value}" for key, value in content["environment"].items()), flush=True)
     for section in SECTIONS:
@@ -99,14 +99,14 @@ def main(argv: list[str] | None = None) -> None:
             content["sections"][section.name] = carry_out(section, device, arguments.quick, limit)
             if file is not None:
                 write_json(file, content)
-    failed = [name for name, entry in content["sections"].items() if entry["failures"]]
+    failed = [name for name in arguments.only if content["sections"][name]["failures"]]
     if failed:
         sys.exit(f"gpu: not as it must be: {', '.join(failed)}")
 
 
 def earlier_sections(file: Path, found: dict[str, Any]) -> dict[str, Any]:
-    """Returns the sections in a results file, where card, versions and commit are the same."""
-    if not file.exists():
+    """Returns the sections in a results file, where card, versions and a clean commit are equal."""
+    if not file.exists() or found["commit"] == "unknown" or "+" in found["commit"]:
         return {}
     content = json.loads(file.read_text())
     known = content["environment"]

@@ -37,7 +37,7 @@ from projects.clockdistill.engine.checks import (
     check_data,
     dataset_names,
 )
-from projects.clockdistill.engine.compile import compile_model
+from projects.clockdistill.engine.compile import check_compiler, compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
@@ -94,7 +94,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     ema = ModelEma(detector, options.model_ema.decay) if options.model_ema.enabled else None
     evaluates_ema = ema is not None and options.model_ema.use_ema_weights_for_eval_only
     trainer = Trainer(
-        distribute(model, options.device, options.ddp),
+        distribute(model, options.ddp),
         functools.partial(build_train_loader, cfg.dataloader.train, options.seed),
         optimizer,
         amp_dtype=options.amp.dtype if options.amp.enabled else None,
@@ -165,6 +165,8 @@ def run(args: argparse.Namespace) -> None:
     with torchrun_group(cfg.train.device):
         if not args.eval_only:
             check_batch_size(cfg, comm.get_world_size())
+            if cfg.train.compile:
+                check_compiler(cfg.train.device)
         setup_run(cfg, keep_config=args.eval_only)
         if args.eval_only:
             evaluate(cfg)

@@ -106,6 +106,7 @@ def teaching(
 def measure(run: Run, what: str, batch: int, prepare: Prepare) -> Row:
     """Adds the row of one work; the peak is that in bfloat16."""
     row = run.add(work=what, batch=batch, **dict.fromkeys(f"{name}, ms" for name in PRECISIONS))
+    peak = None
     for name in PRECISIONS:
         work = prepare(name)
         row[f"{name}, ms"] = 1e3 * seconds(work, run)

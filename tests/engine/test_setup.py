@@ -50,7 +50,7 @@ def process(rank: int, folder: str) -> None:
             model = tiny_distiller(family, ("fitnet", "fgd", "mgd") if family == "dino" else ())
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                results.append(steps(distribute(model, "cpu", chosen), rank))
+                results.append(steps(distribute(model, chosen), rank))
             shown += [str(warning.message) for warning in caught]
         for one, plain in zip(*results, strict=True):
             torch.testing.assert_close(one, plain, rtol=0, atol=0)

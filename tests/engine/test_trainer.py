@@ -66,7 +66,7 @@ def test_bad_loss_stops_before_the_weights_change_and_names_the_image(value: flo
     with pytest.raises(FloatingPointError) as caught:
         trainer.train(0, 2)
     message = str(caught.value)
-    assert message.startswith("not finite at iteration 1: loss_a, total_loss")
+    assert message.startswith("not finite at iteration 1: grad_norm, loss_a, total_loss")
     assert "image_1.png" in message and "image_0.png" not in message
     assert model.weight.item() == pytest.approx(0.5)  # after the first step alone
 
@@ -144,6 +144,24 @@ def test_chunks_of_a_batch_take_one_step_together(amp_dtype: str | None) -> None
     measured = _measured(trainer)
     assert (measured["loss_a"], measured["total_loss"]) == pytest.approx((4.0, 6.0))
     assert measured["grad_norm"] == pytest.approx(6.0)
+
+
+def test_losses_of_chunks_are_averaged_by_name_whatever_their_order() -> None:
+    class Reordered(_Line):
+        def forward(self, batch: list[dict]) -> dict[str, Tensor]:
+            losses = super().forward(batch)
+            return losses if batch[0]["x"] == 3.0 else dict(reversed(losses.items()))
+
+    model = Reordered()
+    trainer = Trainer(
+        model,
+        lambda start: [[{"x": value} for value in (3.0, 5.0)]],
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        accumulate_steps=2,
+    )
+    trainer.train(0, 1)
+    measured = _measured(trainer)
+    assert (measured["loss_a"], measured["loss_b"]) == pytest.approx((4.0, 2.0))
 
 
 def test_batch_that_does_not_split_is_refused() -> None:

@@ -152,6 +152,8 @@ def test_distillation_saves_a_plain_student_and_resumes(overrides, tmp_path) -> 
         f"model.teacher_checkpoint={teacher / 'model_final.pth'}",
         "train.max_iter=4",
         "train.checkpointer.period=2",
+        "train.amp.enabled=True",
+        "train.accumulate_steps=2",
         AT_THE_END,
     ]
     run(distilled, config=DISTILLED)
@@ -176,6 +178,25 @@ def test_distillation_saves_a_plain_student_and_resumes(overrides, tmp_path) -> 
     results = (output / "results.json").read_text()
     run(overrides, final, option="--eval-only")
     assert (output / "results.json").read_text() == results
+
+
+def test_the_model_is_compiled_on_request_and_only_to_train(
+    overrides, tmp_path, monkeypatch
+) -> None:
+    compiled = []
+    monkeypatch.setattr(train_net, "compile_model", compiled.append)
+    run(overrides, "train.compile=True", "train.max_iter=1")
+    assert len(compiled) == 1
+    final = f"train.init_checkpoint={tmp_path / 'output' / 'model_final.pth'}"
+    monkeypatch.setenv("PATH", "")  # no compiler
+    monkeypatch.delenv("CXX", raising=False)
+    run(overrides, "train.compile=True", final, option="--eval-only")
+    assert "no compiler" in refused(overrides, "train.compile=True", "train.max_iter=1")
+
+
+def test_a_backend_of_sampling_that_is_not_there_is_refused(overrides, monkeypatch) -> None:
+    monkeypatch.setenv("CLOCKDISTILL_SAMPLING", "triton_")
+    assert "CLOCKDISTILL_SAMPLING=triton_ is no backend" in refused(overrides)
 
 
 def test_distillation_without_a_teacher_is_refused(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """Checks that refuse a config, or its datasets, before any work is done."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,7 +9,6 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
 
-from projects.clockdistill.engine.compile import check_compiler
 from projects.clockdistill.engine.config_file import (
     CONFIGS,
     ConfigError,
@@ -16,6 +16,7 @@ from projects.clockdistill.engine.config_file import (
     dicts_in,
     nearest,
 )
+from projects.clockdistill.modeling.detectors.layers.deformable_sampling import VARIABLE, backend
 
 _COMMON = CONFIGS / "common"
 _TOP_LEVEL = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
@@ -36,8 +37,16 @@ def check_config(cfg: DictConfig) -> None:
     _check_train_keys(cfg.train, LazyConfig.load(str(_COMMON / "train.py")).train, "train")
     _check_calls(cfg)
     _check_device(cfg.train)
-    if cfg.train.compile:
-        check_compiler(cfg.train.device)
+    _check_sampling(cfg.train.device)
+
+
+def _check_sampling(device: str) -> None:
+    """Checks that a backend which the environment forces can be used on the device."""
+    if os.environ.get(VARIABLE):
+        try:
+            backend(torch.device(device).type)
+        except RuntimeError as error:
+            raise ConfigError(str(error)) from error
 
 
 def check_batch_size(cfg: DictConfig, processes: int) -> None:

@@ -38,7 +38,7 @@ def check_compiler(device: str) -> None:
         ConfigError: if there is none.
     """
     on_gpu = torch.device(device).type == "cuda"
-    variable, names = ("CC", ("gcc", "clang", "cc")) if on_gpu else ("CXX", ("g++",))
+    variable, names = ("CC", ("gcc", "clang")) if on_gpu else ("CXX", ("g++",))
     if not any(map(shutil.which, (os.environ.get(variable, ""), *names))):
         raise ConfigError(
             f"train.compile=True, but no compiler ({', '.join(names)}) was found.\n"

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from projects.clockdistill.engine.config_file import save_config
+from projects.clockdistill.modeling.detectors.base import Detector
 
 logger = logging.getLogger(__name__)
 
@@ -88,24 +89,25 @@ def _create_local_group(processes_per_machine: int) -> None:
             comm._LOCAL_PROCESS_GROUP = group
 
 
-def distribute(model: nn.Module, device: str, ddp: DictConfig) -> nn.Module:
+def distribute(model: nn.Module, ddp: DictConfig) -> nn.Module:
     """Wraps a model for several processes; in a single process, returns it unchanged.
 
     Args:
         model: on its device.
-        device: `train.device`.
         ddp: `train.ddp`, arguments of detectron2's `create_ddp_model`.
     """
     if comm.get_world_size() == 1:
         return model
-    # On channels-last images the gradients of 1 x 1 convolutions have channels-last strides. DDP's
-    # buckets have the weights' strides; where the two differ, it warns and copies. In memory both
-    # formats of such a weight are the same, so the optimizer's state fits either.
-    for parameter in model.parameters():
-        if parameter.shape[2:] == (1, 1):
-            parameter.data = parameter.data.to(memory_format=torch.channels_last)
-    devices = None if torch.device(device).type == "cpu" else [comm.get_local_rank()]
-    distributed = create_ddp_model(model, device_ids=devices, **ddp)
+    # Our detectors' images are channels-last, and so are the strides of the gradients of their
+    # 1 x 1 convolutions. DDP's buckets have the weights' strides; where the two differ, it warns
+    # and copies. In memory both formats of such a weight are the same, so the optimizer's state
+    # fits either.
+    for detector in (module for module in model.modules() if isinstance(module, Detector)):
+        for parameter in detector.parameters():
+            if parameter.shape[2:] == (1, 1):
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+    # Without devices DDP leaves the images alone, which it would copy while the host waits.
+    distributed = create_ddp_model(model, device_ids=None, **ddp)
     # No buffer has to be the main process's at each step. Set here, since torch 2.13 renamed the
     # argument to forward_sync_buffers.
     distributed.broadcast_buffers = False

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.rng import get_rng_state, set_rng_state
 from projects.clockdistill.modeling.detectors.normalisers import chunks_of
+from projects.clockdistill.modeling.detectors.transfers import to_host
 
 # Halved so often, GradScaler's first scale of 2^16 is 2^-14, float16's smallest normal number: a
 # gradient that is still not finite is not so because of its scale.
@@ -120,16 +121,20 @@ class Trainer(TrainerBase):
         chunks = [batch[first : first + size] for first in range(0, len(batch), size)]
         with autocast:
             of_teachers = self._run_teacher(chunks)
-        values = []
+        values: list[Tensor] = []
         for chunk, of_teacher in zip(chunks, of_teachers, strict=True):
-            exchange = nullcontext if chunk is chunks[-1] else self._local_gradients
-            with exchange(), chunks_of(objects, count):
+            local = chunk is not chunks[-1] and hasattr(self.model, "no_sync")
+            with (
+                self.model.no_sync() if local else nullcontext(),  # the last chunk's are exchanged
+                chunks_of(objects, count) if count > 1 else nullcontext(),
+            ):
                 with autocast:
                     losses = self.model(chunk, *of_teacher)
                     total = sum(losses.values())
                 self._scaler.scale(total / count).backward()
-            losses = {**losses, "total_loss": total}
-            values.append(torch.stack([value.detach().float() for value in losses.values()]))
+            # sorted: the order of a detector's losses may depend on the objects of a chunk
+            losses = dict(sorted({**losses, "total_loss": total}.items()))
+            values.append(torch.stack([loss.detach().float() for loss in losses.values()]))
         return dict(zip(losses, torch.stack(values).mean(dim=0), strict=True))
 
     def _run_teacher(self, chunks: list[list[dict[str, Any]]]) -> list[tuple]:
@@ -142,16 +147,6 @@ class Trainer(TrainerBase):
         if len(chunks) == 1 or not hasattr(model, "run_teacher"):
             return [()] * len(chunks)
         return [(one,) for one in model.run_teacher(chunks)]
-
-    def _local_gradients(self) -> AbstractContextManager:
-        """Returns a context in which several processes do not exchange their gradients.
-
-        DDP learns a static graph from the first step, in which it cannot leave the exchange out;
-        another exchange of averages changes nothing.
-        """
-        if self.iter == self.start_iter and getattr(self.model, "static_graph", False):
-            return nullcontext()
-        return getattr(self.model, "no_sync", nullcontext)()
 
     def _scale(self) -> dict[str, Tensor]:
         """Returns the scale of float16's losses, still on the device, as "amp_scale"."""
@@ -182,6 +177,7 @@ class Trainer(TrainerBase):
         self, tensors: dict[str, Tensor], batch: list[dict[str, Any]]
     ) -> dict[str, float]:
         """Returns each value, averaged over the processes; one transfer from the device."""
+        tensors = dict(sorted(tensors.items()))  # the same order in every process
         local = torch.stack([value.float() for value in tensors.values()])
         mean = local.clone()
         if comm.get_world_size() > 1:
@@ -189,7 +185,7 @@ class Trainer(TrainerBase):
             # needs it, so that all of them stop together
             dist.all_reduce(mean)
             mean /= comm.get_world_size()
-        local, mean = torch.stack([local, mean]).cpu()
+        local, mean = to_host(torch.stack([local, mean]))
         finite = dict(zip(tensors, mean.isfinite().tolist(), strict=True))
         bad = [name for name in finite if not finite[name]]
         if self._scaler.is_enabled() and bad == ["grad_norm"]:

@@ -24,9 +24,9 @@ class TeacherPass:
     """What the student's pass over some images reads of the teacher's; nothing has a gradient.
 
     Attributes:
-        targets: per image "labels" (N,) and "boxes" (N, 4), as the student takes them.
-        features: per level (B, D, H, W).
-        memory: (B, S, D); None if no loss reads it.
+        targets: per image "labels" (N,) int64 and "boxes" (N, 4) cxcywh in [0, 1].
+        features: per level (B, D, H, W), for feature losses; else empty.
+        memory: (B, S, D) for the memory loss; else None.
         groups: the sampled groups, then the teacher's detector queries if they are distilled.
         predictions: for these groups, in the student's classes; None without a logit loss.
         logit_norms: what `LogitDistillLoss.norms` returns for the whole batch.
@@ -158,7 +158,10 @@ class DistillMetaArch(nn.Module):
             predictions = (
                 None if self.logit_loss is None else self.class_map.predictions(run.predictions)
             )
-            passes.append(TeacherPass(targets, run.features, run.memory, run.groups, predictions))
+            # of several chunks nothing is kept that no loss reads
+            features = run.features if self.feature_losses.losses else ()
+            memory = None if self.memory_loss is None else run.memory
+            passes.append(TeacherPass(targets, features, memory, run.groups, predictions))
         if self.logit_loss is None:
             return passes
         norms = self.logit_loss.norms(

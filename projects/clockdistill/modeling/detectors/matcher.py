@@ -107,7 +107,7 @@ class HungarianMatcher(nn.Module):
         positive = self.alpha * (1 - probability) ** self.gamma * -(probability + 1e-8).log()
         index = labels[None, :, None].expand(*logits.shape[:3], -1)
         cost_class = (positive - negative).gather(-1, index)
-        # The numbers of torch.cdist(p=1), whose kernel for GPUs is slow.
+        # Equal to torch.cdist(p=1), which is reported to be slow on GPUs.
         cost_bbox = (predicted[..., :, None, :] - boxes[:, None]).abs().sum(-1)
         iou = generalized_iou(
             box_convert(predicted, "cxcywh", "xyxy")[..., :, None, :],

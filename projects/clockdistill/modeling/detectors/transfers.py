@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """Copies a tensor to a device without waiting for it."""
+    """Copies a tensor to a device without waiting for it; on MPS, where that is not safe, waits."""
     if x.is_cpu and device.type == "cuda":
         x = x.pin_memory()
-    return x.to(device, non_blocking=True)
+    return x.to(device, non_blocking=device.type != "mps")
 
 
 def to_host(x: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from detrex import _C
 from torch import Tensor
 
+from projects.clockdistill.modeling.detectors.transfers import to_device
+
 TAKES_HALF = False
 
 
@@ -36,10 +38,7 @@ def _inputs(
     value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
 ) -> tuple[Tensor, ...]:
     """Returns the arguments of detrex's operator, contiguous: it takes no strides into account."""
-    # pinned, so that the host does not wait for the device
-    spatial_shapes = torch.tensor(shapes, dtype=torch.int64)
-    if value.is_cuda:
-        spatial_shapes = spatial_shapes.pin_memory().to(value.device, non_blocking=True)
+    spatial_shapes = to_device(torch.tensor(shapes, dtype=torch.int64), value.device)
     sizes = spatial_shapes.prod(-1)
     level_start_index = sizes.cumsum(0) - sizes
     values = value.contiguous(), spatial_shapes, level_start_index

@@ -116,12 +116,11 @@ def backend(device_type: str) -> str:
     Raises:
         RuntimeError: if CLOCKDISTILL_SAMPLING names one that is not available here.
     """
-    return _choose(device_type)
+    return _choose(device_type, os.environ.get(VARIABLE))
 
 
 @functools.cache
-def _choose(device_type: str) -> str:
-    forced = os.environ.get(VARIABLE)
+def _choose(device_type: str, forced: str | None) -> str:
     name = forced or DEFAULTS.get(device_type, "grid_sample")
     if name not in BACKENDS:
         raise RuntimeError(f"{VARIABLE}={name} is no backend.\nFix: one of {', '.join(BACKENDS)}")
@@ -134,7 +133,7 @@ def _choose(device_type: str) -> str:
             if forced:
                 raise RuntimeError(
                     f"{VARIABLE}={name}, but it cannot be used on {device_type} ({cause}).\n"
-                    f"Fix: unset {VARIABLE}, or name one of {', '.join(BACKENDS)}"
+                    f"Fix: unset {VARIABLE}, or set it to grid_sample"
                 ) from error
             logger.warning(
                 "deformable attention on %s: torch's grid_sample, several times slower and larger "
