@@ -48,9 +48,9 @@ def check(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> 
     shapes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=4),
     sizes=st.tuples(
         st.integers(1, 2),  # images
-        st.sampled_from([1, 3, 20]),  # queries
-        st.integers(1, 3),  # heads
-        st.integers(1, 4),  # points
+        st.sampled_from([1, 3, 9]),  # queries
+        st.integers(1, 2),  # heads
+        st.integers(1, 3),  # points
         st.sampled_from([1, 8, 16, 24, 32, 64]),  # channels
     ),
     reach=st.sampled_from([0.0, 0.5, 100.0]),
