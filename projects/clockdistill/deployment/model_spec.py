@@ -87,6 +87,12 @@ class ModelSpec:
             )
         short_edge, max_size = _resizing(instantiate(mapper.augmentation))
         detector = cfg.model.get("student", cfg.model)
+        if detector.get("num_classes", len(class_names)) != len(class_names):
+            raise ConfigError(
+                f"model.num_classes={detector.num_classes}, but dataloader.test.dataset.names="
+                f"{name} has {len(class_names)} classes.\nFix: name a dataset of the detector's "
+                "classes"
+            )
         for key in ("pixel_mean", "pixel_std"):
             if detector.get(key) is None:
                 raise ConfigError(f"the config's detector has no {key}. Fix: set model.{key}")
@@ -100,21 +106,12 @@ class ModelSpec:
             pixel_std=tuple(detector.pixel_std),
         )
 
-    def resizing(self) -> T.AugmentationList:
-        """Returns the transforms of evaluation, as detectron2 applies them."""
-        if self.short_edge is None:
-            return T.AugmentationList([])
-        return T.AugmentationList([T.ResizeShortestEdge([self.short_edge], self._limit, "choice")])
-
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Returns height and width of an image after resizing."""
         if self.short_edge is None:
             return height, width
-        return T.ResizeShortestEdge.get_output_shape(height, width, self.short_edge, self._limit)
-
-    @property
-    def _limit(self) -> float:
-        return float("inf") if self.max_size is None else self.max_size
+        limit = float("inf") if self.max_size is None else self.max_size
+        return T.ResizeShortestEdge.get_output_shape(height, width, self.short_edge, limit)
 
 
 def _class_names(cfg: DictConfig, name: str) -> tuple[str, ...]:
