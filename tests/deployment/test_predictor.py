@@ -23,6 +23,7 @@ from projects.clockdistill.engine.config_file import ROOT, ConfigError, load_con
 from projects.clockdistill.engine.evaluate import Evaluation
 from projects.clockdistill.engine.weights import CheckpointError
 from projects.clockdistill.evaluation.coco import to_coco_detections
+from tests.tiny_predictor import write_run
 from tests.tiny_run import PLAIN, tiny_overrides
 
 # odd sizes and a limit that the 64 x 48 drawings reach: 60 x 45
@@ -40,20 +41,6 @@ def cfg(tmp_path: Path) -> DictConfig:
     cfg = load_config(PLAIN, tiny_overrides(tmp_path))
     cfg.dataloader.test.mapper.augmentation = RESIZING
     return cfg
-
-
-def write_run(cfg: DictConfig, name: str = "model_final", *, with_spec: bool = True) -> Path:
-    """Writes a run as `tools/train_net.py` does, with random weights; returns its folder."""
-    folder = Path(cfg.train.output_dir)
-    folder.mkdir(exist_ok=True)
-    detector = instantiate(cfg.model)
-    with torch.no_grad():  # fresh detectors give one score to all queries
-        for parameter in detector.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    spec = ModelSpec.from_config(cfg).to_json() if with_spec else None
-    DetectorCheckpointer(detector, str(folder), model_spec=spec).save(name)
-    save_config(cfg, folder / "config.yaml")
-    return folder
 
 
 def frames() -> list[dict]:

@@ -66,6 +66,7 @@ class VideoWriter:
     def __init__(self, path: Path, frames_per_second: float) -> None:
         self._path = path
         self._rate = frames_per_second
+        self._size = (0, 0)
         self._writer: cv2.VideoWriter | None = None
 
     def __enter__(self) -> "VideoWriter":

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 MIN_FONT_PX = 9
@@ -90,4 +89,4 @@ def _write(
 
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)  # Matplotlib brings it
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
