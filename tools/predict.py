@@ -138,14 +138,15 @@ class Run:
 
 
 def run_all(run: Run, inputs: Sequence[Input]) -> int:
-    """Carries out a run; names files that cannot be read, and returns their number."""
+    """Carries out a run; names files that cannot be used, and returns their number."""
     failed = 0
     with logging_redirect_tqdm(), tqdm(inputs, "files", unit="file", disable=None) as files:
         for item in files:
             try:
                 (run.video if item.is_video else run.picture)(item)
             except (FileNotFoundError, ValueError) as error:
-                logger.error("%s", error)
+                is_named = str(item.path) in str(error)
+                logger.error("%s", error if is_named else f"{item.path}: {error}")
                 failed += 1
     return failed
 
@@ -208,7 +209,7 @@ def main(argv: list[str] | None = None) -> None:
         print(summary(run, time.perf_counter() - start, predictor.threshold))
         print(f"pictures, videos and {outputs.json.name}: {arguments.output}")
     if failed:
-        sys.exit(f"predict: {failed} of {len(inputs)} files could not be read; see above")
+        sys.exit(f"predict: {failed} of {len(inputs)} files could not be used; see above")
 
 
 if __name__ == "__main__":

@@ -123,14 +123,15 @@ def test_video_keeps_frames_rate_and_size(run, caplog) -> None:
     assert {f"kitti/clip.avi/{index:06d}.txt" for index in range(5)} < files("predictions")
 
 
-def test_files_that_cannot_be_read_are_named_and_the_others_go_on(run, caplog) -> None:
+def test_files_that_cannot_be_used_are_named_and_the_others_go_on(run, caplog) -> None:
     Path("pictures/broken.png").write_text("no picture")
     whole = Path("pictures/003.png").read_bytes()
     Path("pictures/003.png").write_bytes(whole[: len(whole) // 2])
     Path("pictures/broken.avi").write_text("no video")
+    Image.new("RGB", (8, 8)).save("pictures/tiny.png")
     message = refused("--run", run, "pictures")
-    assert message == "predict: 3 of 6 files could not be read; see above"
-    for name in ("broken.png", "broken.avi", "003.png"):
+    assert message == "predict: 4 of 7 files could not be used; see above"
+    for name in ("broken.png", "broken.avi", "003.png", "tiny.png"):
         assert f"pictures/{name}" in caplog.text
     assert {image["file_name"] for image in results()["images"]} == {
         "000.png",
