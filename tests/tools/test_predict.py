@@ -56,7 +56,7 @@ def write_video(path: Path, size: tuple[int, int] = (48, 64), count: int = 5) ->
     codec = cv2.VideoWriter.fourcc(*"MJPG")
     writer = cv2.VideoWriter(str(path), codec, 12.5, size[::-1])
     for index in range(count):
-        writer.write(np.full((*size, 3), 40 * index, np.uint8))
+        writer.write(np.full((*size, 3), (200, 60, 10 * index), np.uint8))
     writer.release()
 
 
@@ -112,12 +112,15 @@ def test_pictures_become_pictures_coco_json_and_kitti_files(run, capsys) -> None
 def test_video_keeps_frames_rate_and_size(run, caplog) -> None:
     write_video(Path("clip.avi"))
     with caplog.at_level("INFO"):
-        detect(run, "clip.avi", "--kitti")
+        detect(run, "clip.avi", "--kitti", "--threshold", 0.9)
     assert "mp4v, 64 x 48, 12.5 frames/s" in caplog.text
     reader = VideoReader(Path("predictions/clip.avi.mp4"))
     assert reader.frames_per_second == pytest.approx(12.5)
     frames = list(reader)
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 5
+    # where nothing is drawn, the colours are those of the source up to the codecs' losses
+    for index, frame in enumerate(frames):
+        np.testing.assert_allclose(np.median(frame, (0, 1)), (200, 60, 10 * index), atol=12)
     assert [image["frame"] for image in results()["images"]] == [0, 1, 2, 3, 4]
     assert {image["file_name"] for image in results()["images"]} == {"clip.avi"}
     assert {f"kitti/clip.avi/{index:06d}.txt" for index in range(5)} < files("predictions")
