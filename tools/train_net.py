@@ -30,6 +30,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
+from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
 from projects.clockdistill.engine.checks import (
     check_batch_size,
@@ -70,6 +71,15 @@ def build_model(node: DictConfig, device: str) -> nn.Module:
         raise ConfigError(f"model: {error}") from error
 
 
+def model_spec(cfg: DictConfig) -> str | None:
+    """Returns what checkpoints say about their detector; None if the config does not say it."""
+    try:
+        return ModelSpec.from_config(cfg).to_json()
+    except ConfigError as error:
+        logger.warning("checkpoints will not tell how to predict with them: %s", error)
+        return None
+
+
 def evaluate(cfg: DictConfig) -> dict:
     """Evaluates train.init_checkpoint; of a distillation config only the student is built."""
     if not cfg.train.init_checkpoint:
@@ -107,6 +117,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
         ema=ema,
         evaluates_ema=evaluates_ema,
         allow_pickle=options.allow_pickle,
+        model_spec=model_spec(cfg),
         trainer=trainer,
     )
     resumed = resume and checkpointer.resume()

@@ -51,6 +51,20 @@ def test_file_holds_the_plain_student_and_never_the_teacher(tmp_path: Path) -> N
     assert _equal(plain.state_dict(), model.student.state_dict())
 
 
+def test_every_file_tells_its_model_spec(tmp_path: Path) -> None:
+    writer = DetectorCheckpointer(_detector(), str(tmp_path), model_spec="text")
+    writer.save("model_final")
+    writer.save_weights("model_best")
+    reader = DetectorCheckpointer(_detector(), str(tmp_path))
+    for name in ("model_final.pth", "model_best.pth"):
+        reader.load_exact(str(tmp_path / name), "key")
+        assert reader.loaded_spec == "text"
+    reader.save("without")
+    reader.load_exact(str(tmp_path / "without.pth"), "key")
+    assert reader.loaded_spec is None
+    assert DetectorCheckpointer(_detector(), str(tmp_path), model_spec="text").resume()
+
+
 def test_resume_restores_weights_distill_modules_and_parts(tmp_path: Path) -> None:
     saved = _distiller()
     part = nn.Linear(1, 1)

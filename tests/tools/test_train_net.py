@@ -8,6 +8,7 @@ import torch
 import train_net
 from detectron2.config import instantiate
 
+from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.config_file import load_config
 from tests.tiny_run import DISTILLED, PLAIN, TEACHER, tiny_overrides
 
@@ -68,6 +69,9 @@ def test_run_learns_leaves_everything_it_promises_and_evaluates_again(overrides,
     ):
         assert (output / name).is_file(), name
     assert list(output.glob("events.out.tfevents.*"))
+    for name in ("model_best.pth", "model_final.pth"):
+        text = torch.load(output / name, weights_only=True)["model_spec"]
+        assert ModelSpec.from_json(text).class_names == ("red", "green")
     results = json.loads((output / "results.json").read_text())["bbox"]
     assert {"AP", "AP50", "AP75", "APs", "APm", "APl", "AP-red", "AP-green"} == results.keys()
     assert results["AP50"] > 10.0
@@ -156,7 +160,7 @@ def test_distillation_saves_a_plain_student_and_resumes(overrides, tmp_path) -> 
     ]
     run(distilled, config=DISTILLED)
     whole = torch.load(output / "model_final.pth", weights_only=True)
-    assert whole.keys() == {"model", "distill", "trainer"}
+    assert whole.keys() == {"model", "distill", "trainer", "model_spec"}
     assert not any("teacher" in key for part in ("model", "distill") for key in whole[part])
     metrics = (output / "metrics.json").read_text()
     for name in ("memory", "class", "bbox", "giou"):

@@ -32,7 +32,8 @@ class DetectorCheckpointer(DetectionCheckpointer):
     The key "model" of a file holds the plain detector's weights as they were evaluated (the moving
     average, if that is evaluated). A full checkpoint also holds "trainer", "distill"
     (`model.distill_modules`, if there are any), "ema" and "raw_model" (the weights in training,
-    where "model" is the average). No file holds a teacher.
+    where "model" is the average). No file holds a teacher. "model_spec" is a text that describes
+    the detector to whoever predicts with it.
 
     Args:
         model: a detector, or a distillation model with `student` and `distill_modules`.
@@ -40,6 +41,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
         ema: moving average of the plain detector.
         evaluates_ema: whether the average is evaluated.
         allow_pickle: whether files that need pickled code may be loaded.
+        model_spec: what files hold under this key; None leaves it out.
         **checkpointables: further parts with `state_dict` and `load_state_dict`.
     """
 
@@ -51,6 +53,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
         ema: ModelEma | None = None,
         evaluates_ema: bool = False,
         allow_pickle: bool = False,
+        model_spec: str | None = None,
         **checkpointables: Any,
     ) -> None:
         distill_modules = getattr(getattr(model, "module", model), "distill_modules", None)
@@ -62,6 +65,8 @@ class DetectorCheckpointer(DetectionCheckpointer):
         self._ema = ema
         self._evaluates_ema = evaluates_ema
         self._allow_pickle = allow_pickle
+        self._model_spec = model_spec
+        self.loaded_spec: str | None = None  # "model_spec" of the file that was loaded last
         self._resuming = False
         self._is_backbone = False
         self._file_has_ema = False
@@ -98,6 +103,8 @@ class DetectorCheckpointer(DetectionCheckpointer):
     def _write(self, name: str, content: dict[str, Any]) -> None:
         path = Path(self.save_dir) / f"{name}.pth"
         logger.info("saving %s", path)
+        if self._model_spec is not None:
+            content["model_spec"] = self._model_spec
         with atomic_write(path) as handle:
             torch.save(content, handle)
 
@@ -202,6 +209,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
             return super()._load_file(filename)
         content = weights.read(filename, allow_pickle=self._allow_pickle)
         self._file_has_ema = "ema" in content
+        self.loaded_spec = content.pop("model_spec", None)
         self._is_backbone = all(name.startswith(BACKBONE) for name in content["model"])
         if self._resuming and "raw_model" in content:
             content["model"] = content.pop("raw_model")

@@ -1,0 +1,1 @@
+"""Detectors at work: prediction on pictures and videos, export, parity."""
