@@ -30,10 +30,11 @@ from tabulate import tabulate
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.deployment.export import PACKAGES, SUFFIXES, write_model
+from projects.clockdistill.deployment.imports import import_extra
 from projects.clockdistill.deployment.loading import find_run, load_detector
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.deployment.parity import LIMITS, ExportedDetector, Parity, compare, pad
-from projects.clockdistill.deployment.runtimes import GraphInfo, import_extra, open_model
+from projects.clockdistill.deployment.runtimes import GraphInfo, open_model
 from projects.clockdistill.deployment.samples import (
     common_size,
     dataset_images,
@@ -68,8 +69,7 @@ def check(arguments: argparse.Namespace) -> None:
             f"--precision {arguments.precision} needs ONNX or OpenVINO. Fix: use --format onnx, or "
             "--precision fp32"
         )
-    packages = PACKAGES[arguments.format]
-    for name in (*packages, "nncf") if arguments.precision == "int8" else packages:
+    for name in PACKAGES[arguments.format]:
         import_extra(name)
 
 
@@ -136,7 +136,9 @@ def compare_ap(
         [name, *(f"{result[metric]:.2f}" for metric in metrics)]
         for name, result in zip(("checkpoint", "exported"), results, strict=True)
     ]
-    print(tabulate(rows, [dataset_names(cfg, "test")[0], *metrics], tablefmt="github"))
+    print(
+        tabulate(rows, [dataset_names(cfg, "test")[0], *metrics], "github", disable_numparse=True)
+    )
     return results[0]["AP"] - results[1]["AP"]
 
 

@@ -10,10 +10,11 @@ import torch
 from torch.export import ExportedProgram
 
 from projects.clockdistill.deployment.graph import trace
+from projects.clockdistill.deployment.imports import import_extra
 from projects.clockdistill.deployment.model_spec import ModelSpec
+from projects.clockdistill.deployment.quantize import quantize
 from projects.clockdistill.deployment.runtimes import (
     GraphInfo,
-    import_extra,
     metadata,
     set_openvino_metadata,
 )
@@ -61,8 +62,7 @@ def write_model(
     onnx = import_extra("onnx")
     model = to_onnx(program, info.outputs)
     if info.precision == "int8":
-        quantize = import_extra("projects.clockdistill.deployment.quantize")
-        model = quantize.quantize(model, calibration)
+        model = quantize(model, calibration)
     if info.precision == "fp16":
         store_weights_in_half(model)
     if path.suffix == ".xml":

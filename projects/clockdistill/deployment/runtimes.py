@@ -2,17 +2,16 @@
 
 import dataclasses
 import functools
-import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
 
 from projects.clockdistill.deployment.graph import DETECTIONS, RAW, best_detections
+from projects.clockdistill.deployment.imports import import_extra
 from projects.clockdistill.deployment.model_spec import KEY, ModelSpec
 from projects.clockdistill.engine.config_file import ConfigError
 
@@ -140,20 +139,6 @@ def open_model(path: str | Path, precision: str = "fp32") -> Runtime:
             "Fix: export it with tools/export.py"
         )
     return Runtime(metadata, run)
-
-
-def import_extra(name: str) -> ModuleType:
-    """Imports a package of the extra `export`.
-
-    Raises:
-        ConfigError: if it cannot be imported.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(
-            f"cannot import {name} ({error}).\nFix: pip install -e '.[export]'"
-        ) from error
 
 
 def metadata(spec: ModelSpec, info: GraphInfo) -> dict[str, str]:
