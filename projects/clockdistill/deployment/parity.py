@@ -1,0 +1,140 @@
+"""The comparison of an exported file with its checkpoint, on the same images."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.structures import Boxes, Instances, pairwise_iou
+from scipy.optimize import linear_sum_assignment
+
+from projects.clockdistill.deployment.runtimes import Runtime
+
+SCORE = 0.1  # detections above it are compared
+_IOU = 0.5  # of boxes that can be the same detection at all
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a file may be from its checkpoint.
+
+    Attributes:
+        score: largest difference of a score.
+        iou: smallest IoU of two boxes.
+    """
+
+    score: float
+    iou: float
+
+
+LIMITS = {"fp32": Limits(1e-4, 0.999), "fp16": Limits(1e-2, 0.98)}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Differences of two detectors on the same images.
+
+    Attributes:
+        images: number of images.
+        detections: of either detector above `SCORE`.
+        unmatched: those of them without a counterpart of the same class at an IoU of 0.5.
+        score_difference: the largest one between counterparts.
+        iou: the smallest one between counterparts.
+    """
+
+    images: int
+    detections: int
+    unmatched: int
+    score_difference: float
+    iou: float
+
+    def holds(self, limits: Limits) -> bool:
+        """Returns whether there was something to compare and all of it is within the limits."""
+        return (
+            self.detections > 0
+            and self.unmatched == 0
+            and self.score_difference <= limits.score
+            and self.iou >= limits.iou
+        )
+
+
+def compare(pairs: Iterable[tuple[Instances, Instances]]) -> Parity:
+    """Compares the detections of two detectors.
+
+    Each detection above `SCORE` of one detector is matched one to one with any detection of the
+    other, of whatever score or rank: the order of equal scores means nothing, and a score just
+    above `SCORE` may be just below in the other.
+
+    Args:
+        pairs: per image, both detectors' `pred_boxes`, `scores` and `pred_classes`.
+    """
+    images = detections = unmatched = 0
+    differences, ious = [0.0], [1.0]
+    for pair in pairs:
+        images += 1
+        for one, other in (pair, pair[::-1]):
+            one = one[one.scores > SCORE]
+            iou = pairwise_iou(one.pred_boxes, other.pred_boxes)
+            difference = (one.scores[:, None] - other.scores).abs()
+            possible = (one.pred_classes[:, None] == other.pred_classes) & (iou > _IOU)
+            # an impossible pair costs more than all possible ones together
+            cost = torch.where(possible, difference + 1 - iou, 2.0 * len(one) + 1)
+            rows, columns = linear_sum_assignment(cost.numpy())
+            matched = possible[rows, columns].numpy()
+            rows, columns = rows[matched], columns[matched]
+            detections += len(one)
+            unmatched += len(one) - len(rows)
+            differences += difference[rows, columns].tolist()
+            ious += iou[rows, columns].tolist()
+    return Parity(images, detections, unmatched, max(differences), min(ious))
+
+
+class ExportedDetector:
+    """An exported file that is called as a detector in eval mode is.
+
+    Args:
+        runtime: the opened file.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
+        """Returns detections; arguments and result are those of `Detector.forward`.
+
+        Every image must fit into the file's size.
+        """
+        images, sizes = pad(
+            [entry["image"] for entry in batched_inputs], self.runtime.height, self.runtime.width
+        )
+        results = []
+        for entry, size, boxes, scores, labels in zip(
+            batched_inputs, sizes, *self.runtime(images, sizes), strict=True
+        ):
+            height, width = (int(x) for x in size)
+            output = (entry.get("height", height), entry.get("width", width))
+            scale = np.array([output[1] / width, output[0] / height] * 2, dtype=np.float32)
+            instances = Instances(
+                output,
+                pred_boxes=Boxes(torch.from_numpy(boxes * scale)),
+                scores=torch.from_numpy(scores),
+                pred_classes=torch.from_numpy(labels),
+            )
+            results.append({"instances": instances[instances.pred_boxes.nonempty()]})
+        return results
+
+
+def pad(images: list[torch.Tensor], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images (3, H, W) as one batch that a file takes, and their own sizes.
+
+    Raises:
+        ValueError: if an image is larger than the given size.
+    """
+    batch = np.zeros((len(images), 3, height, width), dtype=np.float32)
+    sizes = np.array([image.shape[1:] for image in images])
+    if (sizes > (height, width)).any():
+        raise ValueError(f"images of {sizes.tolist()} do not all fit into {height} x {width}")
+    for padded, image, (h, w) in zip(batch, images, sizes, strict=True):
+        padded[:, :h, :w] = image
+    return batch, sizes

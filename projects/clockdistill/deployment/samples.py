@@ -1,0 +1,69 @@
+"""Images of a config's datasets, at the size of an exported file."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
+from detectron2.data import transforms as T
+from omegaconf import DictConfig
+
+from projects.clockdistill.deployment.model_spec import ModelSpec
+
+
+class FitInto(T.Augmentation):
+    """Shrinks images that are larger than a size until they fit; keeps their shape.
+
+    Args:
+        height: in pixels.
+        width: in pixels.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self._height, self._width = height, width
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Returns the resizing of one image (H, W, C)."""
+        height, width = image.shape[:2]
+        scale = min(1.0, self._height / height, self._width / width)
+        new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+        return T.ResizeTransform(height, width, new_height, new_width)
+
+
+def fitted(test: DictConfig, height: int, width: int) -> DictConfig:
+    """Returns `cfg.dataloader.test` with images that fit into a size."""
+    changed = test.copy()
+    changed.mapper.augmentation.append(L(FitInto)(height=height, width=width))
+    return changed
+
+
+def common_size(dataset: DictConfig, spec: ModelSpec) -> tuple[int, int]:
+    """Returns the smallest height and width that hold all images of a dataset, resized."""
+    sizes = {(record["height"], record["width"]) for record in instantiate(dataset)}
+    heights, widths = zip(*(spec.input_size(*size) for size in sizes), strict=True)
+    return max(heights), max(widths)
+
+
+def dataset_images(dataset: DictConfig, mapper: DictConfig, count: int) -> list[dict[str, Any]]:
+    """Returns images that lie evenly over a dataset, as detectors take them.
+
+    Args:
+        dataset: of a loader in the config.
+        mapper: of the test loader.
+        count: number of images; all if the dataset has fewer.
+    """
+    records = instantiate(dataset)
+    chosen = np.linspace(0, len(records) - 1, min(count, len(records))).round().astype(int)
+    read = instantiate(mapper)
+    return [{"image": read(records[index])["image"]} for index in chosen]
+
+
+def noise_images(count: int, height: int, width: int) -> list[dict[str, Any]]:
+    """Returns the same random images at each call."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        {"image": torch.randint(256, (3, height, width), generator=generator, dtype=torch.uint8)}
+        for _ in range(count)
+    ]

@@ -1,0 +1,135 @@
+"""Exported files give the detections of their detector, and tell what they are."""
+
+import copy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from projects.clockdistill.deployment.export import write_model
+from projects.clockdistill.deployment.graph import DetectorGraph, best_detections
+from projects.clockdistill.deployment.model_spec import ModelSpec
+from projects.clockdistill.deployment.parity import LIMITS, ExportedDetector, compare
+from projects.clockdistill.deployment.runtimes import GraphInfo, Runtime, open_model
+from projects.clockdistill.deployment.samples import noise_images
+from projects.clockdistill.engine.config_file import ConfigError
+from projects.clockdistill.modeling.detectors.base import detections
+from tests.modeling.tiny_detectors import FAMILIES, NUM_CLASSES, tiny_detector, tiny_dino
+
+HEIGHT, WIDTH = 64, 96
+SIZES = ((64, 96), (48, 80), (64, 33))
+SPEC = ModelSpec(
+    class_names=("a", "b", "c"),
+    category_ids=(1, 2, 7),
+    short_edge=64,
+    max_size=96,
+    input_format="RGB",
+    pixel_mean=(123.675, 116.28, 103.53),
+    pixel_std=(58.395, 57.12, 57.375),
+)
+
+
+def info(**changes) -> GraphInfo:
+    values = dict(max_batch=1, raw=False, precision="fp32", max_detections=300)
+    return GraphInfo(HEIGHT, WIDTH, **{**values, "compared_on": "noise", **changes})
+
+
+def images(*sizes: tuple[int, int]) -> list[dict]:
+    return [image for height, width in sizes for image in noise_images(1, height, width)]
+
+
+def agrees(detector: torch.nn.Module, runtime: Runtime, batch: list[dict]) -> bool:
+    """Whether the file gives the detections of the detector, run on each image alone."""
+    exported = ExportedDetector(runtime)(batch)
+    with torch.no_grad():
+        alone = [detector.eval()([image])[0]["instances"] for image in batch]
+    parity = compare(zip(alone, (output["instances"] for output in exported), strict=True))
+    assert parity.detections >= 10 * len(batch)
+    return parity.holds(LIMITS[runtime.info.precision])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_graph_predicts_on_a_padded_batch_what_the_detector_does(family: str) -> None:
+    detector = tiny_detector(family).eval()
+    batch = images(*SIZES)
+    padded = torch.zeros(3, 3, HEIGHT, WIDTH)
+    for slot, image in zip(padded, batch, strict=True):
+        slot[:, : image["image"].shape[1], : image["image"].shape[2]] = image["image"]
+    with torch.no_grad():
+        found = DetectorGraph(detector)(padded, torch.tensor(SIZES))
+        expected = [output["instances"] for output in detector(batch)]
+    for boxes, scores, labels, instances in zip(*found, expected, strict=True):
+        torch.testing.assert_close(scores, instances.scores, atol=1e-5, rtol=0)
+        torch.testing.assert_close(boxes, instances.pred_boxes.tensor, atol=1e-3, rtol=0)
+        assert torch.equal(labels, instances.pred_classes)
+
+
+def test_selection_equals_the_detectors() -> None:
+    logits, boxes = torch.randn(2, 7, NUM_CLASSES), torch.rand(2, 7, 4) + 0.01
+    sizes = [(64, 96), (48, 80)]
+    found = best_detections(logits, boxes, torch.tensor(sizes), max_detections=10)
+    for image, expected in enumerate(detections(logits, boxes, sizes, sizes, 10)):
+        kept = (found[0][image, :, 2:] > found[0][image, :, :2]).all(1)
+        torch.testing.assert_close(found[0][image, kept], expected.pred_boxes.tensor)
+        torch.testing.assert_close(found[1][image, kept], expected.scores)
+        assert torch.equal(found[2][image, kept], expected.pred_classes)
+
+
+# each family and each format once; ONNX is on the way to OpenVINO too
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("dino", "d.onnx"), ("dab_detr", "d.xml"), ("deformable_detr", "d.pt2")],
+)
+def test_a_file_detects_what_the_detector_does(family: str, name: str, tmp_path: Path) -> None:
+    detector = tiny_detector(family)
+    write_model(detector, SPEC, info(), tmp_path / name)
+    runtime = open_model(tmp_path / name)
+    assert runtime.spec == SPEC and runtime.info == info()
+    assert agrees(detector, runtime, images(*SIZES))
+
+
+def test_a_dynamic_batch_of_raw_predictions_in_half_weights(tmp_path: Path) -> None:
+    detector = tiny_detector("deformable_detr")
+    wanted = info(max_batch=None, raw=True, precision="fp16")
+    write_model(detector, SPEC, wanted, tmp_path / "d.onnx")
+    runtime = open_model(tmp_path / "d.onnx")
+    assert agrees(detector, runtime, images(*SIZES))
+    logits, boxes = runtime.outputs(np.zeros((2, 3, HEIGHT, WIDTH)), np.array(SIZES[:2]))
+    assert logits.shape == (2, 7, NUM_CLASSES) and boxes.shape == (2, 7, 4)
+    onnx = pytest.importorskip("onnx")
+
+    weights = {w.name: w.data_type for w in onnx.load(tmp_path / "d.onnx").graph.initializer}
+    half = [name for name, kind in weights.items() if kind == onnx.TensorProto.FLOAT16]
+    assert len(half) == sum("weight" in name or "bias" in name for name in weights) > 50
+
+
+def test_other_weights_are_not_the_same_detector() -> None:
+    detector, other = tiny_dino().eval(), tiny_dino().eval()
+    with torch.no_grad():
+        next(
+            other.class_embed.parameters() if hasattr(other, "class_embed") else other.parameters()
+        ).mul_(1.01)
+        pairs = [
+            (detector([x])[0]["instances"], other([x])[0]["instances"]) for x in images(*SIZES)
+        ]
+    assert not compare(pairs).holds(LIMITS["fp32"])
+    assert compare([(one, copy.deepcopy(one)) for one, _ in pairs]).holds(LIMITS["fp32"])
+
+
+def test_equal_scores_in_another_order_are_the_same() -> None:
+    with torch.no_grad():
+        one = tiny_dino().eval()(images((64, 96)))[0]["instances"]
+    one.scores = torch.full_like(one.scores, 0.5)
+    assert compare([(one, one[torch.arange(len(one) - 1, -1, -1)])]).holds(LIMITS["fp32"])
+    assert compare([(one, one[1:])]).unmatched == 1
+
+
+def test_a_missing_package_is_named_with_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d.onnx").touch()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match="pip install -e '.\\[export\\]'"):
+        open_model(tmp_path / "d.onnx")
