@@ -2,13 +2,15 @@
 
 Draws synthkitti, takes the shipped teacher (or trains it), trains one student undistilled and one
 distilled for the same number of steps from the same initial weights, evaluates all three, and
-writes a table, a grid of pictures and loss curves to the output folder.
+writes a table, a grid of pictures and loss curves to the output folder. The distilled student is
+exported to ONNX, compared with its checkpoint, and run on validation frames.
 
     python tools/demo.py [--teacher shipped|train] [--output output/demo]
 """
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,7 +28,7 @@ from tabulate import tabulate
 import projects.clockdistill.data  # noqa: F401  (registers synthkitti)
 from projects.clockdistill.configs.models.parts import MINI_TEACHER_CHECKPOINT
 from projects.clockdistill.engine.config_file import ROOT
-from projects.clockdistill.engine.jobs import Run, exit_on_signals, run_together
+from projects.clockdistill.engine.jobs import TOOLS, Run, exit_on_signals, run_together
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
 
@@ -63,13 +65,18 @@ def write_table(path: Path, runs: list[Run]) -> str:
     return table
 
 
-def write_pictures(path: Path, runs: list[Run]) -> None:
-    """Draws ground truth and all detections on validation frames with many objects."""
+def pictured_frames() -> list[dict]:
+    """Returns validation frames with many objects."""
     frames = sorted(
         DatasetCatalog.get("synthkitti_val"),
         key=lambda frame: (-len(frame["annotations"]), frame["image_id"]),
     )
-    frames = frames[:: max(1, len(frames) // (2 * PICTURED_FRAMES))][:PICTURED_FRAMES]
+    return frames[:: max(1, len(frames) // (2 * PICTURED_FRAMES))][:PICTURED_FRAMES]
+
+
+def write_pictures(path: Path, runs: list[Run]) -> None:
+    """Draws ground truth and all detections on the pictured frames."""
+    frames = pictured_frames()
     truth = [
         [
             DrawnBox(tuple(annotation["bbox"]), annotation["category_id"])
@@ -89,6 +96,19 @@ def write_pictures(path: Path, runs: list[Run]) -> None:
         MetadataCatalog.get("synthkitti_val").thing_classes,
         matplotlib.colormaps["tab10"],
     )
+
+
+def deploy(run: Run, exported: Path, predictions: Path) -> None:
+    """Exports a run's student to ONNX and predicts with the file; a failure ends the demo."""
+    frames = [frame["file_name"] for frame in pictured_frames()]
+    commands = (
+        ("export", "--run", run.folder, "--format", "onnx", "--output", exported),
+        ("predict", "--model", exported, *frames, "--output", predictions),
+    )
+    for tool, *arguments in commands:
+        command = [sys.executable, str(TOOLS / f"{tool}.py"), *map(str, arguments)]
+        if subprocess.run(command).returncode:
+            sys.exit(f"{tool}.py failed, as printed above")
 
 
 def _drawn(detections: list[dict]) -> list[DrawnBox]:
@@ -153,9 +173,12 @@ def main() -> None:
             "bbox/AP": "AP (synthkitti_val)",
         },
     )
+    print("exporting the distilled student", flush=True)
+    exported, predictions = output / "student.onnx", output / "predictions"
+    deploy(distilled, exported, predictions)
     minutes = (time.perf_counter() - start) / 60
     print(f"\n{table}\n\n{minutes:.1f} minutes; the pictures and all runs:")
-    for name in ("table.md", "detections.png", "curves.png"):
+    for name in ("table.md", "detections.png", "curves.png", exported.name, predictions.name):
         print(f"  {output / name}")
 
 

@@ -1,5 +1,6 @@
 """The demo with two steps: it trains, evaluates and draws pictures."""
 
+import json
 import os
 import subprocess
 import sys
@@ -43,6 +44,9 @@ def test_demo_writes_table_and_pictures(environment: dict[str, str], tmp_path: P
     for name in ("detections.png", "curves.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 10, f"{name} is empty"
         assert str(tmp_path / name) in finished.stdout
+    assert (tmp_path / "student.onnx").is_file()
+    predicted = json.loads((tmp_path / "predictions" / "predictions.json").read_text())
+    assert len(predicted["images"]) == demo.PICTURED_FRAMES
     assert demo.SHIPPED_TEACHER.stat().st_size <= 5_000_000
 
 

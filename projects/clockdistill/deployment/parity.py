@@ -11,7 +11,8 @@ from scipy.optimize import linear_sum_assignment
 
 from projects.clockdistill.deployment.runtimes import Runtime
 
-SCORE = 0.1  # detections above it are compared
+SCORE = 0.1  # detections above it are compared,
+BEST = 10  # and as many of each image whatever their scores, which untrained weights need
 _IOU = 0.5  # of boxes that can be the same detection at all
 
 
@@ -37,7 +38,7 @@ class Parity:
 
     Attributes:
         images: number of images.
-        detections: of either detector above `SCORE`.
+        detections: of either detector above `SCORE`, and the `BEST` of each image.
         unmatched: those of them without a counterpart of the same class at an IoU of 0.5.
         score_difference: the largest one between counterparts.
         iou: the smallest one between counterparts.
@@ -62,9 +63,9 @@ class Parity:
 def compare(pairs: Iterable[tuple[Instances, Instances]]) -> Parity:
     """Compares the detections of two detectors.
 
-    Each detection above `SCORE` of one detector is matched one to one with any detection of the
-    other, of whatever score or rank: the order of equal scores means nothing, and a score just
-    above `SCORE` may be just below in the other.
+    Each detection above `SCORE` of one detector, and each of its `BEST`, is matched one to one with
+    any detection of the other, of whatever score or rank: the order of equal scores means nothing,
+    and a score just above `SCORE` may be just below in the other.
 
     Args:
         pairs: per image, both detectors' `pred_boxes`, `scores` and `pred_classes`.
@@ -74,7 +75,7 @@ def compare(pairs: Iterable[tuple[Instances, Instances]]) -> Parity:
     for pair in pairs:
         images += 1
         for one, other in (pair, pair[::-1]):
-            one = one[one.scores > SCORE]
+            one = one[: max(BEST, int((one.scores > SCORE).sum()))]  # they are sorted by score
             iou = pairwise_iou(one.pred_boxes, other.pred_boxes)
             difference = (one.scores[:, None] - other.scores).abs()
             possible = (one.pred_classes[:, None] == other.pred_classes) & (iou > _IOU)
