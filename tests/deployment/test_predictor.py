@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ from PIL import Image
 
 from projects.clockdistill import Predictor
 from projects.clockdistill.deployment.images import read_image
+from projects.clockdistill.deployment.loading import find_run, load_detector
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.config_file import ROOT, ConfigError, load_config, save_config
 from projects.clockdistill.engine.evaluate import Evaluation
 from projects.clockdistill.engine.weights import CheckpointError
 from projects.clockdistill.evaluation.coco import to_coco_detections
+from tests.tiny_predictor import write_run
 from tests.tiny_run import PLAIN, tiny_overrides
 
 # odd sizes and a limit that the 64 x 48 drawings reach: 60 x 45
@@ -40,20 +43,6 @@ def cfg(tmp_path: Path) -> DictConfig:
     cfg = load_config(PLAIN, tiny_overrides(tmp_path))
     cfg.dataloader.test.mapper.augmentation = RESIZING
     return cfg
-
-
-def write_run(cfg: DictConfig, name: str = "model_final", *, with_spec: bool = True) -> Path:
-    """Writes a run as `tools/train_net.py` does, with random weights; returns its folder."""
-    folder = Path(cfg.train.output_dir)
-    folder.mkdir(exist_ok=True)
-    detector = instantiate(cfg.model)
-    with torch.no_grad():  # fresh detectors give one score to all queries
-        for parameter in detector.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    spec = ModelSpec.from_config(cfg).to_json() if with_spec else None
-    DetectorCheckpointer(detector, str(folder), model_spec=spec).save(name)
-    save_config(cfg, folder / "config.yaml")
-    return folder
 
 
 def frames() -> list[dict]:
@@ -238,6 +227,56 @@ def test_sources_that_cannot_be_used_are_refused_with_a_fix(cfg, tmp_path) -> No
     (folder / "model_final.pth").unlink()
     with pytest.raises(CheckpointError, match="neither model_best.pth nor model_final.pth"):
         Predictor(folder)
+
+
+class _FixedSizeRuntime:
+    """What `open_model` returns, by the detector of a run itself: images of 45 x 60."""
+
+    height, width = 45, 60
+
+    def __init__(self, run: Path) -> None:
+        cfg, weights = find_run(run)
+        self._detector, self.spec = load_detector(cfg, weights, "cpu")
+        self.sizes: list[tuple[int, int]] = []
+
+    def __call__(self, images: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, ...]:
+        assert images.shape == (len(sizes), 3, self.height, self.width)
+        self.sizes += map(tuple, sizes.tolist())
+        found = []
+        for image, (height, width) in zip(images, sizes, strict=True):
+            assert not image[:, height:].any()
+            assert not image[:, :, width:].any()
+            with torch.no_grad():
+                inputs = [{"image": torch.from_numpy(image[:, :height, :width].copy())}]
+                found.append(self._detector(inputs)[0]["instances"])
+        return (
+            np.stack([instances.pred_boxes.tensor.numpy() for instances in found]),
+            np.stack([instances.scores.numpy() for instances in found]),
+            np.stack([instances.pred_classes.numpy() for instances in found]),
+        )
+
+
+def test_exported_files_get_what_the_detector_gets_made_to_fit(cfg, monkeypatch) -> None:
+    folder = write_run(cfg)
+    runtime = _FixedSizeRuntime(folder)
+    module = types.ModuleType("runtimes")
+    module.open_model = {Path("student.onnx"): runtime}.__getitem__
+    monkeypatch.setitem(sys.modules, "projects.clockdistill.deployment.runtimes", module)
+    exported = Predictor(Path("student.onnx"), threshold=0.0)
+    assert exported.spec == Predictor(folder).spec
+
+    path = frames()[0]["file_name"]
+    expected = Predictor(folder, threshold=0.0)(path)
+    got = exported(path)
+    # twice scaled with other rounding: 64 pixels in float32 are exact to 8e-6
+    torch.testing.assert_close(got.pred_boxes.tensor, expected.pred_boxes.tensor, rtol=0, atol=5e-5)
+    assert torch.equal(got.scores, expected.scores)
+
+    # upright: 48 x 64 becomes 45 x 60 for the detector, and 33.75 x 45 to fit
+    both = exported([path, Image.open(path).resize((48, 64))])
+    assert runtime.sizes[-2:] == [(45, 60), (45, 34)]
+    assert both[1].image_size == (64, 48)
+    assert 45 < both[1].pred_boxes.tensor[:, 3].max() <= 64
 
 
 def test_spec_round_trip_and_limits(cfg) -> None:

@@ -1,5 +1,6 @@
 """Pictures in, detections out, from a run folder, a config and weights, or an exported file."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +18,8 @@ from projects.clockdistill.deployment.images import read_image
 from projects.clockdistill.deployment.loading import choose_device, find_run, load_detector
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+
+logger = logging.getLogger(__name__)
 
 Picture: TypeAlias = np.ndarray | Image.Image | str | Path
 EXPORTED = (".onnx", ".xml", ".pt2")
@@ -100,8 +103,6 @@ class _TorchModel:
 class _ExportedModel:
     """A file that `tools/export.py` wrote.
 
-    Images that are larger than its fixed input after the spec's resizing are made to fit.
-
     Args:
         path: the file.
     """
@@ -112,20 +113,14 @@ class _ExportedModel:
 
         self._runtime = open_model(path)
         self.spec = self._runtime.spec
+        size = self._runtime.height, self._runtime.width
+        logger.info("%s: images of at most %d x %d; larger ones are made to fit", path, *size)
 
     def __call__(self, images: list[np.ndarray]) -> list[Instances]:
         """Returns all detections in RGB images, in pixels of each."""
-        size = self._runtime.max_batch or len(images)
-        return [
-            instances
-            for first in range(0, len(images), size)
-            for instances in self._detect(images[first : first + size])
-        ]
-
-    def _detect(self, images: list[np.ndarray]) -> list[Instances]:
         runtime = self._runtime
         sizes = [self._fitted(*image.shape[:2]) for image in images]
-        batch = np.zeros((len(images), 3, runtime.height, runtime.width), np.float32)
+        batch = np.zeros((len(images), 3, runtime.height, runtime.width), np.uint8)
         for slot, image, (height, width) in zip(batch, images, sizes, strict=True):
             slot[:, :height, :width] = _resized(image, (height, width), self.spec.input_format)
         found = runtime(batch, np.array(sizes, np.int64))

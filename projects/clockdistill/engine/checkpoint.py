@@ -270,8 +270,8 @@ class DetectorCheckpointer(DetectionCheckpointer):
 
 
 def _summary(lines: Sequence[str]) -> str:
-    """Returns the first lines in one line, for a message; all of them are logged."""
+    """Returns the first lines in one line, for a message; a run's log has all of them."""
     if len(lines) > _SHOWN_KEYS:
-        logger.error("all keys that do not fit:\n%s", "\n".join(lines))
+        logger.debug("all keys that do not fit:\n%s", "\n".join(lines))
     more = f"; and {len(lines) - _SHOWN_KEYS} more" if len(lines) > _SHOWN_KEYS else ""
     return f"  {'; '.join(lines[:_SHOWN_KEYS])}{more}"
