@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import projects.clockdistill  # before detectron2: silences a warning of its import
 
 # isort: split
-import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.evaluation import inference_on_dataset
 from omegaconf import DictConfig
@@ -33,7 +32,7 @@ from projects.clockdistill.deployment.export import PACKAGES, SUFFIXES, write_mo
 from projects.clockdistill.deployment.imports import import_extra
 from projects.clockdistill.deployment.loading import find_run, load_detector
 from projects.clockdistill.deployment.model_spec import ModelSpec
-from projects.clockdistill.deployment.parity import LIMITS, ExportedDetector, Parity, compare, pad
+from projects.clockdistill.deployment.parity import LIMITS, ExportedDetector, Parity, measure, pad
 from projects.clockdistill.deployment.runtimes import GraphInfo, open_model
 from projects.clockdistill.deployment.samples import (
     common_size,
@@ -100,14 +99,6 @@ def choose_size(
     height, width = common_size(cfg.dataloader.test.dataset, spec)
     print(f"size: {height} x {width}, which holds every image of the validation set, resized")
     return height, width
-
-
-@torch.no_grad()
-def measure_parity(detector: Detector, exported: ExportedDetector, images: list[dict]) -> Parity:
-    """Compares file and checkpoint, each on one image after the other."""
-    return compare(
-        (detector([image])[0]["instances"], exported([image])[0]["instances"]) for image in images
-    )
 
 
 def show_parity(parity: Parity, precision: str, title: str) -> None:
@@ -195,7 +186,7 @@ def export(arguments: argparse.Namespace) -> None:
         write_model(detector, spec, info, path, calibration)
         print(f"exported in {time.perf_counter() - start:.0f} s; comparing on {compared_on}")
         exported = ExportedDetector(open_model(path))
-        parity = measure_parity(detector, exported, images)
+        parity = measure(detector, exported, images)
         show_parity(parity, arguments.precision, compared_on)
         refuse_differences(parity, arguments.precision)
         if arguments.evaluate or arguments.precision == "int8":

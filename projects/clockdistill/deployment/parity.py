@@ -10,6 +10,7 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from scipy.optimize import linear_sum_assignment
 
 from projects.clockdistill.deployment.runtimes import Runtime
+from projects.clockdistill.modeling.detectors.base import Detector
 
 SCORE = 0.1  # detections above it are compared,
 BEST = 10  # and as many of each image whatever their scores, which untrained weights need
@@ -89,6 +90,30 @@ def compare(pairs: Iterable[tuple[Instances, Instances]]) -> Parity:
             differences += difference[rows, columns].tolist()
             ious += iou[rows, columns].tolist()
     return Parity(images, detections, unmatched, max(differences), min(ious))
+
+
+@torch.no_grad()
+def measure(
+    detector: Detector, exported: "ExportedDetector", images: Iterable[dict[str, Any]]
+) -> Parity:
+    """Compares a file with its detector, on each image padded to the file's size.
+
+    The detector pads as it does in a batch with a larger image. Padding is part of the input: it
+    changes detections a little, since convolutions and group norms see it.
+
+    Args:
+        detector: in eval mode.
+        exported: the file.
+        images: as detectors take them.
+    """
+    height, width = exported.runtime.height, exported.runtime.width
+    largest = {"image": torch.zeros(3, height, width)}
+    pairs = []
+    for image in images:
+        fills = tuple(image["image"].shape[1:]) == (height, width)
+        expected = detector([image] if fills else [image, largest])[0]
+        pairs.append((expected["instances"], exported([image])[0]["instances"]))
+    return compare(pairs)
 
 
 class ExportedDetector:

@@ -1,0 +1,86 @@
+"""tools/export.py from a run folder to a file, and what it refuses."""
+
+import copy
+import re
+from pathlib import Path
+
+import export
+import pytest
+import torch
+from detectron2.config import instantiate
+
+from projects.clockdistill.deployment.model_spec import ModelSpec
+from projects.clockdistill.deployment.runtimes import open_model
+from projects.clockdistill.engine.config_file import load_config, save_config
+from tests.tiny_run import PLAIN, register_drawings, tiny_overrides
+
+
+@torch.no_grad()
+def raise_scores(detector: torch.nn.Module, by: float) -> None:
+    for name, parameter in detector.named_parameters():
+        if "class_embed" in name and name.endswith("bias"):
+            parameter.add_(by)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of an untrained detector whose scores are above 0.1."""
+    folder = tmp_path_factory.mktemp("run")
+    cfg = load_config(PLAIN, tiny_overrides(folder))
+    register_drawings("drawings_val", folder / "drawings_val", images=32, seed=1)
+    detector = instantiate(cfg.model)
+    raise_scores(detector, by=4)
+    spec = ModelSpec.from_config(cfg).to_json()
+    torch.save({"model": detector.state_dict(), "model_spec": spec}, folder / "model_final.pth")
+    save_config(cfg, folder / "config.yaml")
+    return folder
+
+
+def command(run: Path, output: Path, *options: str, format: str = "exported-program") -> None:
+    export.main(["--run", str(run), "--format", format, "--output", str(output), *options])
+
+
+def refused(run: Path, output: Path, *options: str, format: str = "exported-program") -> str:
+    with pytest.raises(SystemExit) as caught:
+        command(run, output, *options, format=format)
+    assert not output.exists() and not list(output.parent.glob(".export-*"))
+    return str(caught.value)
+
+
+def test_the_file_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    output = tmp_path / "new/model.pt2"
+    command(run, output, "--evaluate")
+    runtime = open_model(output)
+    assert (runtime.height, runtime.width, runtime.max_batch) == (48, 64, 1)
+    assert runtime.spec.class_names == ("red", "green")
+    assert runtime.info.compared_on == "32 images of drawings_val"
+    printed = capsys.readouterr().out
+    rows = re.findall(r"^\| (checkpoint|exported) +\|(.*)$", printed, re.MULTILINE)
+    assert rows[0][1] == rows[1][1]  # AP and the rest
+
+
+def test_a_file_that_differs_is_deleted(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = export.write_model
+
+    def write_other(detector: torch.nn.Module, *arguments) -> None:
+        other = copy.deepcopy(detector)
+        raise_scores(other, by=0.001)
+        write(other, *arguments)
+
+    monkeypatch.setattr(export, "write_model", write_other)
+    message = refused(run, tmp_path / "model.pt2")
+    assert "differs from the checkpoint" in message and "deleted" in message
+
+
+def test_mistakes_name_their_fix(run: Path, tmp_path: Path, monkeypatch) -> None:
+    assert "ends in .onnx" in refused(run, tmp_path / "m.pt2", format="onnx")
+    assert "--format onnx" in refused(run, tmp_path / "m.pt2", "--precision", "fp16")
+    assert "Fix: give both" in refused(run, tmp_path / "m.pt2", "--height", "96")
+    no_data = "dataloader.test.dataset.names=nowhere_val"
+    assert "--allow-random" in refused(run, tmp_path / "m.pt2", no_data)
+    assert "--height" in refused(run, tmp_path / "m.pt2", "--allow-random", no_data)
+    monkeypatch.setitem(export.sys.modules, "onnxscript", None)
+    message = refused(run, tmp_path / "m.onnx", format="onnx")
+    assert "onnxscript" in message and "pip install -e '.[export]'" in message
