@@ -93,4 +93,6 @@ def trace(
     sizes = torch.tensor([[height, width]]).repeat(count, 1)
     batch = {0: torch.export.Dim("batch", min=1)} if dynamic_batch else None
     with torch.no_grad(), plain_operators():
-        return torch.export.export(graph, (images, sizes), dynamic_shapes=(batch, batch))
+        program = torch.export.export(graph, (images, sizes), dynamic_shapes=(batch, batch))
+    program.graph_module.graph.eliminate_dead_code()  # lists that nothing reads cannot be loaded
+    return program
