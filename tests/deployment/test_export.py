@@ -109,7 +109,7 @@ def test_selection_equals_the_detectors() -> None:
 def test_a_file_detects_what_the_detector_does(
     family: str, name: str, changes: dict, tmp_path: Path
 ) -> None:
-    detector = confident(tiny_detector(family, num_layers=1))
+    detector = confident(tiny_detector(family))
     write_model(detector, SPEC, info(**changes), tmp_path / name)
     runtime = open_model(tmp_path / name)
     assert runtime.spec == SPEC and runtime.info == info(**changes)
