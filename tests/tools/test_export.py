@@ -84,6 +84,7 @@ def test_a_file_that_differs_is_deleted(
 def test_mistakes_name_their_fix(run: Path, tmp_path: Path, monkeypatch) -> None:
     assert "ends in .onnx" in refused(run, tmp_path / "m.pt2", format="onnx")
     assert "--format onnx" in refused(run, tmp_path / "m.pt2", "--precision", "fp16")
+    assert "unknown config key" in refused(run, tmp_path / "m.pt2", "model.queries=3")
     assert "Fix: give both" in refused(run, tmp_path / "m.pt2", "--height", "96")
     no_data = "dataloader.test.dataset.names=nowhere_val"
     assert "--allow-random" in refused(run, tmp_path / "m.pt2", no_data)
