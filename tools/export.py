@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import projects.clockdistill  # before detectron2: silences a warning of its import
 
 # isort: split
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.evaluation import inference_on_dataset
 from omegaconf import DictConfig
 from tabulate import tabulate
@@ -75,7 +75,7 @@ def check(arguments: argparse.Namespace) -> None:
 def has_data(cfg: DictConfig, arguments: argparse.Namespace) -> bool:
     """Returns whether there are validation images; their lack must be allowed."""
     try:
-        check_data(cfg, eval_only=True)
+        check_data(cfg, eval_only=arguments.precision != "int8")
     except ConfigError as error:
         if arguments.allow_random and not arguments.evaluate and arguments.precision != "int8":
             return False
@@ -152,11 +152,17 @@ def export(arguments: argparse.Namespace) -> None:
     """Writes to a temporary folder, compares, and moves what holds to its place."""
     check(arguments)
     if arguments.run:
-        cfg, weights = find_run(arguments.run)
-        cfg = LazyConfig.apply_overrides(cfg, arguments.opts)
+        _, weights = find_run(arguments.run)
+        config = Path(arguments.run).absolute() / "config.yaml"
+        cfg = load_config(str(config), arguments.opts)
     else:
         cfg, weights = load_config(arguments.config_file, arguments.opts), arguments.weights
     detector, spec = load_detector(cfg, weights, "cpu")
+    if not isinstance(detector, Detector):
+        raise ConfigError(
+            f"the config's model is a {type(detector).__name__}; only this project's detectors can "
+            "be exported"
+        )
     with_data = has_data(cfg, arguments)
     height, width = choose_size(cfg, spec, arguments, with_data)
     test = fitted(cfg.dataloader.test, height, width)

@@ -1,7 +1,9 @@
 """tools/export.py from a run folder to a file, and what it refuses."""
 
-import copy
+import contextlib
+import io
 import re
+import shutil
 from pathlib import Path
 
 import export
@@ -47,29 +49,34 @@ def refused(run: Path, output: Path, *options: str, format: str = "exported-prog
     return str(caught.value)
 
 
-def test_the_file_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    output = tmp_path / "new/model.pt2"
-    command(run, output, "--evaluate")
+@pytest.fixture(scope="module")
+def exported(run: Path) -> tuple[Path, str]:
+    """The file of the run, and what the command printed."""
+    output = run / "new/model.pt2"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        command(run, output, "--evaluate")
+    return output, printed.getvalue()
+
+
+def test_the_file_of_a_run(exported: tuple[Path, str]) -> None:
+    output, printed = exported
+    assert [path.name for path in output.parent.iterdir()] == ["model.pt2"]
     runtime = open_model(output)
     assert (runtime.height, runtime.width, runtime.max_batch) == (48, 64, 1)
     assert runtime.spec.class_names == ("red", "green")
     assert runtime.info.compared_on == "32 images of drawings_val"
-    printed = capsys.readouterr().out
     rows = re.findall(r"^\| (checkpoint|exported) +\|(.*)$", printed, re.MULTILINE)
     assert rows[0][1] == rows[1][1]  # AP and the rest
 
 
 def test_a_file_that_differs_is_deleted(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, exported: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = export.write_model
+    def write_older(detector: torch.nn.Module, spec, info, path: Path, calibration) -> None:
+        shutil.copy(exported[0], path)
+        raise_scores(detector, by=0.001)
 
-    def write_other(detector: torch.nn.Module, *arguments) -> None:
-        other = copy.deepcopy(detector)
-        raise_scores(other, by=0.001)
-        write(other, *arguments)
-
-    monkeypatch.setattr(export, "write_model", write_other)
+    monkeypatch.setattr(export, "write_model", write_older)
     message = refused(run, tmp_path / "model.pt2")
     assert "differs from the checkpoint" in message and "deleted" in message
 
@@ -77,6 +84,7 @@ def test_a_file_that_differs_is_deleted(
 def test_mistakes_name_their_fix(run: Path, tmp_path: Path, monkeypatch) -> None:
     assert "ends in .onnx" in refused(run, tmp_path / "m.pt2", format="onnx")
     assert "--format onnx" in refused(run, tmp_path / "m.pt2", "--precision", "fp16")
+    assert "unknown config key" in refused(run, tmp_path / "m.pt2", "model.queries=3")
     assert "Fix: give both" in refused(run, tmp_path / "m.pt2", "--height", "96")
     no_data = "dataloader.test.dataset.names=nowhere_val"
     assert "--allow-random" in refused(run, tmp_path / "m.pt2", no_data)
