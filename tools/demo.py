@@ -173,11 +173,11 @@ def main() -> None:
             "bbox/AP": "AP (synthkitti_val)",
         },
     )
-    print("exporting the distilled student", flush=True)
     exported, predictions = output / "student.onnx", output / "predictions"
+    print(f"\n{table}\n\nexporting the distilled student", flush=True)
     deploy(distilled, exported, predictions)
     minutes = (time.perf_counter() - start) / 60
-    print(f"\n{table}\n\n{minutes:.1f} minutes; the pictures and all runs:")
+    print(f"\n{minutes:.1f} minutes; the pictures and all runs:")
     for name in ("table.md", "detections.png", "curves.png", exported.name, predictions.name):
         print(f"  {output / name}")
 

@@ -57,12 +57,15 @@ class Outputs:
         self._folder = folder
         self._stems = Counter(Path(item.name).with_suffix("") for item in inputs)
         files = {item.path.resolve() for item in inputs}
-        written = [
-            self.json,
-            *map(self.drawn, inputs),
-            *(self.kitti(item, None) for item in inputs),
-        ]
-        for path in written:
+        drawn = [self.drawn(item) for item in inputs]
+        results = [self.kitti(item, None) for item in inputs]
+        for path, number in Counter([*drawn, *results]).items():
+            if number > 1:
+                raise ValueError(
+                    f"{number} inputs would be written to {path}.\nFix: give them in several "
+                    "calls, each with an --output of its own"
+                )
+        for path in (self.json, *drawn, *results):
             if path.resolve() in files:
                 raise ValueError(
                     f"--output {folder} would replace the input {path}.\nFix: name another folder"
@@ -144,7 +147,8 @@ def run_all(run: Run, inputs: Sequence[Input]) -> int:
         for item in files:
             try:
                 (run.video if item.is_video else run.picture)(item)
-            except (FileNotFoundError, ValueError) as error:
+            # also what a runtime, a device or a full disk reports: the other files go on
+            except (OSError, ValueError, RuntimeError, ArithmeticError) as error:
                 is_named = str(item.path) in str(error)
                 logger.error("%s", error if is_named else f"{item.path}: {error}")
                 failed += 1
@@ -181,6 +185,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if (arguments.config_file is None) != (arguments.weights is None):
         parser.error("--config-file and --weights belong together")
+    if arguments.model and arguments.device:
+        parser.error("--device belongs to torch; a --model runs on the CPU")
     return arguments
 
 
@@ -201,8 +207,12 @@ def main(argv: list[str] | None = None) -> None:
         arguments.output.mkdir(parents=True, exist_ok=True)
         run = Run(predictor, outputs, kitti=arguments.kitti)
         start = time.perf_counter()
-        failed = run_all(run, inputs)
-        run.results.write(outputs.json)
+        try:
+            failed = run_all(run, inputs)
+        finally:
+            run.results.write(outputs.json)
+    except KeyboardInterrupt:
+        sys.exit(f"predict: interrupted; {outputs.json} has what was found")
     except (OSError, ValueError) as error:
         sys.exit(f"predict: {error}")
     if run.seconds:

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 
 from detectron2.config import instantiate
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -78,6 +78,8 @@ class ModelSpec:
         """
         name = dataset_names(cfg, "test")[0]
         class_names = _class_names(cfg, name)
+        if not hasattr(MetadataCatalog.get(name), "thing_dataset_id_to_contiguous_id"):
+            DatasetCatalog.get(name)  # ids that are known only once the annotations are read
         categories = load_categories(name)
         mapper = OmegaConf.select(cfg, "dataloader.test.mapper")
         if mapper is None or "augmentation" not in mapper:
@@ -107,11 +109,18 @@ class ModelSpec:
         )
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """Returns height and width of an image after resizing."""
+        """Returns height and width of an image after resizing.
+
+        Raises:
+            ValueError: if nothing is left of its shorter side.
+        """
         if self.short_edge is None:
             return height, width
         limit = float("inf") if self.max_size is None else self.max_size
-        return T.ResizeShortestEdge.get_output_shape(height, width, self.short_edge, limit)
+        size = T.ResizeShortestEdge.get_output_shape(height, width, self.short_edge, limit)
+        if 0 in size:
+            raise ValueError(f"an image of {height} x {width} pixels is too narrow: none are left")
+        return size
 
 
 def _class_names(cfg: DictConfig, name: str) -> tuple[str, ...]:

@@ -80,6 +80,7 @@ def compare(pairs: Iterable[tuple[Instances, Instances]]) -> Parity:
             iou = pairwise_iou(one.pred_boxes, other.pred_boxes)
             difference = (one.scores[:, None] - other.scores).abs()
             possible = (one.pred_classes[:, None] == other.pred_classes) & (iou > _IOU)
+            possible &= (difference + iou).isfinite()
             # an impossible pair costs more than all possible ones together
             cost = torch.where(possible, difference + 1 - iou, 2.0 * len(one) + 1)
             rows, columns = linear_sum_assignment(cost.numpy())

@@ -34,6 +34,9 @@ def quantize(model, calibration: Sequence[tuple[np.ndarray, np.ndarray]]):
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(inputs, None)
 
+    nodes = [node.name for node in model.graph.node if _is_in_parts(node)]
+    if not nodes:  # for ONNX Runtime an empty list means all of them
+        raise ValueError("int8: the graph names none of its backbone's, neck's or encoder's nodes")
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # it advises a preprocessing that torch's exporter has done
@@ -46,7 +49,7 @@ def quantize(model, calibration: Sequence[tuple[np.ndarray, np.ndarray]]):
                 Reader(),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=_OPERATORS,
-                nodes_to_quantize=[n.name for n in model.graph.node if _is_in_parts(n)],
+                nodes_to_quantize=nodes,
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,

@@ -205,5 +205,7 @@ def _open_exported_program(path: Path) -> tuple[dict[str, str], Run]:
 
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    return ConfigError(f"{path} cannot be opened ({type(error).__name__}: {first_line})")
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    # OpenVINO's first line names its own source file
+    cause = next((line for line in lines if not line.startswith("Exception from")), "")
+    return ConfigError(f"{path} cannot be opened ({type(error).__name__}: {cause.strip()})")

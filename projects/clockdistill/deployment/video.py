@@ -93,4 +93,6 @@ class VideoWriter:
                 "%s: codec %s, %d x %d, %g frames/s", self._path, CODEC, width, height, self._rate
             )
         width, height = self._size
+        if frame.shape[0] < height or frame.shape[1] < width:  # the writer would drop it silently
+            frame = cv2.resize(frame, self._size)
         self._writer.write(np.ascontiguousarray(frame[:height, :width]))
