@@ -256,7 +256,7 @@ def test_exact_load_refuses_other_shapes_on_three_lines(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     DetectorCheckpointer(_detector(width=4), str(tmp_path)).save("narrow")
-    with pytest.raises(CheckpointError) as caught:
+    with caplog.at_level("DEBUG"), pytest.raises(CheckpointError) as caught:
         DetectorCheckpointer(_detector()).load_exact(str(tmp_path / "narrow.pth"), "key")
     lines = str(caught.value).splitlines()
     # all but the two biases of the heads: 2 + 4 of the backbone, 2 of the heads
