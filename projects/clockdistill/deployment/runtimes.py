@@ -44,6 +44,19 @@ class GraphInfo:
     precision: str
     compared_on: str
 
+    @classmethod
+    def from_json(cls, text: str) -> "GraphInfo":
+        """Reads the JSON object of a file's metadata; keys of later versions are ignored.
+
+        Raises:
+            ValueError: if a key is missing.
+        """
+        values, names = json.loads(text), [field.name for field in dataclasses.fields(cls)]
+        missing = set(names) - set(values)
+        if missing:
+            raise ValueError(f"{GRAPH_KEY} in the file's metadata lacks {', '.join(missing)}")
+        return cls(**{name: values[name] for name in names})
+
     @property
     def outputs(self) -> tuple[str, ...]:
         """Returns the names of the file's outputs."""
@@ -67,7 +80,7 @@ class Runtime:
 
     def __init__(self, metadata: dict[str, str], run: Run) -> None:
         self.spec = ModelSpec.from_json(metadata[KEY])
-        self.info = GraphInfo(**json.loads(metadata[GRAPH_KEY]))
+        self.info = GraphInfo.from_json(metadata[GRAPH_KEY])
         self.height, self.width = self.info.height, self.info.width
         self.max_batch = self.info.max_batch
         self._run = run
@@ -132,6 +145,10 @@ def open_model(path: str | Path, precision: str = "fp32") -> Runtime:
         raise ConfigError(f"{path} is not an exported model. Fix: name a file of {list(openers)}")
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file")
+    if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
+        raise ConfigError(
+            f"{path} is half of a model: {path.with_suffix('.bin').name} must lie next to it"
+        )
     metadata, run = openers[path.suffix](path)
     if not (metadata.get(KEY) and metadata.get(GRAPH_KEY)):
         raise ConfigError(
