@@ -101,9 +101,10 @@ def write_pictures(path: Path, runs: list[Run]) -> None:
 def deploy(run: Run, exported: Path, predictions: Path) -> None:
     """Exports a run's student to ONNX and predicts with the file; a failure ends the demo."""
     frames = [frame["file_name"] for frame in pictured_frames()]
+    shown = ("--threshold", SHOWN_SCORE)
     commands = (
         ("export", "--run", run.folder, "--format", "onnx", "--output", exported),
-        ("predict", "--model", exported, *frames, "--output", predictions),
+        ("predict", "--model", exported, *frames, "--output", predictions, *shown),
     )
     for tool, *arguments in commands:
         command = [sys.executable, str(TOOLS / f"{tool}.py"), *map(str, arguments)]
