@@ -1,14 +1,12 @@
 """Processes and chunks that share a batch take the step of one process with the whole batch."""
 
-import os
-from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
@@ -37,6 +35,7 @@ from tests.modeling.tiny_detectors import (
     batch,
     tiny_detector,
 )
+from tests.two_processes import process_group, spawn
 
 # The last two, which are without objects, are the second process's or the second chunk. All are of
 # one size: the amount of padding changes numbers a little, by the architecture.
@@ -145,25 +144,22 @@ def test_chunks_in_bfloat16_differ_by_its_rounding() -> None:
 
 def run_rank(rank: int, folder: str) -> None:
     """Takes the steps of one of two processes, with half of the images."""
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    minutes = timedelta(minutes=3)  # a process that waits in vain fails instead of hanging
-    distributed.init_process_group(
-        "gloo", init_method=store, rank=rank, world_size=2, timeout=minutes
-    )
-    own = IMAGES[2 * rank : 2 * rank + 2]
-    views = {"gradient_as_bucket_view": True}
-    steps = [
-        step(DistributedDataParallel(make(), **options), own, chunks)._asdict()
-        for make, chunks, options in ((distiller, 1, {}), (distiller, 2, views), (detector, 2, {}))
-    ]
-    torch.save(steps, Path(folder, f"rank{rank}.pth"))
-    distributed.destroy_process_group()
+    with process_group(rank, folder):
+        own = IMAGES[2 * rank : 2 * rank + 2]
+        views = {"gradient_as_bucket_view": True}
+        steps = [
+            step(DistributedDataParallel(make(), **options), own, chunks)._asdict()
+            for make, chunks, options in (
+                (distiller, 1, {}),
+                (distiller, 2, views),
+                (detector, 2, {}),
+            )
+        ]
+        torch.save(steps, Path(folder, f"rank{rank}.pth"))
 
 
 def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    multiprocessing.spawn(run_rank, (str(tmp_path),), nprocs=2)
+    spawn(run_rank, tmp_path)
     for rank in range(2):
         distilled, distilled_in_chunks, in_chunks = torch.load(tmp_path / f"rank{rank}.pth")
         assert_same(Step(**distilled), step(distiller()))

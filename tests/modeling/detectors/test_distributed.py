@@ -1,40 +1,31 @@
 """Two processes, one of them without any object: the step ends and gradients agree."""
 
-import os
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.modeling.tiny_detectors import batch, tiny_dino
+from tests.two_processes import process_group, spawn
 
 
 def step(rank: int, folder: str) -> None:
     """One backward pass of rank 0 with three objects and rank 1 with none."""
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    minute = timedelta(seconds=60)  # a rank that waits in vain fails instead of hanging
-    distributed.init_process_group(
-        "gloo", init_method=store, rank=rank, world_size=2, timeout=minute
-    )
-    model = DistributedDataParallel(tiny_dino().train(), find_unused_parameters=False)
-    losses = model(batch((2, 1) if rank == 0 else (0, 0)))
-    sum(losses.values()).backward()
-    torch.save(
-        {
-            "losses": {name: loss.item() for name, loss in losses.items()},
-            "gradients": {n: p.grad for n, p in model.module.named_parameters()},
-        },
-        Path(folder, f"rank{rank}.pth"),
-    )
-    distributed.destroy_process_group()
+    with process_group(rank, folder, minutes=1):
+        model = DistributedDataParallel(tiny_dino().train(), find_unused_parameters=False)
+        losses = model(batch((2, 1) if rank == 0 else (0, 0)))
+        sum(losses.values()).backward()
+        torch.save(
+            {
+                "losses": {name: loss.item() for name, loss in losses.items()},
+                "gradients": {n: p.grad for n, p in model.module.named_parameters()},
+            },
+            Path(folder, f"rank{rank}.pth"),
+        )
 
 
 def test_a_rank_without_objects_neither_hangs_nor_differs(tmp_path):
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    multiprocessing.spawn(step, (str(tmp_path),), nprocs=2)
+    spawn(step, tmp_path)
     first, second = (torch.load(tmp_path / f"rank{rank}.pth") for rank in range(2))
     assert first["losses"].keys() == second["losses"].keys()
     for name, gradient in first["gradients"].items():
