@@ -32,8 +32,13 @@ from projects.clockdistill.deployment.export import PACKAGES, SUFFIXES, write_mo
 from projects.clockdistill.deployment.imports import import_extra
 from projects.clockdistill.deployment.loading import find_run, load_detector
 from projects.clockdistill.deployment.model_spec import ModelSpec
-from projects.clockdistill.deployment.parity import LIMITS, ExportedDetector, Parity, measure, pad
-from projects.clockdistill.deployment.runtimes import GraphInfo, open_model
+from projects.clockdistill.deployment.parity import LIMITS, Parity, measure
+from projects.clockdistill.deployment.runtimes import (
+    ExportedDetector,
+    GraphInfo,
+    open_model,
+    pad,
+)
 from projects.clockdistill.deployment.samples import (
     common_size,
     dataset_images,
@@ -146,9 +151,7 @@ def export(arguments: argparse.Namespace) -> None:
     """Writes to a temporary folder, compares, and moves what holds to its place."""
     check(arguments)
     if arguments.run:
-        _, weights = find_run(arguments.run)
-        config = Path(arguments.run).absolute() / "config.yaml"
-        cfg = load_config(str(config), arguments.opts)
+        cfg, weights = find_run(arguments.run, arguments.opts)
     else:
         cfg, weights = load_config(arguments.config_file, arguments.opts), arguments.weights
     detector, spec = load_detector(cfg, weights, "cpu")

@@ -13,12 +13,16 @@ from projects.clockdistill.deployment.graph import DetectorGraph, best_detection
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.deployment.parity import (
     LIMITS,
-    ExportedDetector,
     Limits,
     compare,
     measure,
 )
-from projects.clockdistill.deployment.runtimes import GraphInfo, Runtime, open_model
+from projects.clockdistill.deployment.runtimes import (
+    ExportedDetector,
+    GraphInfo,
+    Runtime,
+    open_model,
+)
 from projects.clockdistill.deployment.samples import noise_images
 from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.modeling.detectors.base import detections

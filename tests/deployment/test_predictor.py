@@ -3,7 +3,6 @@
 import logging
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from projects.clockdistill import Predictor
+from projects.clockdistill.deployment import runtimes
 from projects.clockdistill.deployment.images import read_image
 from projects.clockdistill.deployment.loading import find_run, load_detector
 from projects.clockdistill.deployment.model_spec import ModelSpec
@@ -259,9 +259,7 @@ class _FixedSizeRuntime:
 def test_exported_files_get_what_the_detector_gets_made_to_fit(cfg, monkeypatch) -> None:
     folder = write_run(cfg)
     runtime = _FixedSizeRuntime(folder)
-    module = types.ModuleType("runtimes")
-    module.open_model = {Path("student.onnx"): runtime}.__getitem__
-    monkeypatch.setitem(sys.modules, "projects.clockdistill.deployment.runtimes", module)
+    monkeypatch.setattr(runtimes, "open_model", {Path("student.onnx"): runtime}.__getitem__)
     exported = Predictor(Path("student.onnx"), threshold=0.0)
     assert exported.spec == Predictor(folder).spec
 

@@ -9,6 +9,18 @@ from PIL import Image, ImageOps
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
+def fitted_size(height: int, width: int, limits: tuple[int, int]) -> tuple[int, int]:
+    """Returns the size of an image shrunk, if need be, until it fits; its shape is kept.
+
+    Args:
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        limits: largest (height, width).
+    """
+    scale = min(1.0, limits[0] / height, limits[1] / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def read_image(source: np.ndarray | Image.Image | str | Path) -> np.ndarray:
     """Returns an image upright, (H, W, 3) uint8 in RGB order.
 

@@ -1,6 +1,7 @@
 """From a run folder, or a config and weights, to a detector and its spec."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,11 +19,15 @@ logger = logging.getLogger(__name__)
 _WEIGHTS = ("model_best.pth", "model_final.pth")  # of a run, in order of preference
 
 
-def find_run(folder: str | Path) -> tuple[DictConfig, Path]:
+def find_run(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, Path]:
     """Returns the config and the weights of a folder that `tools/train_net.py` wrote.
 
+    Args:
+        folder: `train.output_dir` of the run.
+        overrides: key=value of the config.
+
     Raises:
-        ConfigError: if there is no such folder, or it holds no config.yaml.
+        ConfigError: if there is no such folder, it holds no config.yaml, or an override is wrong.
         CheckpointError: if it holds no weights.
     """
     folder = Path(folder).absolute()
@@ -33,7 +38,7 @@ def find_run(folder: str | Path) -> tuple[DictConfig, Path]:
     for name in _WEIGHTS:
         if (folder / name).is_file():
             logger.info("weights: %s", folder / name)
-            return load_config(str(config), []), folder / name
+            return load_config(str(config), overrides), folder / name
     raise CheckpointError(
         f"{folder} holds neither {' nor '.join(_WEIGHTS)}.\n"
         f"Fix: finish the run with --resume, or name weights to use with {config}"

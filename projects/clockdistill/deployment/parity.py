@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.structures import Instances, pairwise_iou
 from scipy.optimize import linear_sum_assignment
 
-from projects.clockdistill.deployment.runtimes import Runtime
+from projects.clockdistill.deployment.runtimes import ExportedDetector
 from projects.clockdistill.modeling.detectors.base import Detector
 
 SCORE = 0.1  # detections above it are compared,
@@ -95,7 +94,7 @@ def compare(pairs: Iterable[tuple[Instances, Instances]]) -> Parity:
 
 @torch.no_grad()
 def measure(
-    detector: Detector, exported: "ExportedDetector", images: Iterable[dict[str, Any]]
+    detector: Detector, exported: ExportedDetector, images: Iterable[dict[str, Any]]
 ) -> Parity:
     """Compares a file with its detector, on each image padded to the file's size.
 
@@ -120,53 +119,3 @@ def measure(
         together = zip(pairs[some], exported(images[some]), strict=True)
         pairs += [(expected, found["instances"]) for (expected, _), found in together]
     return compare(pairs)
-
-
-class ExportedDetector:
-    """An exported file that is called as a detector in eval mode is.
-
-    Args:
-        runtime: the opened file.
-    """
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-
-    def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
-        """Returns detections; arguments and result are those of `Detector.forward`.
-
-        Every image must fit into the file's size.
-        """
-        images, sizes = pad(
-            [entry["image"] for entry in batched_inputs], self.runtime.height, self.runtime.width
-        )
-        results = []
-        for entry, size, boxes, scores, labels in zip(
-            batched_inputs, sizes, *self.runtime(images, sizes), strict=True
-        ):
-            height, width = (int(x) for x in size)
-            output = (entry.get("height", height), entry.get("width", width))
-            scale = np.array([output[1] / width, output[0] / height] * 2, dtype=np.float32)
-            instances = Instances(
-                output,
-                pred_boxes=Boxes(torch.from_numpy(boxes * scale)),
-                scores=torch.from_numpy(scores),
-                pred_classes=torch.from_numpy(labels),
-            )
-            results.append({"instances": instances[instances.pred_boxes.nonempty()]})
-        return results
-
-
-def pad(images: list[torch.Tensor], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images (3, H, W) as one batch that a file takes, and their own sizes.
-
-    Raises:
-        ValueError: if an image is larger than the given size.
-    """
-    batch = np.zeros((len(images), 3, height, width), dtype=np.float32)
-    sizes = np.array([image.shape[1:] for image in images])
-    if (sizes > (height, width)).any():
-        raise ValueError(f"images of {sizes.tolist()} do not all fit into {height} x {width}")
-    for padded, image, (h, w) in zip(batch, images, sizes, strict=True):
-        padded[:, :h, :w] = image
-    return batch, sizes

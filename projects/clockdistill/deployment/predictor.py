@@ -3,18 +3,18 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from detectron2.data import transforms as T
-from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
 from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
 
-from projects.clockdistill.deployment.images import read_image
+from projects.clockdistill.deployment import runtimes
+from projects.clockdistill.deployment.images import fitted_size, read_image
 from projects.clockdistill.deployment.loading import choose_device, find_run, load_detector
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.config_file import ConfigError, load_config
@@ -51,15 +51,21 @@ class Predictor:
         threshold: float | None = None,
         device: str | None = None,
     ) -> None:
+        self._limits: tuple[int, int] | None = None  # largest (height, width) of the input
         if not isinstance(source, DictConfig) and Path(source).suffix in EXPORTED:
-            self._model = _ExportedModel(source)
+            runtime = runtimes.open_model(source)
+            self._detector, self.spec = runtimes.ExportedDetector(runtime), runtime.spec
+            self._limits = runtime.height, runtime.width
+            logger.info(
+                "%s: images of at most %d x %d; larger ones are made to fit", source, *self._limits
+            )
         else:
-            self._model = _TorchModel(*_load(source, weights, choose_device(device)))
-        self.spec: ModelSpec = self._model.spec
+            self._detector, self.spec = _load(source, weights, choose_device(device))
         self.threshold = self.spec.threshold if threshold is None else threshold
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold {threshold} is not a score. Fix: use 0 to 1")
 
+    @torch.no_grad()
     def __call__(self, images: Picture | Sequence[Picture]) -> Instances | list[Instances]:
         """Detects the objects of one picture, or of a batch of pictures.
 
@@ -71,83 +77,23 @@ class Predictor:
             the upright picture), `scores` in [0, 1] and `pred_classes`.
         """
         one = isinstance(images, np.ndarray | Image.Image | str | Path)
-        batch = [read_image(image) for image in ([images] if one else images)]
-        found = self._model(batch) if batch else []
+        batch = [self._input(read_image(image)) for image in ([images] if one else images)]
+        outputs = self._detector(batch) if batch else []
+        found = [output["instances"].to("cpu") for output in outputs]
         found = [instances[instances.scores >= self.threshold] for instances in found]
         return found[0] if one else found
 
-
-class _TorchModel:
-    """A detector of torch.
-
-    Args:
-        detector: in eval mode.
-        spec: of the detector.
-    """
-
-    def __init__(self, detector: nn.Module, spec: ModelSpec) -> None:
-        self.spec = spec
-        self._detector = detector
-
-    @torch.no_grad()
-    def __call__(self, images: list[np.ndarray]) -> list[Instances]:
-        """Returns all detections in RGB images, in pixels of each."""
-        inputs = []
-        for image in images:
-            height, width = image.shape[:2]
-            pixels = _resized(image, self.spec.input_size(height, width), self.spec.input_format)
-            inputs.append({"image": torch.from_numpy(pixels), "height": height, "width": width})
-        return [output["instances"].to("cpu") for output in self._detector(inputs)]
-
-
-class _ExportedModel:
-    """A file that `tools/export.py` wrote.
-
-    Args:
-        path: the file.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        # only here: users of torch need no other runtime
-        from projects.clockdistill.deployment.runtimes import open_model
-
-        self._runtime = open_model(path)
-        self.spec = self._runtime.spec
-        size = self._runtime.height, self._runtime.width
-        logger.info("%s: images of at most %d x %d; larger ones are made to fit", path, *size)
-
-    def __call__(self, images: list[np.ndarray]) -> list[Instances]:
-        """Returns all detections in RGB images, in pixels of each."""
-        runtime = self._runtime
-        sizes = [self._fitted(*image.shape[:2]) for image in images]
-        batch = np.zeros((len(images), 3, runtime.height, runtime.width), np.uint8)
-        for slot, image, (height, width) in zip(batch, images, sizes, strict=True):
-            slot[:, :height, :width] = _resized(image, (height, width), self.spec.input_format)
-        found = runtime(batch, np.array(sizes, np.int64))
-        results = []
-        for image, size, boxes, scores, labels in zip(images, sizes, *found, strict=True):
-            instances = Instances(
-                size,
-                pred_boxes=Boxes(torch.from_numpy(boxes)),
-                scores=torch.from_numpy(scores),
-                pred_classes=torch.from_numpy(labels),
-            )
-            results.append(detector_postprocess(instances, *image.shape[:2]))
-        return results
-
-    def _fitted(self, height: int, width: int) -> tuple[int, int]:
-        """Returns height and width after resizing, at most those of the runtime."""
-        height, width = self.spec.input_size(height, width)
-        scale = min(1.0, self._runtime.height / height, self._runtime.width / width)
-        return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _resized(image: np.ndarray, size: tuple[int, int], input_format: str) -> np.ndarray:
-    """Returns an RGB image (H, W, 3) as `ResizeShortestEdge` makes it, (3, height, width)."""
-    if input_format == "BGR":
-        image = image[:, :, ::-1]
-    resizing = T.ResizeTransform(*image.shape[:2], *size, Image.BILINEAR)
-    return np.ascontiguousarray(resizing.apply_image(image).transpose(2, 0, 1))
+    def _input(self, image: np.ndarray) -> dict[str, Any]:
+        """Returns an RGB image (H, W, 3) as detectors take it, resized as `ModelSpec` says."""
+        height, width = image.shape[:2]
+        size = self.spec.input_size(height, width)
+        if self._limits is not None:
+            size = fitted_size(*size, self._limits)
+        if self.spec.input_format == "BGR":
+            image = image[:, :, ::-1]
+        pixels = T.ResizeTransform(height, width, *size, Image.BILINEAR).apply_image(image)
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return {"image": pixels, "height": height, "width": width}
 
 
 def _load(

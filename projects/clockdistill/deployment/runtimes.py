@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, Instances
 
 from projects.clockdistill.deployment.graph import DETECTIONS, RAW, best_detections
 from projects.clockdistill.deployment.imports import import_extra
@@ -122,6 +125,54 @@ class Runtime:
             for start in range(0, len(images), step)
         ]
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
+class ExportedDetector:
+    """An exported file that is called as a detector in eval mode is.
+
+    Args:
+        runtime: the opened file.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
+        """Returns detections; arguments and result are those of `Detector.forward`.
+
+        Every image must fit into the file's size.
+        """
+        images, sizes = pad(
+            [entry["image"] for entry in batched_inputs], self.runtime.height, self.runtime.width
+        )
+        results = []
+        for entry, size, boxes, scores, labels in zip(
+            batched_inputs, sizes.tolist(), *self.runtime(images, sizes), strict=True
+        ):
+            instances = Instances(
+                tuple(size),
+                pred_boxes=Boxes(torch.from_numpy(boxes)),
+                scores=torch.from_numpy(scores),
+                pred_classes=torch.from_numpy(labels),
+            )
+            output = entry.get("height", size[0]), entry.get("width", size[1])
+            results.append({"instances": detector_postprocess(instances, *output)})
+        return results
+
+
+def pad(images: list[torch.Tensor], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images (3, H, W) as one batch that a file takes, and their own sizes.
+
+    Raises:
+        ValueError: if an image is larger than the given size.
+    """
+    batch = np.zeros((len(images), 3, height, width), dtype=np.float32)
+    sizes = np.array([image.shape[1:] for image in images])
+    if (sizes > (height, width)).any():
+        raise ValueError(f"images of {sizes.tolist()} do not all fit into {height} x {width}")
+    for padded, image, (h, w) in zip(batch, images, sizes, strict=True):
+        padded[:, :h, :w] = image
+    return batch, sizes
 
 
 def open_model(path: str | Path, precision: str = "fp32") -> Runtime:

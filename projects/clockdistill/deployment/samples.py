@@ -9,6 +9,7 @@ from detectron2.config import instantiate
 from detectron2.data import transforms as T
 from omegaconf import DictConfig
 
+from projects.clockdistill.deployment.images import fitted_size
 from projects.clockdistill.deployment.model_spec import ModelSpec
 
 
@@ -22,14 +23,12 @@ class FitInto(T.Augmentation):
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
-        self._height, self._width = height, width
+        self._limits = height, width
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         """Returns the resizing of one image (H, W, C)."""
-        height, width = image.shape[:2]
-        scale = min(1.0, self._height / height, self._width / width)
-        new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-        return T.ResizeTransform(height, width, new_height, new_width)
+        size = image.shape[:2]
+        return T.ResizeTransform(*size, *fitted_size(*size, self._limits))
 
 
 def fitted(test: DictConfig, height: int, width: int) -> DictConfig:
