@@ -101,6 +101,7 @@ DEFORMABLE = (
     12 * 8 * 8  # values of 12 tokens
     + 5 * 8 * (2 * 3 * 4) * 3  # 5 queries: offsets (x, y) and a weight per head, level and point
     + 5 * 8 * 8  # output
+    + 5 * 2 * (3 * 4) * 2  # locations: the reference plus a scaled offset, for both heads
     # every channel of every head samples 3 levels at 4 points: 4 corners, 1 weight
     + 5 * 8 * (3 * 4) * (4 + 1)
 )

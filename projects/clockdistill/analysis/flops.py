@@ -1,9 +1,9 @@
 """Multiply-adds of one forward pass of a detector, by part.
 
 Counted is what fvcore counts, one multiply-add as one: convolutions and matrix products, norms,
-interpolation, `grid_sample` (4 per sampled value); and all of attention, including the weighted sum
-of deformable attention. Reshaping, copying, indexing, comparing, ReLU and clamping are free, as in
-fvcore. Other operators without a formula are named in `Flops.uncounted`.
+interpolation, `grid_sample` (4 per sampled value); `addcmul`; and all of attention, including the
+weighted sum of deformable attention. Reshaping, copying, indexing, comparing, ReLU and clamping are
+free, as in fvcore. Other operators without a formula are named in `Flops.uncounted`.
 
 The pass runs in torch's own operators, since a compiled kernel has no formula: our deformable
 attention does so within `plain_operators`, and detrex's does on a CPU.
@@ -199,6 +199,6 @@ FORMULAS = {
     aten.upsample_bilinear2d: _elementwise(0, 4),
     aten.upsample_nearest2d: _elementwise(0, 1),
     aten._adaptive_avg_pool2d: _elementwise(1, 0),
-    # A sum ends a row of multiply-adds: deformable attention weighs samples and sums them.
+    aten.addcmul: _elementwise(0, 1),  # deformable attention's weighted sum
     aten.sum: _elementwise(1, 0),
 }

@@ -86,23 +86,27 @@ def deformable_sample(value: Tensor, shapes: Shapes, locations: Tensor, weights:
 
 
 def sample_by_grid(value: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """Samples by one `grid_sample` per level; arguments and result as in `deformable_sample`."""
-    batch, queries, heads, levels, points, _ = locations.shape
+    """Samples by one `grid_sample` per level and point; as `deformable_sample` in all else.
+
+    One call per level would return all its points at once: a tensor P times as large, whose sum
+    over the points takes longer than the sampling, in exported graphs above all.
+    """
+    batch, queries, heads, _, points, _ = locations.shape
     maps = value.permute(0, 2, 3, 1).flatten(0, 1)  # (B*M, C, S)
     grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (B*M, Q, L, P, 2)
-    sampled = []
+    weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1)  # (B*M, L, P, Q)
+    summed = value.new_zeros(())
     for level, tokens in enumerate(maps.split([h * w for h, w in shapes], dim=-1)):
-        sampled.append(
-            F.grid_sample(
-                tokens.unflatten(-1, shapes[level]),
-                grids[:, :, level],
+        tokens = tokens.unflatten(-1, shapes[level])
+        for point in range(points):
+            sampled = F.grid_sample(
+                tokens,
+                grids[:, None, :, level, point],
                 mode="bilinear",
                 padding_mode="zeros",
                 align_corners=False,
-            )  # (B*M, C, Q, P)
-        )
-    weights = weights.transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
-    summed = (torch.cat(sampled, dim=-1) * weights).sum(-1)  # (B*M, C, Q)
+            )  # (B*M, C, 1, Q)
+            summed = torch.addcmul(summed, sampled[:, :, 0], weights[:, None, level, point])
     return summed.view(batch, heads * value.shape[-1], queries).transpose(1, 2)
 
 
