@@ -1,10 +1,12 @@
 """Hugging Face transformers' detectors with a ResNet-50, built from their configs."""
 
 import importlib
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.exported import module_inference
 from benchmarks.pair import Scale, Work
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -39,8 +41,26 @@ def detector(family: str, scale: Scale) -> nn.Module:
     return getattr(library, f"{name}ForObjectDetection")(config).eval()
 
 
+class Predictions(nn.Module):
+    """Predicts from an image, (3, H, W) in [0, 255]; normalizing it is part of the work."""
+
+    def __init__(self, model: nn.Module, image: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None])
+        self.register_buffer("mask", torch.ones(1, *image.shape[1:], dtype=torch.long))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.model(((image - self.mean) / self.std)[None], pixel_mask=self.mask)
+        return output.logits, output.pred_boxes
+
+
 def inference(model: nn.Module, image: Tensor) -> Work:
     """Returns the inference of a detector on one image, (3, H, W) in [0, 255]."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    mask = torch.ones(1, *image.shape[1:], dtype=torch.long)
-    return torch.inference_mode()(lambda: model(((image - mean) / std)[None], pixel_mask=mask))
+    return torch.inference_mode()(partial(Predictions(model, image), image))
+
+
+def exported_inference(model: nn.Module, image: Tensor, runtime: str) -> Work:
+    """Returns the same by a runtime, a key of `exported.RUNTIMES` without int8."""
+    return module_inference(Predictions(model, image).eval(), runtime, image.float())

@@ -1,7 +1,15 @@
 """All pairs, each a small declared object."""
 
 from benchmarks.pair import Pair
-from benchmarks.pairs import attention, data_loading, detectors, distillation, evaluation, floor
+from benchmarks.pairs import (
+    attention,
+    data_loading,
+    detectors,
+    distillation,
+    evaluation,
+    exported,
+    floor,
+)
 
 PAIRS: tuple[Pair, ...] = (
     *attention.PAIRS,
@@ -10,6 +18,7 @@ PAIRS: tuple[Pair, ...] = (
     *distillation.PAIRS,
     evaluation.PAIR,
     data_loading.PAIR,
+    *exported.PAIRS,
 )
 
 

@@ -6,7 +6,6 @@ counts on both sides, choosing detections on ours alone.
 """
 
 from functools import partial
-from typing import Any
 
 from benchmarks.agreement import same_detectors, same_figures
 from benchmarks.models import (
@@ -65,8 +64,8 @@ def same_size(family: str, scale: Scale) -> dict[str, int]:
     )
     if count != their_count:
         raise Disagreement(f"{count:,} parameters of ours, {their_count:,} of theirs")
-    output: Any = transformers.inference(theirs, drawn_batch(scale, 1)[0]["image"])()
-    shape = tuple(output.logits.shape)
+    logits, _ = transformers.inference(theirs, drawn_batch(scale, 1)[0]["image"])()
+    shape = tuple(logits.shape)
     if shape != (1, ours.num_queries, ours.num_classes):
         raise Disagreement(f"theirs predicts logits of shape {shape}")
     return {"parameters": count}
