@@ -127,15 +127,19 @@ def _expand_home(cfg: DictConfig) -> None:
 
 
 def save_config(cfg: DictConfig, path: Path) -> None:
-    """Writes a config as YAML with its keys in their order.
+    """Writes a config as YAML."""
+    with atomic_write(path, "w") as handle:
+        handle.write(as_yaml(cfg))
+
+
+def as_yaml(cfg: DictConfig) -> str:
+    """Returns a config as YAML with its keys in their order.
 
     detectron2's own function sorts the keys. A model's parts would then be built in another order
     and draw other initial weights, so that the saved config would not repeat the run.
     """
     content = _targets_by_name(OmegaConf.to_container(cfg, resolve=False))
-    cfg = OmegaConf.create(content, flags={"allow_objects": True})
-    with atomic_write(path, "w") as handle:
-        handle.write(OmegaConf.to_yaml(cfg))
+    return OmegaConf.to_yaml(OmegaConf.create(content, flags={"allow_objects": True}))
 
 
 def _targets_by_name(node: Any) -> Any:
