@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import LazyConfig
 from detectron2.utils.registry import _convert_target_to_string, locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -67,9 +66,9 @@ def _read(path: Path) -> DictConfig:
         else:
             cfg = OmegaConf.load(path)
             cfg._set_flag("allow_objects", True)
-    except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     except Exception as error:  # a config is a program, which may raise anything
+        if path.suffix != ".py" or isinstance(error, OSError):
+            raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
         name = type(error).__name__
         raise ConfigError(f"{_place(path, error)}: {name}: {_first_line(error)}") from error
     finally:
