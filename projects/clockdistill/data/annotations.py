@@ -66,7 +66,7 @@ def collect_annotations(dicts: Sequence[dict], num_classes: int, findings: Findi
             modes.append(item["bbox_mode"])
             images.append(index)
             classes.append(item["category_id"])
-            crowds.append(item.get("iscrowd", 0))
+            crowds.append(item.get("iscrowd") or 0)
     for (what, fix), places in faults.items():
         findings.error(f"{what}: {some(places)}. Fix: {fix}.")
     boxes_xyxy = np.array(boxes, dtype=np.float64).reshape(-1, 4)
@@ -87,19 +87,19 @@ def is_box(box: Any) -> bool:
         box = box.tolist()
     if not isinstance(box, (list, tuple)) or len(box) != 4:
         return False
-    if not {type(edge) for edge in box} <= _PLAIN and not all(map(_is_number, box)):
+    if not {type(edge) for edge in box} <= _PLAIN and not all(map(is_number, box)):
         return False
     return all(-MAX_COORDINATE <= edge <= MAX_COORDINATE for edge in box)  # False for NaN
 
 
 def is_id(value: Any) -> bool:
     """Returns whether a value can tell images or categories apart: text or a finite number."""
-    return isinstance(value, str) or (_is_number(value) and -math.inf < value < math.inf)
+    return isinstance(value, str) or (is_number(value) and -math.inf < value < math.inf)
 
 
 def is_size(value: Any) -> bool:
     """Returns whether a value is a positive whole number of pixels."""
-    return _is_number(value) and 1 <= value <= MAX_COORDINATE and value == int(value)
+    return is_number(value) and 1 <= value <= MAX_COORDINATE and value == int(value)
 
 
 def is_flag(value: Any) -> bool:
@@ -107,7 +107,8 @@ def is_flag(value: Any) -> bool:
     return isinstance(value, numbers.Real) and value in (0, 1)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a real number, which a bool is not."""
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
@@ -146,11 +147,11 @@ def _fault_of_annotation(item: Any, num_classes: int) -> tuple[str, str] | None:
             "give BoxMode.XYXY_ABS or BoxMode.XYWH_ABS, in pixels",
         )
     label = item.get("category_id")
-    if not _is_number(label) or not 0 <= label < num_classes or label != int(label):
+    if not is_number(label) or not 0 <= label < num_classes or label != int(label):
         return (
             f"annotations whose category_id is not one of 0 to {num_classes - 1}",
             "give the index of a name in thing_classes",
         )
-    if not is_flag(item.get("iscrowd", 0)):
+    if not is_flag(item.get("iscrowd") or 0):
         return "annotations whose iscrowd is neither 0 nor 1", "give 1 for regions to ignore"
     return None
