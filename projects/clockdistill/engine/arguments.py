@@ -67,9 +67,9 @@ def is_users_to_fix(error: BaseException) -> bool:
     That holds for every `UserError`, for losses that are not finite and for what the operating
     system refuses (a full disk, a missing file), whose number and file the message has.
     """
-    if isinstance(error, OSError):
-        return error.errno is not None
-    return isinstance(error, UserError | FloatingPointError)
+    if isinstance(error, UserError | FloatingPointError):
+        return True
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def message(error: BaseException) -> str:
