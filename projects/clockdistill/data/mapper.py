@@ -20,7 +20,7 @@ class DetrMapper:
 
     Each training image gets one of two augmentations with equal probability, as in DETR
     (arXiv:2005.12872, section 4): without or with a random crop. Random numbers come from
-    NumPy's global generator, which detectron2 seeds in every worker.
+    NumPy's global generator, which the training loader seeds for every image.
     """
 
     def __init__(
