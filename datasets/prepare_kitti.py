@@ -14,13 +14,12 @@ from projects.clockdistill.data.kitti import datasets_root, frame_to_dict, load_
 from projects.clockdistill.data.kitti_check import check_tree, image_table, type_table
 from projects.clockdistill.data.kitti_presets import PRESETS
 from projects.clockdistill.data.kitti_tree import IMAGE_FOLDER
+from projects.clockdistill.engine.arguments import one_line_errors, tool_parser
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "root",
         nargs="?",
@@ -37,12 +36,11 @@ def parse_arguments() -> argparse.Namespace:
         default="all",
         help="frames of the JSON: all, or a part of the seeded 8:2 split",
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> int:
-    """Runs the script and returns its exit code."""
-    arguments = parse_arguments()
+def prepare(arguments: argparse.Namespace) -> int:
+    """Checks, prints and writes; returns the exit code."""
     root = arguments.root.absolute()
     try:
         report = check_tree(root, decode=arguments.decode)
@@ -70,6 +68,13 @@ def main() -> int:
         write_coco_json(arguments.coco_json, dicts, preset.classes, root / IMAGE_FOLDER)
         print(f"wrote {len(dicts)} images to {arguments.coco_json}")
     return 1 if report.problems else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    arguments = parse_arguments(argv)
+    with one_line_errors(arguments.debug):
+        return prepare(arguments)
 
 
 if __name__ == "__main__":

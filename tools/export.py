@@ -45,7 +45,11 @@ from projects.clockdistill.deployment.samples import (
     fitted,
     noise_images,
 )
-from projects.clockdistill.engine.arguments import positive_int
+from projects.clockdistill.engine.arguments import (
+    one_line_errors,
+    positive_int,
+    tool_parser,
+)
 from projects.clockdistill.engine.checks import check_data, dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.modeling.detectors.base import Detector
@@ -206,7 +210,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", metavar="DIR", help="folder of a training run")
     source.add_argument("--config-file", metavar="FILE", help="with --weights")
@@ -226,10 +230,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides")
     arguments = parser.parse_args(argv)
     logging.getLogger("projects.clockdistill").setLevel(logging.WARNING)
-    try:
+    with one_line_errors(arguments.debug):
         export(arguments)
-    except (OSError, ValueError) as error:
-        sys.exit(f"export: {error}")
 
 
 if __name__ == "__main__":

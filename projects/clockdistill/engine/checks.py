@@ -113,15 +113,19 @@ def _check_train_keys(node: DictConfig, schema: DictConfig, path: str) -> None:
             _require(where, node[key], like(below))
 
 
-def check_values(cfg: DictConfig) -> None:
+def check_values(cfg: DictConfig, path: str = "") -> None:
     """Checks types and ranges of all values that the table of `expected.py` names.
+
+    Args:
+        cfg: a config, or a part of it.
+        path: the key of that part.
 
     Raises:
         ConfigError: with the key, its value and what was expected.
     """
-    for path, node in dicts_in(cfg):
+    for parent, node in dicts_in(cfg, path):
         for key in node:
-            where = f"{path}.{key}" if path else str(key)
+            where = f"{parent}.{key}" if parent else str(key)
             _require(where, node[key], expected_of(where))
 
 
@@ -141,32 +145,36 @@ def _unexpected(key: str, value: Any, words: str) -> ConfigError:
     return ConfigError(f"{key}={shown}: expected {words}{fix}")
 
 
-def check_calls(cfg: DictConfig) -> None:
+def check_calls(cfg: DictConfig, path: str = "") -> None:
     """Checks the arguments of every lazy call in a config against its target.
+
+    Args:
+        cfg: a config, or a part of it.
+        path: the key of that part.
 
     Raises:
         ConfigError: with the key, and what the target takes.
     """
-    for path, node in dicts_in(cfg):
+    for where, node in dicts_in(cfg, path):
         try:
             accepted = accepted_arguments(node)
         except ImportError as error:
-            raise ConfigError(f"{path}._target_={node['_target_']}: {error}") from error
+            raise ConfigError(f"{where}._target_={node['_target_']}: {error}") from error
         target = node.get("_target_")
         if target is None:
             continue
         target = locate(target) if isinstance(target, str) else target
         if not callable(target):
-            raise ConfigError(f"{path}._target_={target}: expected a class or a function")
+            raise ConfigError(f"{where}._target_={target}: expected a class or a function")
         for key in node:
             if key == "_target_":
                 continue
             if accepted is not None and key not in accepted:
                 name = getattr(target, "__qualname__", target)
-                raise _unknown_key(path, key, accepted, name)
+                raise _unknown_key(where, key, accepted, name)
             words = misfit(target, key, node[key])
             if words is not None:
-                raise _unexpected(f"{path}.{key}", node[key], words)
+                raise _unexpected(f"{where}.{key}", node[key], words)
 
 
 def _unknown_key(path: str, key: str, known: Iterable[str], owner: str) -> ConfigError:
