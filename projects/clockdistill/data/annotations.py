@@ -28,6 +28,7 @@ class Annotations:
         boxes_xyxy: (N, 4) float64, pixels, as given: neither clipped nor sorted.
         images: (N,) int64, index of the image.
         classes: (N,) int64.
+        is_xywh: (N,) bool, whether the dataset gave the box as left, top, width, height.
         is_crowd: (N,) bool.
         sizes: (M, 2) float64, width and height of each image in pixels.
     """
@@ -35,6 +36,7 @@ class Annotations:
     boxes_xyxy: np.ndarray
     images: np.ndarray
     classes: np.ndarray
+    is_xywh: np.ndarray
     is_crowd: np.ndarray
     sizes: np.ndarray
 
@@ -76,6 +78,7 @@ def collect_annotations(dicts: Sequence[dict], num_classes: int, findings: Findi
         boxes_xyxy,
         np.array(images, dtype=np.int64),
         np.array(classes, dtype=np.int64),
+        is_xywh,
         np.array(crowds, dtype=bool),
         sizes,
     )
