@@ -81,7 +81,7 @@ def parse_coco(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path} holds a {type(content).__name__}, no object. "
+            f"{path} holds {brief(content)}, no object. "
             f"Fix: write COCO's format, {FORMAT}."
         )
     return content
