@@ -7,7 +7,12 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 from tabulate import tabulate
 
-from projects.clockdistill.data.annotations import DROPPED, Annotations, collect_annotations
+from projects.clockdistill.data.annotations import (
+    DROPPED,
+    Annotations,
+    collect_annotations,
+    repeated_ids,
+)
 from projects.clockdistill.data.findings import Findings, some
 
 _SUSPICIOUS_SHARE = 0.1  # of the boxes, from which another format of boxes is asked about
@@ -28,6 +33,11 @@ def check_annotations(dicts: Sequence[dict], metadata: Metadata, findings: Findi
         if isinstance(record, dict) and DROPPED in record:
             for reason, number in record[DROPPED].items():
                 findings.count(reason, number)
+    if repeated := repeated_ids(dicts):
+        findings.warn(
+            f"several images have the image_id {some(repeated)}, which training does not mind and "
+            "evaluation refuses. Fix: give each image an id of its own."
+        )
     _check_format(found, findings)
     usable = _check_extent(found, findings) & ~found.is_crowd
     findings.count("crowd boxes, not trained on", int(found.is_crowd.sum()))

@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,16 +52,13 @@ def collect_annotations(dicts: Sequence[dict], num_classes: int, findings: Findi
     faults: dict[tuple[str, str], list[str]] = defaultdict(list)  # (what, fix) -> places
     sizes = np.ones((len(dicts), 2))
     boxes, modes, images, classes, crowds = [], [], [], [], []
-    seen = set()
     for index, record in enumerate(dicts):
-        fault = _fault_of_image(record, seen)
-        if fault:
+        if fault := _fault_of_image(record):
             faults[fault].append(_place(index, record))
             continue
         sizes[index] = record["width"], record["height"]
         for number, item in enumerate(record.get("annotations", ())):
-            fault = _fault_of_annotation(item, num_classes)
-            if fault:
+            if fault := _fault_of_annotation(item, num_classes):
                 faults[fault].append(f"{_place(index, record)} annotations[{number}]")
                 continue
             boxes.append(item.get(UNCLIPPED) or item["bbox"])
@@ -147,6 +144,12 @@ def is_flag(value: Any) -> bool:
     return isinstance(value, numbers.Real) and value in (0, 1)
 
 
+def repeated_ids(dicts: Sequence[Any]) -> list[Any]:
+    """Returns the ids that more than one image has; of equal numbers, the first."""
+    ids = (record.get("image_id") for record in dicts if isinstance(record, dict))
+    return [id_ for id_, count in Counter(filter(is_id, ids)).items() if count > 1]
+
+
 def is_number(value: Any) -> bool:
     """Returns whether a value is a real number, which a bool is not."""
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
@@ -157,17 +160,14 @@ def _place(index: int, record: Any) -> str:
     return f"images[{index}]" + (f" ({name})" if name else "")
 
 
-def _fault_of_image(record: Any, seen: set) -> tuple[str, str] | None:
+def _fault_of_image(record: Any) -> tuple[str, str] | None:
     """Returns what is wrong with an image's dict, without its annotations, and the fix."""
     if not isinstance(record, dict):
         return "images that are no dict", "return detectron2's dataset dicts"
     if not isinstance(record.get("file_name"), str):
         return "images whose file_name is missing or no text", "give each image its file"
-    if not is_id(image_id := record.get("image_id")):
+    if not is_id(record.get("image_id")):
         return "images whose image_id is missing or neither text nor number", "number the images"
-    if image_id in seen:
-        return "images whose image_id another image has", "give each image an id of its own"
-    seen.add(image_id)
     if not is_size(record.get("width")) or not is_size(record.get("height")):
         return "images whose width or height is no whole number of pixels", "give both in pixels"
     if not isinstance(record.get("annotations", ()), (list, tuple)):

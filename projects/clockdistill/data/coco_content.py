@@ -81,8 +81,7 @@ def parse_coco(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path} holds {brief(content)}, no object. "
-            f"Fix: write COCO's format, {FORMAT}."
+            f"{path} holds {brief(content)}, no object. Fix: write COCO's format, {FORMAT}."
         )
     return content
 

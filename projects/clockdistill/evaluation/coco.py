@@ -6,7 +6,7 @@ Source: https://cocodataset.org/#detection-eval. AP is the mean over IoU 0.50:0.
 import itertools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from faster_coco_eval import COCO, COCOeval_faster
 
-from projects.clockdistill.data.annotations import inside_image
+from projects.clockdistill.data.annotations import inside_image, repeated_ids
 from projects.clockdistill.data.coco_content import check_boxes, check_list, id_order, parse_coco
+from projects.clockdistill.data.findings import some
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,17 @@ class CocoEvaluator(DatasetEvaluator):
     Args:
         dataset_name: registered in detectron2's catalogs, with `thing_classes`.
         output_dir: folder for the detections (coco_instances_results.json); None writes nothing.
+        left_out: ids of images that are not evaluated, because they cannot be read.
+
+    Raises:
+        ValueError: if images have the same id, or the dataset's file is not in COCO's format.
     """
 
-    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
+    def __init__(
+        self, dataset_name: str, output_dir: str | None = None, left_out: Collection[Any] = ()
+    ) -> None:
         self._output_dir = Path(output_dir) if output_dir else None
-        self._ground_truth = load_ground_truth(dataset_name)
+        self._ground_truth = _without(load_ground_truth(dataset_name), left_out)
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
         self._category_ids = load_categories(dataset_name)
         self._detections: list[dict[str, Any]] = []
@@ -154,11 +161,30 @@ def _from_dicts(dicts: Sequence[dict], category_ids: dict[int, Any]) -> dict[str
                         "iscrowd": int(item.get("iscrowd") or 0),
                     }
                 )
+    if repeated := repeated_ids(dicts):
+        raise ValueError(
+            f"several images have the image_id {some(repeated)}, which the evaluation cannot tell "
+            "apart.\nFix: give each image an id of its own"
+        )
     images = [
         {"id": record["image_id"], "width": record["width"], "height": record["height"]}
         for record in dicts
     ]
     return {"images": images, "annotations": annotations}
+
+
+def _without(ground_truth: dict[str, Any], left_out: Collection[Any]) -> dict[str, Any]:
+    """Returns ground truth without some images."""
+    left_out = set(left_out)
+    return {
+        **ground_truth,
+        "images": [image for image in ground_truth["images"] if image["id"] not in left_out],
+        "annotations": [
+            annotation
+            for annotation in ground_truth["annotations"]
+            if annotation["image_id"] not in left_out
+        ],
+    }
 
 
 def box_average_precision(
@@ -175,6 +201,8 @@ def box_average_precision(
 
     Returns:
         Percent: AP, AP50, AP75, APs, APm, APl and "AP-<class>"; NaN where there is no object.
+
+    Entries of images that are not listed, and of categories without a name, do not count.
 
     Raises:
         ValueError: if a detection belongs to an image that the ground truth does not have.
