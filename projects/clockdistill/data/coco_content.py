@@ -178,10 +178,13 @@ def box_of_segmentation(segmentation: Any, width: int, height: int) -> list[floa
         if sum(counts) != width * height:
             return None
         segmentation = mask.frPyObjects(segmentation, height, width)
-    # The decoder trusts its input: 6-bit characters, the last of which ends a number.
+    # The decoder of older versions reads past a text that does not end a number.
     elif not isinstance(counts, str) or not re.fullmatch("[0-o]*[0-O]", counts):
         return None
-    box = [float(edge) for edge in mask.toBbox(segmentation)]
+    try:
+        box = [float(edge) for edge in mask.toBbox(segmentation)]
+    except ValueError:  # more pixels than the image has
+        return None
     is_inside = box[0] + box[2] <= width and box[1] + box[3] <= height
     return box if is_inside and box[2] > 0 and box[3] > 0 else None
 
