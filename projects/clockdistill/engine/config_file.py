@@ -11,12 +11,13 @@ from detectron2.utils.registry import _convert_target_to_string, locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from projects.clockdistill.engine.atomic import atomic_write
+from projects.clockdistill.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ROOT = CONFIGS.parents[2]  # of the repository
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A config that cannot be run; the message names the key and the fix."""
 
 

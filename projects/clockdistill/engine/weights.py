@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.models import ResNet18_Weights, ResNet50_Weights, ResNet101_Weights
 
 from projects.clockdistill.engine.config_file import ROOT
+from projects.clockdistill.errors import UserError
 
 BACKBONE = "backbone."
 _TORCHVISION = "torchvision://"
@@ -36,7 +37,7 @@ _NAMES = (
 )
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message names the file and the fix."""
 
 
