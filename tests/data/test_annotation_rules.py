@@ -114,6 +114,7 @@ def test_what_is_no_image_is_an_error_with_its_place(change, message):
 def test_images_of_one_id_are_named(id_):
     # not an error: two datasets that are trained on together may have the same ids
     findings = check(image(*GOOD), image(*GOOD, image_id=id_), image(*GOOD, image_id="0"))
+    assert findings.counts == {"images that are listed before": 2}
     assert not findings.errors and "image_id 0, which" in findings.warnings[0]
 
 
@@ -184,6 +185,14 @@ def test_data_without_a_usable_object_is_an_error():
 def test_a_class_without_an_object_is_named():
     (warning,) = check(image(GOOD[0], item([1, 2, 30, 40], category_id=1, iscrowd=1))).warnings
     assert warning.startswith("1 of 2 classes have no object: van.")
+
+
+def test_classes_of_one_name_and_images_listed_twice_are_named():
+    findings = Findings()
+    dicts = [image(*GOOD), image(*GOOD, image_id="again")]
+    check_annotations(dicts, SimpleNamespace(thing_classes=["car", "car"]), findings)
+    assert "several classes have the name car" in findings.warnings[0]
+    assert findings.counts == {"images that are listed before": 1}
 
 
 def test_images_of_both_splits_are_found_by_file(tmp_path):

@@ -1,6 +1,7 @@
 """Rules for the annotations of any dataset, and for training and validation data together."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,13 @@ def check_annotations(dicts: Sequence[dict], metadata: Metadata, findings: Findi
         findings: gets errors, warnings and counts; the messages do not name the dataset.
     """
     classes = list(metadata.thing_classes)
+    if repeated := [name for name, count in Counter(classes).items() if count > 1]:
+        findings.warn(
+            f"several classes have the name {some(repeated)}, whose AP would be that of the last. "
+            "Fix: rename or merge them."
+        )
+    files = [record.get("file_name") for record in dicts if isinstance(record, dict)]
+    findings.count("images that are listed before", len(files) - len(set(map(str, files))))
     found = collect_annotations(dicts, len(classes), findings)
     for record in dicts:
         if isinstance(record, dict) and DROPPED in record:

@@ -13,6 +13,7 @@ from faster_coco_eval import mask
 
 from projects.clockdistill.data.annotations import is_box, is_flag, is_id, is_number, is_size
 from projects.clockdistill.data.findings import some
+from projects.clockdistill.errors import UserError
 
 FORMAT = '{"images": [...], "categories": [...], "annotations": [...]}'
 
@@ -65,22 +66,22 @@ def parse_coco(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not JSON or no object.
+        UserError: if it is not JSON or no object.
     """
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"annotation file {path} {kind}. Fix: give a COCO JSON file.")
     data = path.read_bytes()
     if not data.strip():
-        raise ValueError(f"{path} is empty. Fix: write COCO's format, {FORMAT}.")
+        raise UserError(f"{path} is empty. Fix: write COCO's format, {FORMAT}.")
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not valid JSON: {error}. Fix: write COCO's format, {FORMAT}."
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(
+        raise UserError(
             f"{path} holds {brief(content)}, no object. Fix: write COCO's format, {FORMAT}."
         )
     return content
@@ -90,25 +91,25 @@ def check_lists(path: Path, content: dict[str, Any]) -> None:
     """Checks all three lists of a file; fields that are null are removed, as if left out.
 
     Raises:
-        ValueError: naming file, entry, field and fix.
+        UserError: naming file, entry, field and fix.
     """
     for key in _FIELDS:
         check_list(path, content, key)
     for key in ("images", "categories"):
         if not content[key]:
-            raise ValueError(f"{path}: {key!r} is empty. Fix: list the {key}.")
+            raise UserError(f"{path}: {key!r} is empty. Fix: list the {key}.")
         check_unique(path, content, key)
 
 
 def check_list(path: Path, content: dict[str, Any], key: str) -> None:
     """Checks one of the lists "images", "categories" and "annotations", as `check_lists`."""
     if not isinstance(content.get(key), list):
-        raise ValueError(f"{path} has no list {key!r}. Fix: use COCO's format, {FORMAT}.")
+        raise UserError(f"{path} has no list {key!r}. Fix: use COCO's format, {FORMAT}.")
     fields = _FIELDS[key].items()
     entries = content[key]
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            raise ValueError(
+            raise UserError(
                 f"{path}: {key}[{index}] is {brief(entry)}. Fix: write an object, {{...}}."
             )
         if None in entry.values():
@@ -127,12 +128,12 @@ def check_unique(path: Path, content: dict[str, Any], key: str) -> None:
     """Checks that no two entries of a list have the same id.
 
     Raises:
-        ValueError: naming the ids.
+        UserError: naming the ids.
     """
     counts = Counter(entry["id"] for entry in content[key])
     if len(counts) < len(content[key]):
         repeated = [brief(id_) for id_, count in counts.items() if count > 1]
-        raise ValueError(
+        raise UserError(
             f"{path}: several {key} have the id {some(repeated)}. Fix: give each its own id."
         )
 
@@ -141,11 +142,11 @@ def check_boxes(path: Path, content: dict[str, Any]) -> None:
     """Checks that every annotation has a box: detectron2's own loader derives none.
 
     Raises:
-        ValueError: naming file, entry, field and fix.
+        UserError: naming file, entry, field and fix.
     """
     for index, entry in enumerate(content["annotations"]):
         if "bbox" not in entry:
-            raise ValueError(
+            raise UserError(
                 f"{path}: {entry_name('annotations', index, entry)} has no 'bbox'. Fix: set bbox, "
                 "or use a config of custom data, whose reader derives boxes from segmentations."
             )
@@ -215,7 +216,7 @@ def entry_name(key: str, index: int, entry: dict) -> str:
 
 def _field_error(
     path: Path, key: str, index: int, entry: dict, found: str, name: str, field: _Field
-) -> ValueError:
-    return ValueError(
+) -> UserError:
+    return UserError(
         f"{path}: {entry_name(key, index, entry)} {found}. Fix: set {name} to {field.expected}."
     )

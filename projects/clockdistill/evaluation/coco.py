@@ -21,6 +21,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from projects.clockdistill.data.annotations import inside_image, repeated_ids
 from projects.clockdistill.data.coco_content import check_boxes, check_list, id_order, parse_coco
 from projects.clockdistill.data.findings import some
+from projects.clockdistill.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class CocoEvaluator(DatasetEvaluator):
         left_out: ids of images that are not evaluated, because they cannot be read.
 
     Raises:
-        ValueError: if images have the same id, or the dataset's file is not in COCO's format.
+        UserError: if images have the same id, or the dataset's file is not in COCO's format.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ def load_ground_truth(dataset_name: str) -> dict[str, Any]:
     path = Path(PathManager.get_local_path(json_file))
     content = parse_coco(path)
     if "annotations" not in content:
-        raise ValueError(
+        raise UserError(
             f"{json_file} has no 'annotations', which the evaluation of {dataset_name} needs.\n"
             "Fix: name a split with annotations in dataloader.test.dataset.names"
         )
@@ -162,7 +163,7 @@ def _from_dicts(dicts: Sequence[dict], category_ids: dict[int, Any]) -> dict[str
                     }
                 )
     if repeated := repeated_ids(dicts):
-        raise ValueError(
+        raise UserError(
             f"several images have the image_id {some(repeated)}, which the evaluation cannot tell "
             "apart.\nFix: give each image an id of its own"
         )
@@ -205,11 +206,11 @@ def box_average_precision(
     Entries of images that are not listed, and of categories without a name, do not count.
 
     Raises:
-        ValueError: if a detection belongs to an image that the ground truth does not have.
+        UserError: if a detection belongs to an image that the ground truth does not have.
     """
     image_ids = {image["id"] for image in ground_truth["images"]}
     if strange := {detection["image_id"] for detection in detections} - image_ids:
-        raise ValueError(
+        raise UserError(
             f"detections in images that the ground truth does not have: {list(strange)[:5]}.\n"
             "Fix: give dataloader.evaluator the dataset of dataloader.test"
         )
