@@ -131,5 +131,12 @@ def test_the_split_files_of_training_are_those_of_the_json(run, root, tmp_path, 
     images = json.loads((tmp_path / "out.json").read_text())["images"]
     assert [image["file_name"] for image in images] == ["000007.png"]
     (tmp_path / "val.txt").write_text("9")
-    code, _, err = run(root, "--coco-json", tmp_path / "out.json", "--split", "val")
-    assert code == 1 and "val.txt:1: unknown frame '9'" in err
+    with pytest.raises(SystemExit, match=r"^error: .*val\.txt:1: unknown frame '9'"):
+        run(root, "--coco-json", tmp_path / "out.json", "--split", "val")
+
+
+def test_a_file_that_cannot_be_written_is_one_line(run, root):
+    with pytest.raises(SystemExit, match="^error: .*Is a directory"):
+        run(root, "--coco-json", root)
+    with pytest.raises(OSError):
+        run(root, "--coco-json", root, "--debug")
