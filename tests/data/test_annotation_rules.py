@@ -82,6 +82,8 @@ def test_sound_annotations_pass_without_a_word():
         (item([1, 2, 3, 4], category_id="0"), "category_id is not one of 0 to 1"),
         (item([1, 2, 3, 4], iscrowd="0"), "iscrowd is neither 0 nor 1"),
         (item([1, 2, 3, 4], iscrowd=2), "iscrowd is neither 0 nor 1"),
+        (item([1, 2, 3, 4], area="12"), "area is no number"),
+        (item([1, 2, 3, 4], area=float("nan")), "area is no number"),
         ("annotation", "annotations that are no dict"),
     ],
 )
@@ -143,6 +145,7 @@ def spread(number=50):
         ([[0.1, 0.2, 0.3, 0.4]] * 3, BoxMode.XYWH_ABS, "are these normalised to [0, 1]?"),
         ([[0.1, 0.2, 0.3, 0.4]] * 3, BoxMode.XYXY_ABS, "are these normalised to [0, 1]?"),
         ([*spread(), [10, 10, 3000, 50]], BoxMode.XYWH_ABS, "do boxes and images have the same"),
+        ((1.4 * np.array(spread())).tolist(), BoxMode.XYWH_ABS, "overhang their image by more"),
     ],
 )
 def test_boxes_in_another_format_are_asked_about(boxes, mode, question):
@@ -160,6 +163,13 @@ def test_boxes_in_their_format_raise_no_question(mode):
     annotations = [item(box, index % 2, mode=mode) for index, box in enumerate([*boxes, sloppy])]
     findings = check(image(*annotations))
     assert not findings.warnings and findings.counts == {"boxes clipped to their image": 1}
+
+
+def test_a_file_that_is_evaluated_as_it_is_says_so():
+    findings = Findings()
+    metadata = SimpleNamespace(thing_classes=CLASSES, json_file="instances.json")
+    check_annotations([image(*GOOD * 9, item([600, 10, 60, 20]))], metadata, findings)
+    assert findings.counts == {"boxes clipped to their image for training, not for evaluation": 1}
 
 
 def test_what_readers_changed_is_judged_and_counted():

@@ -40,6 +40,11 @@ class Annotations:
     is_crowd: np.ndarray
     sizes: np.ndarray
 
+    def select(self, mask: np.ndarray) -> "Annotations":
+        """Returns the annotations of a mask (N,), of the same images."""
+        arrays = (self.boxes_xyxy, self.images, self.classes, self.is_xywh, self.is_crowd)
+        return Annotations(*(array[mask] for array in arrays), self.sizes)
+
 
 def collect_annotations(dicts: Sequence[dict], num_classes: int, findings: Findings) -> Annotations:
     """Reads detectron2's dataset dicts; what is malformed becomes errors and is left out.
@@ -139,6 +144,11 @@ def is_size(value: Any) -> bool:
     return is_number(value) and 1 <= value <= MAX_COORDINATE and value == int(value)
 
 
+def is_area(value: Any) -> bool:
+    """Returns whether a value is a number of square pixels; None is the default, the box's."""
+    return value is None or (is_number(value) and 0 <= value <= MAX_COORDINATE**2)
+
+
 def is_flag(value: Any) -> bool:
     """Returns whether a value says no or yes: 0, 1 or a bool."""
     return isinstance(value, numbers.Real) and value in (0, 1)
@@ -194,4 +204,6 @@ def _fault_of_annotation(item: Any, num_classes: int) -> tuple[str, str] | None:
         )
     if not is_flag(item.get("iscrowd") or 0):
         return "annotations whose iscrowd is neither 0 nor 1", "give 1 for regions to ignore"
+    if not is_area(item.get("area")):
+        return "annotations whose area is no number of square pixels", "correct or remove it"
     return None

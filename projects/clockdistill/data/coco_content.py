@@ -1,7 +1,6 @@
 """A JSON file in COCO's format -> its content, with every field that is used of the right type."""
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 
 from faster_coco_eval import mask
 
-from projects.clockdistill.data.annotations import is_box, is_flag, is_id, is_number, is_size
+from projects.clockdistill.data.annotations import is_area, is_box, is_flag, is_id, is_size
 from projects.clockdistill.data.findings import some
 from projects.clockdistill.errors import UserError
 
@@ -37,10 +36,6 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) or is_id(value)
 
 
-def _is_area(value: Any) -> bool:
-    return is_number(value) and 0 <= value < math.inf
-
-
 _ID = _Field(True, is_id, "text or a finite number")
 _SIZE = _Field(False, is_size, "a positive whole number of pixels")
 _FIELDS = {
@@ -56,7 +51,7 @@ _FIELDS = {
         "category_id": _ID,
         "bbox": _Field(False, is_box, "[left, top, width, height], four finite numbers in pixels"),
         "iscrowd": _Field(False, is_flag, "0 or 1"),
-        "area": _Field(False, _is_area, "a number of square pixels"),
+        "area": _Field(False, is_area, "a number of square pixels"),
     },
 }
 

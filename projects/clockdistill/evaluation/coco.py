@@ -158,7 +158,7 @@ def _from_dicts(dicts: Sequence[dict], category_ids: dict[int, Any]) -> dict[str
                         "image_id": record["image_id"],
                         "category_id": category_ids[int(item["category_id"])],
                         "bbox": box,
-                        "area": item.get("area", box[2] * box[3]),
+                        "area": box[2] * box[3] if item.get("area") is None else item["area"],
                         "iscrowd": int(item.get("iscrowd") or 0),
                     }
                 )
