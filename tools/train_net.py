@@ -31,15 +31,12 @@ from torch import nn
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.deployment.model_spec import ModelSpec
+from projects.clockdistill.engine.arguments import message
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
-from projects.clockdistill.engine.checks import (
-    check_batch_size,
-    check_config,
-    check_data,
-    dataset_names,
-)
+from projects.clockdistill.engine.checks import check_batch_size, check_config, dataset_names
 from projects.clockdistill.engine.compile import check_compiler, compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.data_check import check_data, without_bad_images
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
 from projects.clockdistill.engine.half_weights import store_weights
@@ -55,6 +52,7 @@ from projects.clockdistill.engine.teacher import check_teacher, load_teacher
 from projects.clockdistill.engine.train_loader import build_train_loader
 from projects.clockdistill.engine.trainer import Trainer
 from projects.clockdistill.engine.weights import CheckpointError
+from projects.clockdistill.errors import UserError
 
 logger = logging.getLogger("projects.clockdistill.train_net")
 
@@ -172,13 +170,15 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command in this process."""
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg)
-    check_data(cfg, eval_only=args.eval_only)
     with torchrun_group(cfg.train.device):
+        data = check_data(cfg, eval_only=args.eval_only)
         if not args.eval_only:
             check_batch_size(cfg, comm.get_world_size())
             if cfg.train.compile:
                 check_compiler(cfg.train.device)
         setup_run(cfg, keep_config=args.eval_only)
+        data.log()
+        cfg = without_bad_images(cfg, data)
         if args.eval_only:
             evaluate(cfg)
         else:
@@ -201,8 +201,8 @@ def main(argv: list[str] | None = None) -> None:
         launch(
             run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,)
         )
-    except (ConfigError, CheckpointError, FloatingPointError) as error:
-        sys.exit(f"train_net: {error}")
+    except (UserError, FloatingPointError) as error:
+        sys.exit(f"train_net: {message(error)}")
 
 
 if __name__ == "__main__":
