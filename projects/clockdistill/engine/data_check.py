@@ -52,16 +52,23 @@ class DataReport:
             for error in report.errors
         ]
 
+    @property
+    def all_warnings(self) -> list[str]:
+        """The warnings of each dataset, with its key, and those about both."""
+        of_parts = [
+            f"dataloader.{part}.dataset: {warning}"
+            for part, report in self.parts.items()
+            for warning in report.warnings
+        ]
+        return of_parts + self.warnings
+
     def log(self) -> None:
         """Logs the tables and the warnings, on the main process."""
         if not comm.is_main_process():
             return
         for report in self.parts.values():
             logger.info("data:\n%s", report.table)
-        for part, report in self.parts.items():
-            for warning in report.warnings:
-                logger.warning("dataloader.%s.dataset: %s", part, warning)
-        for warning in self.warnings:
+        for warning in self.all_warnings:
             logger.warning("%s", warning)
 
 
