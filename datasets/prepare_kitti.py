@@ -2,7 +2,8 @@
 
 python datasets/prepare_kitti.py [ROOT] [--decode] [--coco-json OUT.json [--split train]]
 
-The exit code is 1 if the tree has a problem.
+The split is that of training: seeded, or the files that $CLOCKDISTILL_KITTI_SPLIT names. The exit
+code is 1 if tree or split have a problem.
 """
 
 import argparse
@@ -10,7 +11,13 @@ import sys
 from pathlib import Path
 
 from projects.clockdistill.data.coco_export import write_coco_json
-from projects.clockdistill.data.kitti import datasets_root, frame_to_dict, load_kitti
+from projects.clockdistill.data.kitti import (
+    SPLIT_FOLDER_VARIABLE,
+    datasets_root,
+    frame_to_dict,
+    load_kitti,
+    split_files_of_environment,
+)
 from projects.clockdistill.data.kitti_check import check_tree, image_table, type_table
 from projects.clockdistill.data.kitti_presets import PRESETS
 from projects.clockdistill.data.kitti_tree import IMAGE_FOLDER
@@ -35,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
         "--split",
         choices=("all", "train", "val"),
         default="all",
-        help="frames of the JSON: all, or a part of the seeded 8:2 split",
+        help="frames of the JSON: all, or a part of the split",
     )
     return parser.parse_args()
 
@@ -66,7 +73,14 @@ def main() -> int:
         if arguments.split == "all":
             dicts = [frame_to_dict(frame, preset) for frame in report.frames]
         else:
-            dicts = load_kitti(preset, arguments.split, root)
+            split_files = split_files_of_environment()
+            try:
+                dicts = load_kitti(preset, arguments.split, root, split_files)
+            except (OSError, ValueError) as error:
+                print(error, file=sys.stderr)
+                return 1
+            source = f"the files of ${SPLIT_FOLDER_VARIABLE}" if split_files else "seeded, 8:2"
+            print(f"split: {source}")
         write_coco_json(arguments.coco_json, dicts, preset.classes, root / IMAGE_FOLDER)
         print(f"wrote {len(dicts)} images to {arguments.coco_json}")
     return 1 if report.problems else 0

@@ -53,14 +53,24 @@ def _check_format(found: Annotations, findings: Findings) -> None:
     left, top, right, bottom = found.boxes_xyxy.T
     width, height = right - left, bottom - top
     image_width, image_height = found.sizes[found.images].T
+    is_inside = (left >= 0) & (top >= 0)
     # x1, y1, x2, y2 read as x, y, width, height: too large as the latter, right as the former
     overhangs = (right > image_width + 1) | (bottom > image_height + 1)
-    fits_as_corners = (width > left) & (height > top) & (left >= 0) & (top >= 0)
-    fits_as_corners &= (width <= image_width + 1) & (height <= image_height + 1)
+    fits = (width > left) & (height > top)
+    fits &= (width <= image_width + 1) & (height <= image_height + 1)
     _ask(
-        overhangs & fits_as_corners,
+        found.is_xywh & is_inside & overhangs & fits,
         "overhang the image as x, y, width, height and fit as x1, y1, x2, y2: "
-        "are these x1, y1, x2, y2? Fix: convert them to the format that they are read as",
+        "are these x1, y1, x2, y2? Fix: convert them to x, y, width, height",
+        findings,
+    )
+    # and the reverse: x2 left of x1, or y2 above y1
+    fits = (right > 0) & (bottom > 0)
+    fits &= (left + right <= image_width + 1) & (top + bottom <= image_height + 1)
+    _ask(
+        ~found.is_xywh & is_inside & ((right <= left) | (bottom <= top)) & fits,
+        "are empty as x1, y1, x2, y2 and fit as x, y, width, height: "
+        "are these x, y, width, height? Fix: give bbox_mode=BoxMode.XYWH_ABS",
         findings,
     )
     _ask(

@@ -28,6 +28,7 @@ class Annotations:
         boxes_xyxy: (N, 4) float64, pixels, as given: neither clipped nor sorted.
         images: (N,) int64, index of the image.
         classes: (N,) int64.
+        is_xywh: (N,) bool, whether the dataset gave the box as left, top, width, height.
         is_crowd: (N,) bool.
         sizes: (M, 2) float64, width and height of each image in pixels.
     """
@@ -35,6 +36,7 @@ class Annotations:
     boxes_xyxy: np.ndarray
     images: np.ndarray
     classes: np.ndarray
+    is_xywh: np.ndarray
     is_crowd: np.ndarray
     sizes: np.ndarray
 
@@ -76,9 +78,47 @@ def collect_annotations(dicts: Sequence[dict], num_classes: int, findings: Findi
         boxes_xyxy,
         np.array(images, dtype=np.int64),
         np.array(classes, dtype=np.int64),
+        is_xywh,
         np.array(crowds, dtype=bool),
         sizes,
     )
+
+
+def inside_image(item: dict, width: int, height: int) -> list[float] | None:
+    """Returns the part of an annotation's box that lies inside the image, as xywh in pixels.
+
+    A box that lies inside already keeps its numbers.
+
+    Args:
+        item: annotation of detectron2's dataset dicts.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+
+    Returns:
+        None if the box has no pixel of the image.
+    """
+    box = [float(edge) for edge in item["bbox"]]
+    if item["bbox_mode"] != BoxMode.XYWH_ABS:
+        box = BoxMode.convert(box, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+        box = [round(edge, 3) for edge in box]  # 0.3 - 0.1 is 0.2 and no 0.19999999999999998
+    return clip_xywh(box, width, height)
+
+
+def clip_xywh(box: Sequence[float], width: int, height: int) -> list[float] | None:
+    """Returns the part of a box (xywh, pixels) inside an image; None if there is none."""
+    left, top = max(box[0], 0), max(box[1], 0)
+    right, bottom = min(box[0] + box[2], width), min(box[1] + box[3], height)
+    if right <= left or bottom <= top:
+        return None
+    # Sums of floats are rounded: only edges that were moved are computed again.
+    is_moved_x = left != box[0] or right != box[0] + box[2]
+    is_moved_y = top != box[1] or bottom != box[1] + box[3]
+    return [
+        left,
+        top,
+        right - left if is_moved_x else box[2],
+        bottom - top if is_moved_y else box[3],
+    ]
 
 
 def is_box(box: Any) -> bool:

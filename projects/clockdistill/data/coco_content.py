@@ -138,6 +138,20 @@ def check_unique(path: Path, content: dict[str, Any], key: str) -> None:
         )
 
 
+def check_boxes(path: Path, content: dict[str, Any]) -> None:
+    """Checks that every annotation has a box: detectron2's own loader derives none.
+
+    Raises:
+        ValueError: naming file, entry, field and fix.
+    """
+    for index, entry in enumerate(content["annotations"]):
+        if "bbox" not in entry:
+            raise ValueError(
+                f"{path}: {entry_name('annotations', index, entry)} has no 'bbox'. Fix: set bbox, "
+                "or use a config of custom data, whose reader derives boxes from segmentations."
+            )
+
+
 def id_order(id_: Any) -> tuple[bool, Any]:
     """Returns a key to sort ids of any type by: numbers by size, then texts."""
     return isinstance(id_, str), id_

@@ -10,7 +10,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.structures import BoxMode
 
-from projects.clockdistill.data.annotations import DROPPED, UNCLIPPED
+from projects.clockdistill.data.annotations import DROPPED, UNCLIPPED, clip_xywh
 from projects.clockdistill.data.coco_content import (
     box_of_segmentation,
     brief,
@@ -174,14 +174,21 @@ def _add_annotations(
                 f"({some(map(brief, records if record is None else class_of))})."
             )
         box = entry.get("bbox") or _derived_box(json_file, index, entry, record)
-        item, reason = _clipped(box, record["width"], record["height"])
-        if reason:
+        inside = clip_xywh(box, record["width"], record["height"])
+        if inside is None:
+            reason = EMPTY if box[2] <= 0 or box[3] <= 0 else OUTSIDE
             dropped[reason].append(f"{entry_name('annotations', index, entry)}: bbox {box}")
             of_image = record.setdefault(DROPPED, {})
             of_image[reason] = of_image.get(reason, 0) + 1
             continue
-        item["category_id"] = label
-        item["iscrowd"] = int(entry.get("iscrowd", 0))
+        item = {
+            "bbox": inside,
+            "bbox_mode": BoxMode.XYWH_ABS,
+            "category_id": label,
+            "iscrowd": int(entry.get("iscrowd", 0)),
+        }
+        if inside != box:
+            item[UNCLIPPED] = box
         if "area" in entry:
             item["area"] = entry["area"]
         record["annotations"].append(item)
@@ -199,19 +206,3 @@ def _derived_box(json_file: Path, index: int, entry: dict, record: dict) -> list
             "Fix: set bbox to [left, top, width, height], in pixels."
         )
     return box
-
-
-def _clipped(box: list[float], image_width: int, image_height: int) -> tuple[dict, str | None]:
-    """Returns the part of a box inside its image as an annotation, and why there is none."""
-    left, top, width, height = box
-    if width <= 0 or height <= 0:
-        return {}, EMPTY
-    right, bottom = left + width, top + height
-    if left >= image_width or top >= image_height or right <= 0 or bottom <= 0:
-        return {}, OUTSIDE
-    item = {"bbox": list(box), "bbox_mode": BoxMode.XYWH_ABS}
-    if left < 0 or top < 0 or right > image_width or bottom > image_height:
-        x, y = max(left, 0), max(top, 0)
-        item["bbox"] = [x, y, min(right, image_width) - x, min(bottom, image_height) - y]
-        item[UNCLIPPED] = list(box)
-    return item, None

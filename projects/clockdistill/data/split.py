@@ -42,7 +42,11 @@ def split_by_files(frames: Sequence[str], train_file: Path, val_file: Path) -> d
     split = {}
     for name, path in (("train", Path(train_file)), ("val", Path(val_file))):
         if not path.is_file():
-            raise FileNotFoundError(f"split file {path} for {name!r} does not exist")
+            raise FileNotFoundError(
+                f"split file {path} for {name!r} does not exist. "
+                "Fix: write it, one frame name per line, or use the seeded split "
+                "(unset CLOCKDISTILL_KITTI_SPLIT)."
+            )
         split[name] = _read_split_file(path, known)
     if shared := sorted(set(split["train"]) & set(split["val"])):
         raise ValueError(
@@ -53,8 +57,12 @@ def split_by_files(frames: Sequence[str], train_file: Path, val_file: Path) -> d
 
 
 def _read_split_file(path: Path, known: set[str]) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # editors may write a byte-order mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file ({error}). Fix: save it as UTF-8.") from error
     first_line = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         frame = line.strip()
         if not frame:
             continue
