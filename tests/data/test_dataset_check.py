@@ -54,7 +54,7 @@ def test_the_table_counts_images_objects_and_sizes(dicts) -> None:
     dicts[0]["annotations"] += [box(1, [0, 0, 40, 40]), box(1, [80, 0, 300, 150])]
     dicts[1]["annotations"] += [box(0, [0, 0, 20, 20], iscrowd=1)]
     table = rows(check(dicts))
-    assert list(table)[0] == "training: mine"
+    assert next(iter(table)) == "training: mine"
     assert table["images"][0] == "5"
     assert table["images without objects"][0] == "1"
     assert table["objects"] == ["6", "4", "4", "1", "1"]
@@ -85,8 +85,13 @@ def test_every_bad_file_is_an_error_of_one_line(dicts, tmp_path) -> None:
     errors = check(dicts).errors
     for error, part in zip(
         errors,
-        ("0.jpg: image file is truncated", "1.jpg: it is an HTML page", "2.jpg does not exist")
-        + ("deep.tif has 32 bits per channel (mode I)", "4.jpg is 150 x 200, but its annotations"),
+        (
+            "0.jpg: image file is truncated",
+            "1.jpg: it is an HTML page",
+            "2.jpg does not exist",
+            "deep.tif has 32 bits per channel (mode I)",
+            "4.jpg is 150 x 200, but its annotations",
+        ),
         strict=True,
     ):
         assert part in error and len(error.splitlines()) == 1

@@ -17,7 +17,15 @@ from projects.clockdistill.data.parallel import map_chunks
 from projects.clockdistill.engine.atomic import atomic_write
 
 _KEPT = 50  # files; the oldest go
-_RULES = ("annotation_rules.py", "annotations.py", "dataset_check.py", "image_header.py")
+_RULES = (
+    "annotation_rules.py",
+    "annotations.py",
+    "coco_content.py",
+    "dataset_check.py",
+    "dataset_table.py",
+    "image_header.py",
+    "registered.py",
+)
 
 
 def fingerprint(dicts: Sequence[dict]) -> str | None:
@@ -29,15 +37,28 @@ def fingerprint(dicts: Sequence[dict]) -> str | None:
     Returns:
         None if the dicts hold what cannot be written as bytes.
     """
-    digest = hashlib.sha256()
-    for name in _RULES:  # another version may find more
-        digest.update(Path(__file__).with_name(name).read_bytes())
+    digest = _digest_of_rules()
     try:
         for part in map_chunks(_describe, dicts):
             digest.update(part)
     except (pickle.PicklingError, AttributeError, TypeError, RecursionError):
         return None
     return digest.hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """Returns a digest of a file's path, size and time and of the rules that it is checked by."""
+    digest = _digest_of_rules()
+    status = path.stat()
+    digest.update(f"{path.absolute()} {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _digest_of_rules() -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    for name in _RULES:  # another version may find more
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return digest
 
 
 def _describe(dicts: Sequence[dict]) -> bytes:

@@ -10,12 +10,14 @@ from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill.data.annotation_rules import shared_images
-from projects.clockdistill.data.coco_json import read_coco_json
 from projects.clockdistill.data.dataset_check import DatasetReport, check_dataset
 from projects.clockdistill.data.findings import some
+from projects.clockdistill.data.passed_checks import file_fingerprint, recall, remember
+from projects.clockdistill.data.registered import check_registered_file, read_registered
 from projects.clockdistill.engine.checks import dataset_names
 from projects.clockdistill.engine.config_file import (
     ConfigError,
@@ -220,11 +222,13 @@ def _load(cfg: DictConfig, part: str) -> list[dict]:
     if "json_file" not in node:
         key += f".names={','.join(dataset_names(cfg, part))}"
     try:
+        for name in dataset_names(cfg, part):
+            _check_file(name)
         dicts = instantiate(node)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{key}: {error}") from error
-    except Exception as error:  # whatever detectron2 makes of a malformed file
-        raise ConfigError(f"{key}: {_reason(cfg, part, error)}") from error
+    except Exception as error:  # whatever a reader makes of data that it does not expect
+        raise ConfigError(f"{key}: cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(dicts, list):
         raise ConfigError(
             f"{key} gives a {type(dicts).__name__}, expected a list of detectron2's dataset "
@@ -233,16 +237,16 @@ def _load(cfg: DictConfig, part: str) -> list[dict]:
     return dicts
 
 
-def _reason(cfg: DictConfig, part: str, error: Exception) -> str:
-    """Returns why detectron2 could not load a part's datasets, by our own reader if it can say."""
-    for name in dataset_names(cfg, part):
-        metadata = MetadataCatalog.get(name)
-        if metadata.get("json_file") and metadata.get("image_root"):
-            try:
-                read_coco_json(Path(metadata.json_file), Path(metadata.image_root))
-            except (OSError, ValueError) as found:
-                return str(found)
-    return f"it cannot be loaded: {type(error).__name__}: {error}"
+def _check_file(name: str) -> None:
+    """Checks the file of a dataset that is registered as COCO, unless it has passed before."""
+    metadata = MetadataCatalog.get(name)
+    if not metadata.get("json_file") or metadata.get("evaluator_type") != "coco":
+        return
+    path = Path(PathManager.get_local_path(metadata.json_file))
+    known_as = file_fingerprint(path)
+    if recall(known_as, ["file"]) is None:
+        check_registered_file(path)
+        remember(known_as, ["file"], {})
 
 
 def _thing_classes(name: str, key: str) -> list[str]:
@@ -263,7 +267,7 @@ def _thing_classes(name: str, key: str) -> list[str]:
             )
     if not metadata.get("thing_classes"):
         try:
-            DatasetCatalog.get(name)  # some readers set the names
+            read_registered(name)  # some readers set the names
         except (OSError, ValueError) as error:
             raise ConfigError(f"{key}={name}: {error}") from error
     if not metadata.get("thing_classes"):

@@ -40,11 +40,14 @@ class CocoEvaluator(DatasetEvaluator):
     Args:
         dataset_name: registered in detectron2's catalogs, with `thing_classes`.
         output_dir: folder for the detections (coco_instances_results.json); None writes nothing.
+        left_out: ids of images that are not evaluated, such as those whose files are damaged.
     """
 
-    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
+    def __init__(
+        self, dataset_name: str, output_dir: str | None = None, left_out: Sequence = ()
+    ) -> None:
         self._output_dir = Path(output_dir) if output_dir else None
-        self._ground_truth = load_ground_truth(dataset_name)
+        self._ground_truth = _without(load_ground_truth(dataset_name), left_out)
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
         self._category_ids = load_categories(dataset_name)
         self._detections: list[dict[str, Any]] = []
@@ -135,6 +138,16 @@ def load_ground_truth(dataset_name: str) -> dict[str, Any]:
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     return content
+
+
+def _without(content: dict[str, Any], left_out: Sequence) -> dict[str, Any]:
+    """Returns COCO JSON content without some images."""
+    gone = set(left_out)
+    return {
+        **content,
+        "images": [image for image in content["images"] if image["id"] not in gone],
+        "annotations": [item for item in content["annotations"] if item["image_id"] not in gone],
+    }
 
 
 def _from_dicts(dicts: Sequence[dict], category_ids: dict[int, Any]) -> dict[str, Any]:
