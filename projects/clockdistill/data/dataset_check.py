@@ -11,8 +11,8 @@ from projects.clockdistill.data.annotation_rules import check_annotations, unmat
 from projects.clockdistill.data.annotations import is_size
 from projects.clockdistill.data.dataset_table import dataset_table
 from projects.clockdistill.data.findings import Findings, some
-from projects.clockdistill.data.image_header import ImageError, ImageHeader, read_header
-from projects.clockdistill.data.image_pixels import read_pixels, unusable_depth, wrong_size
+from projects.clockdistill.data.image_header import ImageError, ImageHeader
+from projects.clockdistill.data.image_pixels import check_image
 from projects.clockdistill.data.parallel import map_chunks
 from projects.clockdistill.data.passed_checks import fingerprint, recall, remember
 
@@ -142,14 +142,7 @@ def _check_image(record: dict, images: _Images, decode: bool) -> None:
     size = record.get("width"), record.get("height")
     annotated = size if all(map(is_size, size)) else None
     try:
-        header = read_header(path)
-        if why := unusable_depth(header.mode, header.bits):
-            raise ImageError(f"image {path} {why}")
-        found = header.displayed_size if header.is_turned(annotated) else header.size
-        if annotated is not None and found != annotated:
-            raise ImageError(wrong_size(path, found, annotated))
-        if decode or not header.is_complete:
-            read_pixels(path, annotated)
+        header = check_image(path, annotated, decode=decode)
     except ImageError as error:
         images.bad.append((path, record.get("image_id"), str(error)))
         return

@@ -24,6 +24,7 @@ _RULES = (
     "dataset_check.py",
     "dataset_table.py",
     "image_header.py",
+    "image_pixels.py",
     "registered.py",
 )
 
