@@ -17,7 +17,7 @@ from projects.clockdistill.data.annotation_rules import shared_images
 from projects.clockdistill.data.dataset_check import DatasetReport, check_dataset
 from projects.clockdistill.data.findings import some
 from projects.clockdistill.data.passed_checks import file_fingerprint, recall, remember
-from projects.clockdistill.data.registered import check_registered_file, read_registered
+from projects.clockdistill.data.registered import check_registered_file
 from projects.clockdistill.engine.checks import dataset_names
 from projects.clockdistill.engine.config_file import (
     ConfigError,
@@ -91,8 +91,9 @@ def check_data(cfg: DictConfig, *, eval_only: bool) -> DataReport:
         more = f"\nand {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
         raise ConfigError("\n".join(errors[:_SHOWN]) + more)
     if not comm.is_main_process():
-        for part in report.parts:  # registers the names in this process, too
-            _register(cfg, part)
+        for part in report.parts:  # which registers names and classes in this process, too
+            if "json_file" in cfg.dataloader[part].dataset or not _classes_are_known(cfg, part):
+                _load(cfg, part)
     return report
 
 
@@ -108,12 +109,10 @@ def inspect_data(cfg: DictConfig, *, eval_only: bool, decode: bool = False) -> D
         ConfigError: if a dataset does not exist, cannot be loaded or has other classes.
     """
     parts = ["test"] if eval_only else ["train", "test"]
-    for part in parts:
-        _register(cfg, part)
+    dicts = {part: _load(cfg, part) for part in parts}
     _check_classes(cfg, parts, eval_only=eval_only)
-    reports, dicts = {}, {}
+    reports = {}
     for part in parts:
-        dicts[part] = _load(cfg, part)
         names = dataset_names(cfg, part)
         skip = bool(OmegaConf.select(cfg, f"dataloader.{part}.mapper.skip_bad_images"))
         reports[part] = check_dataset(
@@ -190,7 +189,13 @@ def _check_classes(cfg: DictConfig, parts: list[str], *, eval_only: bool) -> Non
     for part in parts:
         key = f"dataloader.{part}.dataset.names"
         for name in dataset_names(cfg, part):
-            classes[f"{key}={name}"] = _thing_classes(name, key)
+            names = MetadataCatalog.get(name).get("thing_classes")
+            if not names:
+                raise ConfigError(
+                    f"{key}={name} has no class names.\n"
+                    f"Fix: set MetadataCatalog.get('{name}').thing_classes = [...]"
+                )
+            classes[f"{key}={name}"] = list(names)
     counts = _class_counts(cfg, eval_only=eval_only)
     for key, names in classes.items():
         first_key, first = next(iter(classes.items()))
@@ -208,19 +213,15 @@ def _check_classes(cfg: DictConfig, parts: list[str], *, eval_only: bool) -> Non
                 )
 
 
-def _register(cfg: DictConfig, part: str) -> None:
-    """Builds a dataset that the config itself describes, which registers its name."""
-    node = OmegaConf.select(cfg, f"dataloader.{part}.dataset")
-    if isinstance(node, DictConfig) and "json_file" in node:
-        _load(cfg, part)
-
-
 def _load(cfg: DictConfig, part: str) -> list[dict]:
     """Returns the dicts of a part's datasets."""
     key = f"dataloader.{part}.dataset"
     node = OmegaConf.select(cfg, key)
     if "json_file" not in node:
-        key += f".names={','.join(dataset_names(cfg, part))}"
+        names = dataset_names(cfg, part)
+        key += f".names={','.join(names)}"
+        for name in names:
+            _check_exists(name, f"dataloader.{part}.dataset.names={name}")
     try:
         for name in dataset_names(cfg, part):
             _check_file(name)
@@ -249,33 +250,26 @@ def _check_file(name: str) -> None:
         remember(known_as, ["file"], {})
 
 
-def _thing_classes(name: str, key: str) -> list[str]:
-    """Returns a dataset's class names after checking that its files exist."""
+def _check_exists(name: str, key: str) -> None:
+    """Checks that a dataset is registered and that its files exist."""
     if name not in DatasetCatalog:
         raise ConfigError(
-            f"{key}={name} is not a registered dataset{nearest(name, DatasetCatalog.list())}\n"
+            f"{key} is not a registered dataset{nearest(name, DatasetCatalog.list())}\n"
             "Fix: for your own COCO-format data, give its JSON file and image folder as "
             "datasets/README.md shows"
         )
     metadata = MetadataCatalog.get(name)
     for field in ("json_file", "image_root"):
         path = metadata.get(field)
-        if path and not Path(path).exists():
+        if path and not Path(PathManager.get_local_path(path)).exists():
             raise ConfigError(
-                f"{key}={name}: {path} does not exist.\nFix: put the data there, or set "
+                f"{key}: {path} does not exist.\nFix: put the data there, or set "
                 "DETECTRON2_DATASETS to the folder that holds it (datasets/README.md)"
             )
-    if not metadata.get("thing_classes"):
-        try:
-            read_registered(name)  # some readers set the names
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{key}={name}: {error}") from error
-    if not metadata.get("thing_classes"):
-        raise ConfigError(
-            f"{key}={name} has no class names.\n"
-            f"Fix: set MetadataCatalog.get('{name}').thing_classes = [...]"
-        )
-    return list(metadata.thing_classes)
+
+
+def _classes_are_known(cfg: DictConfig, part: str) -> bool:
+    return all(MetadataCatalog.get(name).get("thing_classes") for name in dataset_names(cfg, part))
 
 
 def _class_counts(cfg: DictConfig, *, eval_only: bool) -> dict[str, int]:
