@@ -7,6 +7,7 @@ import pytest
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill.data.image_header import ImageError
@@ -15,7 +16,6 @@ from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.data_check import check_data, without_bad_images
 from projects.clockdistill.engine.train_loader import build_train_loader
 from tests.tiny_run import DISTILLED, PLAIN, register_drawings, tiny_overrides
-from tests.two_processes import process_group, spawn
 
 
 @pytest.fixture
@@ -195,15 +195,16 @@ def test_a_dataset_that_is_empty_or_fails_to_load_is_named(plain) -> None:
             check_data(plain, eval_only=False)
 
 
-def _check_in_group(rank: int, folder: str) -> None:
-    with process_group(rank, folder):
-        cfg = load_config(PLAIN, tiny_overrides(Path(folder) / str(rank)))
-        assert check_data(cfg, eval_only=False).parts.keys() == {"train", "test"}
-        if rank == 0:  # the main process alone looks at files
-            cut(records("train")[0])
-        with pytest.raises(ConfigError, match=r"0/drawings_train/000\.png: image file is trunc"):
-            check_data(cfg, eval_only=False)
-
-
-def test_the_main_process_checks_for_all(tmp_path) -> None:
-    spawn(_check_in_group, tmp_path)
+@pytest.mark.parametrize("message_of_main", [None, "what the main process found"])
+def test_other_processes_wait_for_the_main_process(plain, monkeypatch, message_of_main) -> None:
+    report = check_data(plain, eval_only=False)
+    cut(records("train")[0])  # only the main process looks at files
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    of_main = (report if message_of_main is None else None, message_of_main)
+    monkeypatch.setattr(comm, "all_gather", lambda own: [of_main, own])
+    if message_of_main is None:
+        assert check_data(plain, eval_only=False) is report
+    else:
+        with pytest.raises(ConfigError, match=message_of_main):
+            check_data(plain, eval_only=False)
