@@ -1,6 +1,6 @@
 """Check a KITTI tree, print its content and, on request, write it as COCO JSON.
 
-python datasets/prepare_kitti.py [ROOT] [--decode] [--coco-json OUT.json [--split train]]
+python datasets/prepare_kitti.py [ROOT] [--coco-json OUT.json [--split train]]
 
 The split is that of training: seeded, or the files that $CLOCKDISTILL_KITTI_SPLIT names. The exit
 code is 1 if tree or split have a problem.
@@ -34,7 +34,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         default=datasets_root() / "kitti",
         help="folder that contains training/image_2 and training/label_2 (default: %(default)s)",
     )
-    parser.add_argument("--decode", action="store_true", help="decode every image (slow)")
     parser.add_argument("--preset", choices=PRESETS, default="kitti7", help="classes of the JSON")
     parser.add_argument("--coco-json", type=Path, metavar="OUT", help="write COCO JSON here")
     parser.add_argument(
@@ -50,7 +49,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     """Checks, prints and writes; returns the exit code."""
     root = arguments.root.absolute()
     try:
-        report = check_tree(root, decode=arguments.decode)
+        report = check_tree(root)
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 1

@@ -38,7 +38,7 @@ def root(tmp_path) -> Path:
 
 
 def test_a_valid_tree_passes_with_tables(run, root):
-    code, out, err = run(root, "--decode")
+    code, out, err = run(root)
     assert (code, err) == (0, "")
     assert "10 frames" in out and "no problems" in out
     cells = {
@@ -79,13 +79,13 @@ def test_every_problem_is_listed(run, root):
         assert part in err
 
 
-def test_decoding_finds_a_truncated_jpeg(run, root):
+def test_a_truncated_jpeg_is_found(run, root):
     path = root / "training/image_2/000003.jpg"
     Image.open(path.with_suffix(".png")).save(path)
     path.with_suffix(".png").unlink()
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    code, _, err = run(root, "--decode")
+    code, _, err = run(root)
     assert code == 1 and "unreadable image" in err and "000003.jpg" in err
 
 

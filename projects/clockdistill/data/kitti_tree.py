@@ -73,7 +73,7 @@ def scan_tree(root: Path) -> TreeReport:
 
     Problems are: no image, an image without a label file or the reverse, malformed labels, an
     unreadable image header, a box outside its image. Images are not decoded;
-    `datasets/prepare_kitti.py --decode` does that.
+    `datasets/check.py --decode` does that.
 
     Raises:
         FileNotFoundError: if `training/image_2` or `training/label_2` is missing.

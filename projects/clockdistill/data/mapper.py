@@ -39,8 +39,9 @@ class DetrMapper:
                 first.
             is_train: whether to return boxes.
             img_format: channel order of the tensor, "RGB" or "BGR".
-            skip_bad_images: whether to go on without images that cannot be read; each is named in
-                the log.
+            skip_bad_images: whether to go on without images that cannot be used: the check of the
+                data leaves them out, and a training image that is damaged later is named in the
+                log.
         """
         if img_format not in ("RGB", "BGR"):
             raise ValueError(f"img_format={img_format!r} is unknown. Fix: use 'RGB' or 'BGR'")
@@ -72,8 +73,8 @@ class DetrMapper:
         try:
             augmented = T.AugInput(self._read_image(mapped))
         except ImageError as error:
-            if not self._skip_bad_images:
-                raise
+            if not (self._skip_bad_images and self._is_train):
+                raise  # no other image can stand in for one that is evaluated
             self._skipped += 1
             _logger.warning("skipped, number %d of this process: %s", self._skipped, error)
             return None
