@@ -37,8 +37,9 @@ from projects.clockdistill.engine.arguments import (
 )
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.checks import build as build_part
-from projects.clockdistill.engine.checks import check_config, check_data, dataset_names
+from projects.clockdistill.engine.checks import check_config, dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.data_check import check_data
 from projects.clockdistill.engine.teacher import load_teacher
 from projects.clockdistill.engine.train_loader import build_train_loader
 
@@ -76,7 +77,7 @@ def calibrate(arguments: argparse.Namespace) -> None:
             "model.teacher, so there are no distillation losses. Fix: name a distillation config, "
             "such as projects/clockdistill/configs/dino_r18_kitti.py"
         )
-    check_data(cfg, eval_only=False)
+    check_data(cfg, eval_only=False).log()
     model = build(cfg)
     loader = build_train_loader(cfg.dataloader.train, cfg.train.seed, start_iter=0)
     print(f"measuring {arguments.batches} batches on {cfg.train.device}", flush=True)

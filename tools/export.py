@@ -50,8 +50,9 @@ from projects.clockdistill.engine.arguments import (
     positive_int,
     tool_parser,
 )
-from projects.clockdistill.engine.checks import check_data, dataset_names
+from projects.clockdistill.engine.checks import dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.data_check import check_data
 from projects.clockdistill.modeling.detectors.base import Detector
 
 IMAGES = 32  # compared with the checkpoint
@@ -83,7 +84,7 @@ def check(arguments: argparse.Namespace) -> None:
 def has_data(cfg: DictConfig, arguments: argparse.Namespace) -> bool:
     """Returns whether there are validation images; their lack must be allowed."""
     try:
-        check_data(cfg, eval_only=arguments.precision != "int8")
+        check_data(cfg, eval_only=arguments.precision != "int8").log()
     except ConfigError as error:
         if arguments.allow_random and not arguments.evaluate and arguments.precision != "int8":
             return False

@@ -38,11 +38,11 @@ from projects.clockdistill.engine.checks import (
     build,
     check_batch_size,
     check_config,
-    check_data,
     dataset_names,
 )
 from projects.clockdistill.engine.compile import check_compiler, compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.data_check import check_data, without_bad_images
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
 from projects.clockdistill.engine.half_weights import store_weights
@@ -166,14 +166,16 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command in this process."""
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg)
-    check_data(cfg, eval_only=args.eval_only)
     with torchrun_group(cfg.train.device):
+        data = check_data(cfg, eval_only=args.eval_only)
         if not args.eval_only:
             check_batch_size(cfg, comm.get_world_size())
             if cfg.train.compile:
                 check_compiler(cfg.train.device)
         changes = changes_on_resume(cfg) if args.resume else []
         setup_run(cfg, keep_config=args.eval_only)
+        data.log()
+        cfg = without_bad_images(cfg, data)
         for change in changes:
             logger.info("changed since the run started: %s", change)
         if args.eval_only:

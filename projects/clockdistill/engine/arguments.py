@@ -71,10 +71,10 @@ def is_users_to_fix(error: BaseException) -> bool:
     do; for losses that are not finite, for too little memory, and for what the operating system
     refuses (a full disk, a missing file).
     """
-    if isinstance(error, OSError):
-        return error.errno is not None or isinstance(error, FileNotFoundError)
     if isinstance(error, UserError | FloatingPointError | torch.OutOfMemoryError):
         return True
+    if isinstance(error, OSError):
+        return error.errno is not None or isinstance(error, FileNotFoundError)
     return isinstance(error, ValueError | RuntimeError) and "Fix: " in str(error)
 
 
