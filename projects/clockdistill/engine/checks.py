@@ -54,8 +54,8 @@ def check_config(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}={cfg[key]}: expected the keys of a config file, not a value")
     schema = LazyConfig.load(str(_COMMON / "train.py")).train
     _check_train_keys(cfg.train, schema, "train")
-    check_calls(cfg)
     check_values(cfg)
+    check_calls(cfg)
     check_device(cfg.train.device, "train.device")
     _check_precision(cfg.train)
     _check_sampling(cfg.train.device)
@@ -157,7 +157,8 @@ def check_calls(cfg: DictConfig, path: str = "") -> None:
         try:
             accepted = accepted_arguments(node)
         except ImportError as error:
-            raise ConfigError(f"{where}._target_={node['_target_']}: {error}") from error
+            text = " ".join(str(error).split())
+            raise ConfigError(f"{where}._target_={node['_target_']}: {text}") from error
         target = node.get("_target_")
         if target is None:
             continue
@@ -261,8 +262,9 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
         raise
     except _REFUSALS as error:
         found = error
+        given = tuple(f"{key}.{name}" for name in arguments)  # not built from the config
         for path, below in reversed(list(dicts_in(node, key))):
-            if "_target_" in below:
+            if "_target_" in below and path != key and not path.startswith(given):
                 try:
                     instantiate(below)
                 except _REFUSALS as inner:

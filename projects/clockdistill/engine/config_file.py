@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from projects.clockdistill.engine.atomic import atomic_write
-from projects.clockdistill.engine.expected import holds_text
+from projects.clockdistill.engine.expected import holds_text, is_plain
 from projects.clockdistill.engine.overrides import parse_value
 from projects.clockdistill.errors import UserError
 
@@ -47,8 +47,12 @@ def load_config(name: str, overrides: Sequence[str]) -> DictConfig:
         if not equals:
             raise ConfigError(f"'{override}' is not an override. Fix: write key=value")
         _check_key(cfg, key)
+        present = _present(cfg, key)
         try:
-            value = parse_value(text, is_text=holds_text(key, _present(cfg, key)))
+            value = parse_value(text, is_text=holds_text(key, present))
+            # a lazy call may become a number, other dicts hold what the program needs
+            if isinstance(present, DictConfig) and "_target_" not in present and is_plain(value):
+                raise ValueError(f"expected one of its keys, {', '.join(map(str, present))}")
             OmegaConf.update(cfg, key, value, merge=True)
         except (OmegaConfBaseException, ValueError) as error:
             raise ConfigError(f"{override}: {_first_line(error)}") from error

@@ -77,7 +77,6 @@ DECAY = number("a number of at least 0 and below 1", lambda v: 0 <= v < 1)
 TABLE = {
     "train.output_dir": FOLDER,
     "train.init_checkpoint": CHECKPOINT,
-    "train.allow_pickle": FLAG,
     "train.max_iter": whole(1),
     "train.seed": Expected(
         f"a whole number of at most {LARGEST_SEED}; below 0, every run differs",
