@@ -157,8 +157,7 @@ def check_calls(cfg: DictConfig, path: str = "") -> None:
         try:
             accepted = accepted_arguments(node)
         except ImportError as error:
-            text = " ".join(str(error).split())
-            raise ConfigError(f"{where}._target_={node['_target_']}: {text}") from error
+            raise ConfigError(f"{where}._target_={node['_target_']}: {error}") from error
         target = node.get("_target_")
         if target is None:
             continue

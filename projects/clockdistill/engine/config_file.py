@@ -202,7 +202,10 @@ def accepted_arguments(node: DictConfig) -> list[str] | None:
     """
     target = node.get("_target_")
     if isinstance(target, str):
-        target = locate(target)
+        try:
+            target = locate(target)
+        except Exception as error:  # also what the named module raises while it is imported
+            raise ImportError(" ".join(str(error).split())) from error
     if not callable(target):
         return None
     try:
@@ -213,6 +216,14 @@ def accepted_arguments(node: DictConfig) -> list[str] | None:
         return None
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [p.name for p in parameters if p.kind in by_name]
+
+
+def _known_arguments(node: DictConfig) -> list[str]:
+    """Returns the names that the target of a lazy call accepts, as far as they are known."""
+    try:
+        return accepted_arguments(node) or []
+    except ImportError:  # `check_calls` names the target
+        return []
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -237,7 +248,7 @@ def _check_key(cfg: DictConfig, key: str) -> None:
         elif (
             index == len(parts) - 1
             and isinstance(node, DictConfig)
-            and part in (accepted_arguments(node) or ())
+            and part in _known_arguments(node)
         ):
             return  # an argument that the config leaves at its default
         else:
@@ -249,7 +260,7 @@ def _all_keys(cfg: DictConfig) -> list[str]:
     return [
         f"{path}.{key}" if path else key
         for path, node in dicts_in(cfg)
-        for key in dict.fromkeys([*node, *(accepted_arguments(node) or ())])
+        for key in dict.fromkeys([*node, *_known_arguments(node)])
         if key != "_target_"
     ]
 
