@@ -140,7 +140,9 @@ def translate(
     if "conv1_w" in state:
         return _caffe2(state)
     for stem, convert in (("stem.conv1.weight", _detectron2), ("conv1.weight", _resnet)):
-        prefix = _prefix(state, stem, "res2.0.conv1.weight" if "stem" in stem else "layer1.0.conv1.weight")
+        prefix = _prefix(
+            state, stem, "res2.0.conv1.weight" if "stem" in stem else "layer1.0.conv1.weight"
+        )
         if prefix is not None and prefix != BACKBONE:
             return convert(state, prefix)
     if "backbone.conv1.weight" in state:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+
 class UnsafePickle(ValueError):
     """A file that names something else than arrays and containers; the message is that name."""
 
@@ -118,4 +119,3 @@ def load_torch(path: str | Path) -> tuple[Any, list[str]]:
                 raise UnsafePickle(name)
         with safe_globals([(_LeftOut, name) for name in left_out]):
             return torch.load(path, map_location="cpu", weights_only=True), left_out
-
