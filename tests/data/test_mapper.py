@@ -129,3 +129,16 @@ def test_an_image_of_unexpected_size_is_named(record):
     record["width"] = 99
     with pytest.raises(ValueError, match=r"a\.png"):
         DetrMapper([])(record)
+
+
+def test_bad_images_are_skipped_by_choice_and_counted_in_the_log(record, caplog):
+    mapper = DetrMapper([], skip_bad_images=True)
+    assert mapper(record)["image"].shape == (3, 60, 100)
+    for count in (1, 2):
+        assert mapper({**record, "file_name": "nowhere/b.png"}) is None
+        assert f"skipped, number {count} of this process: image nowhere/b.png" in caplog.text
+
+
+def test_an_unknown_channel_order_is_refused():
+    with pytest.raises(ValueError, match="img_format='HSV'"):
+        DetrMapper([], img_format="HSV")

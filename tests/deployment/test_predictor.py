@@ -157,10 +157,6 @@ def test_arrays_of_grey_and_transparent_pixels() -> None:
 
 
 def test_what_is_no_picture_is_refused_with_its_name(tmp_path) -> None:
-    deep = tmp_path / "deep.png"
-    Image.fromarray(np.full((4, 5), 40_000, np.uint16)).save(deep)
-    with pytest.raises(ValueError, match=r"deep.png has more than 8 bits per channel"):
-        read_image(deep)
     for array in (np.zeros((4, 5, 3)), np.zeros((4, 5, 2), np.uint8), np.zeros(5, np.uint8)):
         with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8 in BGR order"):
             read_image(array)

@@ -45,15 +45,15 @@ def test_good_configs_pass(plain: DictConfig, distill: DictConfig) -> None:
         ),
         ("model.student._target_", "tests.tiny_run.No", r"student\._target_=tests\.tiny_run\.No"),
         ("train.device", "gpu", r"train\.device=gpu"),
-        ("train.device", "cuda", r"add train\.device=cpu"),
+        ("train.device", "cuda", r"Fix: use train\.device=cpu"),
         ("train.amp", {"enabled": True, "dtype": "float16"}, r"Fix: use train\.amp\.dtype=bfloat"),
-        ("train.amp", {"enabled": True, "dtype": "fp8"}, "Fix: use bfloat16 or float16"),
+        ("train.amp", {"enabled": True, "dtype": "fp8"}, "dtype=fp8: expected bfloat16 or float16"),
     ],
 )
 def test_bad_value_is_named_with_its_key(
     distill: DictConfig, monkeypatch: pytest.MonkeyPatch, key: str, value: Any, message: str
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     OmegaConf.update(distill, key, value)
     with pytest.raises(ConfigError, match=message):
         check_config(distill)
@@ -64,12 +64,10 @@ def test_bad_value_is_named_with_its_key(
     [
         (3, 1, r"total_batch_size=4 cannot be split .*steps=3 .*\nFix: use a multiple of 3"),
         (2, 4, r"4 process\(es\) with train\.accumulate_steps=2 .*\nFix: use a multiple of 8"),
-        (0, 1, r"accumulate_steps=0 must be a whole number"),
-        ("two", 1, r"accumulate_steps=two must be a whole number"),
     ],
 )
 def test_batch_that_does_not_split_is_refused(
-    plain: DictConfig, steps: Any, processes: int, message: str
+    plain: DictConfig, steps: int, processes: int, message: str
 ) -> None:
     plain.train.accumulate_steps = 2
     check_batch_size(plain, processes=2)  # 4 images: 2 processes with 2 chunks each

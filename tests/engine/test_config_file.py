@@ -81,7 +81,7 @@ def test_missing_config_suggests_one() -> None:
 def test_failed_import_in_a_config_is_named(tmp_path: Path) -> None:
     path = tmp_path / "needs_more.py"
     path.write_text("import not_installed_anywhere\n")
-    with pytest.raises(ConfigError, match=r"needs_more\.py: .*not_installed_anywhere"):
+    with pytest.raises(ConfigError, match=r"needs_more\.py, line 1: .*not_installed_anywhere"):
         load_config(str(path), [])
 
 

@@ -1,51 +1,121 @@
-"""Tests that the order of the training images depends on the seed and can start anywhere."""
+"""Tests that training batches depend on seed and step alone, and can start anywhere."""
 
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from detectron2.config import LazyCall as L
+from detectron2.data import DatasetCatalog
 from detectron2.data.samplers import TrainingSampler
+from omegaconf import DictConfig
+from PIL import Image
 
 from projects.clockdistill.engine.config_file import load_config
-from projects.clockdistill.engine.train_loader import ResumableSampler, build_train_loader
+from projects.clockdistill.engine.rng import get_rng_state
+from projects.clockdistill.engine.train_loader import (
+    ResumableSampler,
+    SeededImages,
+    build_train_loader,
+)
 from tests.tiny_run import PLAIN, tiny_overrides
 
 
-def _images(loader, batches: int) -> list[list[int]]:
-    return [[x["image_id"] for x in batch] for batch in itertools.islice(loader, batches)]
+def _loader_config(folder: Path, *more: str) -> DictConfig:
+    return load_config(PLAIN, [*tiny_overrides(folder), *more]).dataloader.train
 
 
-def test_sampler_continues_where_another_stopped() -> None:
-    whole = list(itertools.islice(ResumableSampler(5, seed=3, start=0), 20))
-    assert list(itertools.islice(ResumableSampler(5, seed=3, start=7), 13)) == whole[7:]
-    assert sorted(whole[:5]) == [0, 1, 2, 3, 4]
-    assert whole == list(itertools.islice(TrainingSampler(5, seed=3), 20))
+def _images(node: DictConfig, seed: int, start: int, batches: int) -> list[list]:
+    """Returns the id and the pixels of every image; a list compares both exactly."""
+    loader = build_train_loader(node, seed, start)
+    return [
+        [(x["image_id"], x["image"].numpy().tobytes()) for x in batch]
+        for batch in itertools.islice(loader, batches)
+    ]
+
+
+def _draw(sampler: ResumableSampler, count: int) -> list[int]:
+    return list(itertools.islice(sampler, count))
+
+
+def test_sampler_numbers_images_by_epoch_and_continues_where_another_stopped() -> None:
+    whole = _draw(ResumableSampler(5, seed=3, batch_size=2), 20)
+    assert [number // 5 for number in whole] == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 5
+    assert [number % 5 for number in whole] == _draw(TrainingSampler(5, seed=3), 20)
+    assert _draw(ResumableSampler(5, seed=3, batch_size=2, start_iter=3), 14) == whole[6:]
 
 
 def test_processes_share_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = list(itertools.islice(ResumableSampler(5, seed=3, start=4), 6))
+    whole = _draw(ResumableSampler(5, seed=3, batch_size=2), 12)
     monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
-    parts = []
     for rank in (0, 1):
         monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda rank=rank: rank)
-        parts.append(list(itertools.islice(ResumableSampler(5, seed=3, start=4), 3)))
-    assert parts == [whole[0::2], whole[1::2]]
+        part = ResumableSampler(5, seed=3, batch_size=2, start_iter=1)
+        assert _draw(part, 4) == whole[4 + rank :: 2]
+
+
+def test_batches_hold_one_orientation_and_continue() -> None:
+    is_wide = [True, False, True, True, False]
+    whole = _draw(ResumableSampler(5, 3, 2, is_wide=is_wide), 20)
+    assert all(is_wide[a % 5] == is_wide[b % 5] for a, b in zip(whole[::2], whole[1::2]))
+    for start in range(1, 6):
+        rest = _draw(ResumableSampler(5, 3, 2, start, is_wide=is_wide), 8)
+        assert rest == whole[2 * start : 2 * start + 8]
 
 
 @pytest.mark.parametrize("grouping", [True, False])
-def test_batches_from_a_later_step_are_those_of_the_whole_run(
-    tmp_path: Path, grouping: bool
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_and_pixels_from_a_later_step_are_those_of_the_whole_run(
+    tmp_path: Path, grouping: bool, workers: int
 ) -> None:
-    node = load_config(PLAIN, tiny_overrides(tmp_path)).dataloader.train
+    node = _loader_config(tmp_path)
+    _turn_some(DatasetCatalog.get("drawings_train"))
     node.aspect_ratio_grouping = grouping
-    whole = _images(build_train_loader(node, seed=3, start_iter=0), 9)
-    assert _images(build_train_loader(node, seed=3, start_iter=4), 5) == whole[4:]
-    assert _images(build_train_loader(node, seed=4, start_iter=0), 9) != whole
+    whole = _images(node, seed=3, start=0, batches=9)
+    assert len({pixels for batch in whole for _, pixels in batch}) > 12  # flips differ by epoch
+    node.num_workers = workers
+    for start in (1, 4):
+        assert _images(node, seed=3, start=start, batches=5) == whole[start : start + 5]
+    assert _images(node, seed=4, start=0, batches=9) != whole
+
+
+def _turn_some(records: list[dict]) -> None:
+    """Turns every third image by 90 degrees, so that batches by orientation differ."""
+    for record in records[::3]:
+        picture = Image.open(record["file_name"]).transpose(Image.Transpose.ROTATE_90)
+        picture.save(record["file_name"])
+        record.update(width=picture.width, height=picture.height, annotations=[])
+
+
+def test_draws_depend_on_seed_epoch_and_image_and_leave_the_generators_alone() -> None:
+    def draw(record: dict) -> tuple:
+        return record["id"], np.random.rand(), torch.rand(()).item()
+
+    def values(number: int, seed: int = 0) -> tuple:
+        return SeededImages([{"id": 0}, {"id": 1}], draw, seed)[number]
+
+    before = str(get_rng_state())
+    assert values(0) == values(0)
+    assert len({values(0)[1:], values(1)[1:], values(2)[1:], values(0, seed=1)[1:]}) == 4
+    assert [values(number)[0] for number in range(4)] == [0, 1, 0, 1]
+    assert str(get_rng_state()) == before
+
+
+def test_image_that_the_mapper_leaves_out_is_replaced_by_the_next() -> None:
+    records = [{"id": index} for index in range(3)]
+    images = SeededImages(records, lambda record: record if record["id"] == 1 else None, 0)
+    assert [images[number]["id"] for number in range(6)] == [1] * 6
+    with pytest.raises(ValueError, match="none of the 3 training images"):
+        SeededImages(records, lambda record: None, 0)[0]
 
 
 def test_sampler_of_the_config_is_kept(tmp_path: Path) -> None:
-    node = load_config(PLAIN, tiny_overrides(tmp_path)).dataloader.train
+    node = _loader_config(tmp_path)
     node.sampler = L(TrainingSampler)(size=12, shuffle=False)
-    batches = _images(build_train_loader(node, seed=3, start_iter=0), 3)
-    assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    batches = _images(node, seed=3, start=0, batches=3)
+    assert [[number for number, _ in batch] for batch in batches] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9, 10, 11],
+    ]

@@ -67,7 +67,7 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
         detector = instantiate(node).to(device).eval()
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
-    checkpointer = DetectorCheckpointer(detector, allow_pickle=cfg.train.allow_pickle)
+    checkpointer = DetectorCheckpointer(detector)
     checkpointer.load_exact(str(weights), "weights")
     if checkpointer.loaded_spec is None:
         logger.warning(

@@ -1,10 +1,81 @@
-"""Types of command-line options."""
+"""What the command lines of all tools share: option types, `--debug` and errors in one line."""
 
 import argparse
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from projects.clockdistill.errors import UserError
+
+INTERRUPTED = 130  # exit code of a program that Ctrl-C ends
 
 
 def positive_int(text: str) -> int:
     """Returns a whole number that is at least 1."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
+    return number
+
+
+def tool_parser(description: str, **kwargs: object) -> argparse.ArgumentParser:
+    """Returns a parser with `--debug`, for `one_line_errors`.
+
+    Args:
+        description: docstring of the tool; the help shows its first line.
+        **kwargs: further arguments of `argparse.ArgumentParser`.
+    """
+    parser = argparse.ArgumentParser(description=description.splitlines()[0], **kwargs)
+    add_debug(parser)
+    return parser
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Adds `--debug` to a parser."""
+    parser.add_argument("--debug", action="store_true", help="show the traceback of any error")
+
+
+@contextmanager
+def one_line_errors(debug: bool) -> Iterator[None]:
+    """Ends the program with "error: ..." and exit code 1 where the user can fix what went wrong.
+
+    Any other exception is a fault of the program and keeps its traceback.
+
+    Args:
+        debug: `--debug`; every exception keeps its traceback.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if debug or not is_users_to_fix(error):
+            raise
+        sys.exit(f"error: {message(error)}")
+
+
+def is_users_to_fix(error: BaseException) -> bool:
+    """Returns whether the message of an exception is all that a user needs.
+
+    That holds for every `UserError`, for losses that are not finite and for what the operating
+    system refuses (a full disk, a missing file), whose number and file the message has.
+    """
+    if isinstance(error, UserError | FloatingPointError):
+        return True
+    return isinstance(error, OSError) and error.errno is not None
+
+
+def message(error: BaseException) -> str:
+    """Returns the message of an exception, without the traceback that a data worker adds."""
+    text = str(error)
+    if "Original Traceback" in text:
+        # torch's ExceptionWrapper: the traceback ends with "module.Class: message"
+        text = re.split(rf"^(?:[\w.]+\.)?{type(error).__name__}: ", text, flags=re.MULTILINE)[-1]
+    return text.strip() or type(error).__name__

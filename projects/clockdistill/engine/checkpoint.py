@@ -199,7 +199,8 @@ class DetectorCheckpointer(DetectionCheckpointer):
         try:
             self._load(path, "last_checkpoint", resuming=True)
         except CheckpointError as error:
-            raise CheckpointError(f"{error}.\nFix: {self._other_checkpoint(path)}") from error
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise CheckpointError(f"{reason}.\nFix: {self._other_checkpoint(path)}") from error
         self._require_exact(path)
         if self._ema is not None and not self._file_has_ema:
             self._ema.restart(self.model)
@@ -230,7 +231,9 @@ class DetectorCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Compares a file with the model before it changes the model; called by `load`."""
         wanted = self.model.state_dict()
-        state, self._origin = translate(checkpoint["model"], wanted)
+        state, self._origin = translate(checkpoint.pop("model"), wanted)
+        if self.loaded_spec is not None:
+            self._origin = origin_of_spec(self.loaded_spec)
         self._fit = Fit.compare(state, wanted)
         if self._check is not None:
             self._check()
@@ -254,8 +257,6 @@ class DetectorCheckpointer(DetectionCheckpointer):
             CheckpointError: with the reason.
         """
         try:
-            if self.loaded_spec is not None:
-                self._origin = origin_of_spec(self.loaded_spec)
             if not exact:
                 self._fit.require_start()
                 return
@@ -263,15 +264,13 @@ class DetectorCheckpointer(DetectionCheckpointer):
         except Misfit as error:
             logger.debug("all keys that do not fit:\n%s", "\n".join(self._fit.misfits))
             raise CheckpointError(f"{what}: {error}\nFix: {fix}") from error
-        except ValueError as error:
-            raise CheckpointError(f"{what}: {error}") from error
         for line in differences(self._origin, self.model):
             raise CheckpointError(f"{what}: {line}")
         other_classes = class_difference(self._origin.class_names, class_names)
         if other_classes is not None:
             raise CheckpointError(
-                f"{what}: {other_classes}.\nFix: name weights of these classes, or list them in the "
-                "data in the file's order"
+                f"{what}: {other_classes}.\nFix: name weights of these classes, or list the "
+                "data's in the file's order"
             )
 
     def _require_exact(self, what: str) -> None:

@@ -1,14 +1,18 @@
 """Checks that refuse a config, or its datasets, before any work is done."""
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from omegaconf import DictConfig, OmegaConf
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from projects.clockdistill.engine.argument_types import misfit
 from projects.clockdistill.engine.config_file import (
     CONFIGS,
     ConfigError,
@@ -16,17 +20,31 @@ from projects.clockdistill.engine.config_file import (
     dicts_in,
     nearest,
 )
+from projects.clockdistill.engine.expected import Expected, expected_of, is_number, like
+from projects.clockdistill.errors import UserError
 from projects.clockdistill.modeling.detectors.layers.deformable_sampling import VARIABLE, backend
 
 _COMMON = CONFIGS / "common"
 _TOP_LEVEL = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
+_SHOWN = 80  # characters of a value in a message
+# what constructors raise for arguments that they cannot use
+_REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Checks the keys, the arguments of every lazy call and the device.
+    """Checks keys, types and ranges of all values, the device, and what is cheap to build.
 
     Raises:
-        ConfigError: with the key and the fix.
+        ConfigError: with the key, its value, what was expected, and the fix.
     """
     for key in _TOP_LEVEL:
         if key not in cfg:
@@ -34,10 +52,20 @@ def check_config(cfg: DictConfig) -> None:
                 f"the config has no {key}; it needs {', '.join(_TOP_LEVEL)}.\n"
                 f"Fix: import what is missing from {_COMMON}"
             )
-    _check_train_keys(cfg.train, LazyConfig.load(str(_COMMON / "train.py")).train, "train")
-    _check_calls(cfg)
-    _check_device(cfg.train)
+        if not isinstance(cfg[key], DictConfig):
+            raise ConfigError(f"{key}={cfg[key]}: expected the keys of a config file, not a value")
+    schema = LazyConfig.load(str(_COMMON / "train.py")).train
+    _check_train_keys(cfg.train, schema, "train")
+    check_calls(cfg)
+    check_values(cfg)
+    check_device(cfg.train.device, "train.device")
+    _check_precision(cfg.train)
     _check_sampling(cfg.train.device)
+    check_solver(cfg)
+    for part in ("train", "test"):
+        mapper = OmegaConf.select(cfg, f"dataloader.{part}.mapper")
+        if mapper is not None:
+            build(mapper, f"dataloader.{part}.mapper")
 
 
 def _check_sampling(device: str) -> None:
@@ -56,11 +84,6 @@ def check_batch_size(cfg: DictConfig, processes: int) -> None:
         ConfigError: with the key and the fix.
     """
     steps = cfg.train.accumulate_steps
-    if not isinstance(steps, int) or steps < 1:
-        raise ConfigError(
-            f"train.accumulate_steps={steps} must be a whole number of at least 1.\n"
-            "Fix: 1 does not split the batch"
-        )
     images = cfg.dataloader.train.get("total_batch_size")
     if images is not None and images % (processes * steps):
         raise ConfigError(
@@ -71,32 +94,79 @@ def check_batch_size(cfg: DictConfig, processes: int) -> None:
 
 
 def _check_train_keys(node: DictConfig, schema: DictConfig, path: str) -> None:
-    """Checks that a node has exactly the keys of `schema`, which gives each its default."""
+    """Checks a node against `schema`, which gives each key its default: keys and types."""
     for key in node:
         if key not in schema:
             raise _unknown_key(path, key, schema, path)
     for key, below in schema.items():
+        where = f"{path}.{key}"
         if key not in node:
             raise ConfigError(
-                f"the config has no {path}.{key}. Fix: import train from configs/common/train.py "
+                f"the config has no {where}. Fix: import train from configs/common/train.py "
                 "and change what differs"
             )
         if isinstance(below, DictConfig):
-            _check_train_keys(node[key], below, f"{path}.{key}")
+            if not isinstance(node[key], DictConfig):
+                raise ConfigError(f"{where}={node[key]}: expected the keys {', '.join(below)}")
+            _check_train_keys(node[key], below, where)
+        elif expected_of(where) is None:
+            _require(where, node[key], like(below))
 
 
-def _check_calls(cfg: DictConfig) -> None:
-    """Checks the arguments of every lazy call in a config against its target."""
+def check_values(cfg: DictConfig) -> None:
+    """Checks types and ranges of all values that the table of `expected.py` names.
+
+    Raises:
+        ConfigError: with the key, its value and what was expected.
+    """
+    for path, node in dicts_in(cfg):
+        for key in node:
+            where = f"{path}.{key}" if path else str(key)
+            _require(where, node[key], expected_of(where))
+
+
+def _require(key: str, value: Any, expected: Expected | None) -> None:
+    if expected is None or expected.holds(value):
+        return
+    raise _unexpected(key, value, expected.words)
+
+
+def _unexpected(key: str, value: Any, words: str) -> ConfigError:
+    if isinstance(value, DictConfig | ListConfig):
+        value = OmegaConf.to_container(value)
+    shown = "null" if value is None else str(value)
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    is_round = isinstance(value, float) and value.is_integer() and words.startswith("a whole")
+    fix = f". Fix: {key}={int(value)}" if is_round else ""
+    return ConfigError(f"{key}={shown}: expected {words}{fix}")
+
+
+def check_calls(cfg: DictConfig) -> None:
+    """Checks the arguments of every lazy call in a config against its target.
+
+    Raises:
+        ConfigError: with the key, and what the target takes.
+    """
     for path, node in dicts_in(cfg):
         try:
             accepted = accepted_arguments(node)
         except ImportError as error:
             raise ConfigError(f"{path}._target_={node['_target_']}: {error}") from error
-        for key in node if accepted is not None else ():
-            if key != "_target_" and key not in accepted:
-                target = node["_target_"]
+        target = node.get("_target_")
+        if target is None:
+            continue
+        target = locate(target) if isinstance(target, str) else target
+        if not callable(target):
+            raise ConfigError(f"{path}._target_={target}: expected a class or a function")
+        for key in node:
+            if key == "_target_":
+                continue
+            if accepted is not None and key not in accepted:
                 name = getattr(target, "__qualname__", target)
                 raise _unknown_key(path, key, accepted, name)
+            words = misfit(target, key, node[key])
+            if words is not None:
+                raise _unexpected(f"{path}.{key}", node[key], words)
 
 
 def _unknown_key(path: str, key: str, known: Iterable[str], owner: str) -> ConfigError:
@@ -104,23 +174,96 @@ def _unknown_key(path: str, key: str, known: Iterable[str], owner: str) -> Confi
     return ConfigError(f"unknown config key {path}.{key}{near}\n{owner} has: {', '.join(known)}")
 
 
-def _check_device(train: DictConfig) -> None:
+def check_device(name: Any, key: str) -> str:
+    """Checks that torch has a device.
+
+    Args:
+        name: such as "cpu" or "cuda:1".
+        key: the config key or option that names it, for the message.
+
+    Returns:
+        The name.
+
+    Raises:
+        ConfigError: if torch knows no such device or finds none.
+    """
     try:
-        device = torch.device(train.device)
-    except RuntimeError as error:
-        raise ConfigError(f"train.device={train.device}: {error}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"{key}={name}: expected a device such as cpu or cuda") from error
+    if device.type == "cpu":
+        return name
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if found is None or device.type != found.type:
         raise ConfigError(
-            f"train.device={train.device}, but PyTorch {torch.__version__} finds no CUDA GPU.\n"
-            "Fix: add train.device=cpu"
+            f"{key}={name}, but PyTorch {torch.__version__} finds no such device.\n"
+            f"Fix: use {key}={'cpu' if found is None else found.type}"
         )
-    if not train.amp.enabled:
-        return
-    dtype = train.amp.dtype
-    if dtype not in ("bfloat16", "float16"):
-        raise ConfigError(f"train.amp.dtype={dtype} is unknown. Fix: use bfloat16 or float16")
-    if dtype == "float16" and device.type != "cuda":
-        raise ConfigError(f"train.amp.dtype={dtype} needs CUDA. Fix: use train.amp.dtype=bfloat16")
+    if device.index is not None and device.index >= torch.accelerator.device_count():
+        raise ConfigError(
+            f"{key}={name}, but PyTorch finds {torch.accelerator.device_count()} such device(s).\n"
+            f"Fix: use {key}={device.type}"
+        )
+    return name
+
+
+def _check_precision(train: DictConfig) -> None:
+    on_gpu = torch.device(train.device).type == "cuda"
+    if train.amp.enabled and train.amp.dtype == "float16" and not on_gpu:
+        raise ConfigError("train.amp.dtype=float16 needs CUDA. Fix: use train.amp.dtype=bfloat16")
+
+
+def check_solver(cfg: DictConfig) -> None:
+    """Builds the optimizer for one weight, and the schedule, as training will for the model.
+
+    Raises:
+        ConfigError: with the key, if they refuse their values.
+    """
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    if "params" not in cfg.optimizer:
+        raise ConfigError("the config has no optimizer.params. Fix: see configs/common/optim.py")
+    build(cfg.optimizer, "optimizer", params=[weight])
+    schedule = build(cfg.lr_multiplier, "lr_multiplier")
+    for progress in (0.0, 0.5, 1.0 - 1e-6):
+        try:
+            factor = schedule(progress)
+        except Exception as error:
+            raise ConfigError(f"lr_multiplier at {progress:.0%} of the run: {error}") from error
+        if not (is_number(factor) and 0 <= factor < math.inf):
+            raise ConfigError(
+                f"lr_multiplier gives {factor} at {progress:.0%} of the run: expected a factor of "
+                "optimizer.lr, a finite number of at least 0"
+            )
+
+
+def build(node: DictConfig, key: str, **arguments: Any) -> Any:
+    """Builds what a lazy call describes; what a constructor refuses is the config's mistake.
+
+    Args:
+        node: a lazy call.
+        key: of the node in the config.
+        **arguments: of the call, instead of the node's own.
+
+    Raises:
+        ConfigError: with the key of the innermost call that fails, and its message.
+    """
+    try:
+        return instantiate({**node, **arguments} if arguments else node)
+    except UserError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except _REFUSALS as error:
+        found = error
+        for path, below in reversed(list(dicts_in(node, key))):
+            if "_target_" in below:
+                try:
+                    instantiate(below)
+                except _REFUSALS as inner:
+                    key, found = path, inner
+                    break
+        lines = str(found).splitlines() or [type(found).__name__]
+        raise ConfigError(f"{key}: {lines[0]}") from error
 
 
 def check_data(cfg: DictConfig, *, eval_only: bool) -> None:

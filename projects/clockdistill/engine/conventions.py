@@ -1,30 +1,31 @@
-"""What a file's network expects beyond its shapes: pixels, strides, positions, order of the classes."""
+"""What a file's network expects beyond its shapes: pixels, strides, positions and classes."""
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 
 import numpy as np
+from detectron2.data import MetadataCatalog
 from detectron2.modeling.backbone.resnet import BottleneckBlock
+from omegaconf import DictConfig
 from torch import nn
 
 from projects.clockdistill.engine.checkpoint_names import Origin, Pixels
+from projects.clockdistill.engine.checks import dataset_names
+
+logger = logging.getLogger(__name__)
 
 
 def origin_of_spec(text: str) -> Origin:
-    """Returns what the "model_spec" of our own files says.
-
-    Raises:
-        ValueError: if it is no such text.
-    """
+    """Returns what the "model_spec" of our own files says; nothing if it cannot be read."""
     try:
         spec = json.loads(text)
         pixels = Pixels(spec["input_format"], tuple(spec["pixel_mean"]), tuple(spec["pixel_std"]))
         return Origin(pixels=pixels, class_names=tuple(spec["class_names"]))
     except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"its model_spec is not a description of a detector ({error!r})"
-        ) from error
+        logger.warning("the model_spec of the checkpoint describes no detector: %r", error)
+        return Origin()
 
 
 def differences(origin: Origin, model: nn.Module) -> list[str]:
@@ -83,9 +84,19 @@ def class_difference(found: Sequence[str] | None, wanted: Sequence[str] | None) 
         min(len(theirs), len(ours)),
     )
     return (
-        f"it was trained with {len(found)} classes {kind} than the data's {len(wanted)}: from class "
-        f"{place} on {_some(found, place)}, in the data {_some(wanted, place)}"
+        f"it was trained with {len(found)} classes {kind} than the data's {len(wanted)}: from "
+        f"class {place} on {_some(found, place)}, in the data {_some(wanted, place)}"
     )
+
+
+def class_names(cfg: DictConfig) -> Sequence[str] | None:
+    """Returns the class names of a config's test data, which is registered; None if it has none."""
+    return MetadataCatalog.get(dataset_names(cfg, "test")[0]).get("thing_classes")
+
+
+def teacher_classes(cfg: DictConfig) -> Sequence[str] | None:
+    """Returns the names that a teacher's classes must have; None with a `model.class_map`."""
+    return None if cfg.model.get("class_map") is not None else class_names(cfg)
 
 
 def _pixels(model: nn.Module) -> Pixels | None:

@@ -37,7 +37,7 @@ def kind_of(path: str | Path) -> str:
     """Returns `SAFETENSORS`, `TORCH` or `PICKLE`.
 
     Raises:
-        NotWeights: for anything else: "is ...\\nFix: ...".
+        NotWeights: for anything else: "is ...", then the fix.
     """
     size = Path(path).stat().st_size
     with open(path, "rb") as handle:

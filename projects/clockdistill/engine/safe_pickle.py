@@ -1,7 +1,7 @@
 """Pickled files read without running anything that they name.
 
-A pickle is a program: it names functions and calls them. Here a name stands for numpy's arrays or for
-a plain container; every other name ends the reading, or stands for an object that does nothing.
+A pickle is a program: it names functions and calls them. Here a name stands for numpy's arrays or
+a plain container; any other ends the reading, or stands for an object that does nothing.
 """
 
 import argparse

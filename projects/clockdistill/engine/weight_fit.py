@@ -39,8 +39,8 @@ class Fit:
     def compare(cls, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> "Fit":
         """Compares the keys and shapes of a file's weights with those of a model.
 
-        A layer that fills in what a file lacks, as frozen normalisation does with its statistics, is
-        not asked.
+        A layer that fills in what a file lacks, as frozen normalisation does with its statistics,
+        is not asked.
         """
         keys = [key for key in wanted if not key.endswith(_COUNTER)]
         keys.sort(key=_importance)
@@ -65,7 +65,7 @@ class Fit:
 
     @property
     def misfits(self) -> list[str]:
-        """The keys of the model that the file does not fill, most important first, with the reason."""
+        """Keys of the model that the file does not fill, most important first, with the reason."""
         lines = {
             key: f"{key}: {found} in the file, {wanted} in the model"
             for key, (found, wanted) in self.wrong_shape.items()
@@ -76,16 +76,16 @@ class Fit:
     def require_start(self) -> None:
         """Checks that training can start from the file.
 
-        Heads may be of other classes, layers may be new; a backbone must be filled completely, since
-        its first layers are frozen and would stay random.
+        Heads may be of other classes, layers may be new; a backbone must be filled completely,
+        since its first layers are frozen and would stay random.
 
         Raises:
             Misfit: otherwise.
         """
         if not self.filled:
             raise Misfit(
-                f"none of its keys fits this model: it has {_some(self.unexpected, self.wrong_shape)}"
-                f", the model {_some(self.missing)}"
+                "none of its keys fits this model: it has "
+                f"{_some(self.unexpected, self.wrong_shape)}, the model {_some(self.missing)}"
             )
         backbone = [line for line in self.misfits if line.startswith(BACKBONE)]
         if backbone:

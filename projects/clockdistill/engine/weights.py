@@ -20,6 +20,7 @@ from torchvision.models import ResNet18_Weights, ResNet50_Weights, ResNet101_Wei
 from projects.clockdistill.engine.config_file import ROOT
 from projects.clockdistill.engine.file_kinds import PICKLE, SAFETENSORS, NotWeights, kind_of
 from projects.clockdistill.engine.safe_pickle import UnsafePickle, load_plain, load_torch
+from projects.clockdistill.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ _IMAGENET = {
 _MODEL_KEYS = ("model", "state_dict", "model_state", "blobs")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message names the file and the fix."""
 
 
@@ -105,7 +106,7 @@ def read(path: str) -> dict[str, Any]:
         The content of the file, with the weights, tensors on the CPU, under "model".
 
     Raises:
-        CheckpointError: if the file is of another kind, damaged, holds no weights or would run code.
+        CheckpointError: if the file is of another kind, damaged, without weights or running code.
     """
     try:
         kind = kind_of(path)
