@@ -5,17 +5,27 @@ from pathlib import Path
 
 import pytest
 import torch
+import train_net
 from detectron2.config import instantiate
 from detectron2.modeling.backbone import ResNet
 from detectron2.modeling.backbone.resnet import BasicStem
+from omegaconf import OmegaConf
 from torch import nn
 
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.checkpoint_names import CAFFE, IMAGENET, Origin
-from projects.clockdistill.engine.conventions import class_difference, differences
+from projects.clockdistill.engine.checks import check_channel_order, check_config
+from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.conventions import (
+    class_difference,
+    differences,
+    teacher_classes,
+)
 from projects.clockdistill.engine.teacher import load_teacher
 from projects.clockdistill.engine.weights import CheckpointError
 from tests.modeling.tiny_detectors import tiny_config
+from tests.tiny_predictor import write_run
+from tests.tiny_run import DISTILLED, PLAIN, register_drawings, tiny_overrides
 
 SPEC = (
     '{"class_names": ["car", "bus", "Person sitting"], "input_format": "%s", '
@@ -109,3 +119,34 @@ def test_model_spec_that_says_nothing_is_only_a_warning(tmp_path: Path, caplog) 
     path = saved(tmp_path, detector(), "[1")
     DetectorCheckpointer(detector()).load_exact(path, "key", class_names=["x"])
     assert "model_spec of the checkpoint describes no detector" in caplog.text
+
+
+def test_evaluation_refuses_data_in_another_order(tmp_path: Path) -> None:
+    overrides = tiny_overrides(tmp_path)
+    weights = write_run(load_config(PLAIN, overrides)) / "model_final.pth"
+    command = ["--config-file", PLAIN, "--eval-only", *overrides]
+    command.append(f"train.init_checkpoint={weights}")
+    train_net.main(command)
+    register_drawings("drawings_val", tmp_path / "again", classes=("green", "red"))
+    with pytest.raises(SystemExit, match="another order .* on red, green, in the data green, red"):
+        train_net.main(command)
+
+
+def test_teacher_with_a_class_map_may_have_other_classes(tmp_path: Path) -> None:
+    cfg = load_config(DISTILLED, [*tiny_overrides(tmp_path, DISTILLED)])
+    assert list(teacher_classes(cfg)) == ["red", "green"]
+    cfg.model.class_map = [1, 0]
+    assert teacher_classes(cfg) is None
+
+
+def test_channel_orders_are_checked_with_the_config(tmp_path: Path) -> None:
+    cfg = load_config(PLAIN, [*tiny_overrides(tmp_path), "train.device=cpu"])
+    cfg.model.input_format = "BGR"
+    check_config(cfg)
+    cfg.model.input_format = "HSV"
+    with pytest.raises(ConfigError, match=r"model\.input_format=HSV: expected RGB or BGR"):
+        check_config(cfg)
+    # a detector that is not ours reads images as they come
+    other = OmegaConf.create({"_target_": "torch.nn.Identity", "input_format": "BGR"})
+    with pytest.raises(ConfigError, match=r"model\.input_format=BGR: Identity .*\nFix: use RGB"):
+        check_channel_order(other)

@@ -60,7 +60,7 @@ def check_config(cfg: DictConfig) -> None:
     _check_train_keys(cfg.train, schema, "train")
     check_calls(cfg)
     check_values(cfg)
-    _check_channel_order(cfg)
+    check_channel_order(cfg.model)
     check_device(cfg.train.device, "train.device")
     _check_precision(cfg.train)
     _check_sampling(cfg.train.device)
@@ -71,9 +71,13 @@ def check_config(cfg: DictConfig) -> None:
             build(mapper, f"dataloader.{part}.mapper")
 
 
-def _check_channel_order(cfg: DictConfig) -> None:
-    """Refuses BGR for detectors that do not reorder the images, such as detrex's."""
-    for path, node in dicts_in(cfg.model, "model"):
+def check_channel_order(model: DictConfig) -> None:
+    """Refuses BGR for detectors that do not reorder the images, such as detrex's.
+
+    Raises:
+        ConfigError: with the key and the fix.
+    """
+    for path, node in dicts_in(model, "model"):
         target = node.get("_target_")
         target = locate(target) if isinstance(target, str) else target
         ours = isinstance(target, type) and issubclass(target, Detector)
