@@ -42,6 +42,7 @@ from projects.clockdistill.engine.checks import (
 )
 from projects.clockdistill.engine.compile import check_compiler, compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.conventions import class_names, teacher_classes
 from projects.clockdistill.engine.data_check import check_data, without_bad_images
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
@@ -82,8 +83,10 @@ def evaluate(cfg: DictConfig) -> dict:
         )
     key = "model.student" if "student" in cfg.model else "model"
     model = build(OmegaConf.select(cfg, key), key).to(cfg.train.device)
-    checkpointer = DetectorCheckpointer(model, allow_pickle=cfg.train.allow_pickle)
-    checkpointer.load_exact(cfg.train.init_checkpoint, "train.init_checkpoint")
+    checkpointer = DetectorCheckpointer(model)
+    checkpointer.load_exact(
+        cfg.train.init_checkpoint, "train.init_checkpoint", class_names=class_names(cfg)
+    )
     return Evaluation(cfg.dataloader, cfg.train.output_dir)(model)
 
 
@@ -92,7 +95,7 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     options = cfg.train
     model = build(cfg.model, "model").to(options.device)
     if hasattr(model, "teacher"):
-        load_teacher(model.teacher, model.teacher_checkpoint, allow_pickle=options.allow_pickle)
+        load_teacher(model.teacher, model.teacher_checkpoint, teacher_classes(cfg))
     optimizer = build_optimizer(cfg.optimizer, model)
     detector = plain_detector(model)
     ema = ModelEma(detector, options.model_ema.decay) if options.model_ema.enabled else None
@@ -110,13 +113,12 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
         options.output_dir,
         ema=ema,
         evaluates_ema=evaluates_ema,
-        allow_pickle=options.allow_pickle,
         model_spec=model_spec(cfg),
         trainer=trainer,
     )
     resumed = resume and checkpointer.resume()
     if not resumed:
-        checkpointer.load_initial(options.init_checkpoint)
+        checkpointer.load_initial(options.init_checkpoint, class_names(cfg))
         if ema is not None:
             ema.restart(detector)
     start_iter = trainer.iter + 1 if resumed else 0

@@ -58,8 +58,8 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
         The detector in eval mode, and its spec.
 
     Raises:
-        ConfigError: if the config describes no detector, or another input than the weights'.
-        CheckpointError: if the weights do not fit.
+        ConfigError: if the config describes no detector.
+        CheckpointError: if the weights do not fit, or were trained with another input.
     """
     cfg.train.device = device  # detrex's detectors are built for a device
     key = "model.student" if "student" in cfg.model else "model"
@@ -67,7 +67,7 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
     check_calls(node, key)
     check_values(node, key)
     detector = build(node, key).to(device).eval()
-    checkpointer = DetectorCheckpointer(detector, allow_pickle=cfg.train.allow_pickle)
+    checkpointer = DetectorCheckpointer(detector)
     checkpointer.load_exact(str(weights), "weights")
     if checkpointer.loaded_spec is None:
         logger.warning(
@@ -76,14 +76,7 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
             weights,
         )
         return detector, ModelSpec.from_config(cfg)
-    spec = ModelSpec.from_json(checkpointer.loaded_spec)
-    for key in ("pixel_mean", "pixel_std"):
-        if tuple(node[key]) != getattr(spec, key):
-            raise ConfigError(
-                f"the config has {key}={list(node[key])}, but {weights} was trained with "
-                f"{list(getattr(spec, key))}.\nFix: use the config.yaml of the run"
-            )
-    return detector, spec
+    return detector, ModelSpec.from_json(checkpointer.loaded_spec)
 
 
 def choose_device(name: str | None) -> str:

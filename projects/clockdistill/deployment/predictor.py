@@ -90,8 +90,6 @@ class Predictor:
         size = self.spec.input_size(height, width)
         if self._limits is not None:
             size = fitted_size(*size, self._limits)
-        if self.spec.input_format == "BGR":
-            image = image[:, :, ::-1]
         pixels = T.ResizeTransform(height, width, *size, Image.BILINEAR).apply_image(image)
         pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         return {"image": pixels, "height": height, "width": width}

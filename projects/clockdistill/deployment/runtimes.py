@@ -95,8 +95,8 @@ class Runtime:
         """Detects objects; a batch above `max_batch` runs in parts.
 
         Args:
-            images: (B, 3, height, width) in 0 to 255, of any number type, in the spec's channel
-                order, padded to the right and below.
+            images: (B, 3, height, width) in 0 to 255, of any number type, in RGB order,
+                padded to the right and below.
             sizes: (B, 2), (height, width) of each image without padding.
 
         Returns:

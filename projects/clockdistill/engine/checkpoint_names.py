@@ -1,11 +1,11 @@
-"""Key maps: the names of other projects' checkpoints -> ours (docs/checkpoints.md).
+"""Key maps: the names of other projects' checkpoints -> ours (docs/training.md).
 
-A map is a table of rules (pattern, replacements). The first pattern that matches a key decides; a key
-may fill several of ours, and none if the rule gives a reason instead.
+A map is a table of rules (pattern, replacements). The first pattern that matches a key decides,
+and a key may fill several of ours.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -140,7 +140,9 @@ def translate(
     if "conv1_w" in state:
         return _caffe2(state)
     for stem, convert in (("stem.conv1.weight", _detectron2), ("conv1.weight", _resnet)):
-        prefix = _prefix(state, stem, "res2.0.conv1.weight" if "stem" in stem else "layer1.0.conv1.weight")
+        prefix = _prefix(
+            state, stem, "res2.0.conv1.weight" if "stem" in stem else "layer1.0.conv1.weight"
+        )
         if prefix is not None and prefix != BACKBONE:
             return convert(state, prefix)
     if "backbone.conv1.weight" in state:
@@ -260,7 +262,7 @@ def _original_detector(
 
 
 def _neck_rules(wanted: Mapping[str, Tensor]) -> _Rules:
-    """Returns the rules of `input_proj`: one projection per backbone feature, then further levels."""
+    """Returns the rules of `input_proj`: one level per feature of the backbone, then others."""
     features = 1 + max(
         (int(key.split(".")[2]) for key in wanted if key.startswith("neck.convs.")), default=-1
     )
@@ -291,9 +293,8 @@ def _head_rules(state: Mapping[str, Tensor]) -> _Rules:
 def _class_rows(name: str, value: Tensor, wanted: Mapping[str, Tensor]) -> Tensor:
     """Returns the rows of the model's classes.
 
-    The original repositories index classes by COCO's ids, up to 90, here they are counted. The label
-    embedding has a row for "no object" at the end, and those of DINO has one more for ids that a
-    dataset may have, neither of which is read.
+    The original repositories index classes by COCO's ids, up to 90; here they are counted. DINO's
+    label embedding has further rows at its end, which are not read.
     """
     if name not in wanted or not re.search(r"class_embed\.|label_enc\.", name):
         return value

@@ -77,7 +77,6 @@ DECAY = number("a number of at least 0 and below 1", lambda v: 0 <= v < 1)
 TABLE = {
     "train.output_dir": FOLDER,
     "train.init_checkpoint": CHECKPOINT,
-    "train.allow_pickle": FLAG,
     "train.max_iter": whole(1),
     "train.seed": Expected(
         f"a whole number of at most {LARGEST_SEED}; below 0, every run differs",
@@ -118,6 +117,7 @@ TABLE = {
     "model.teacher_checkpoint": CHECKPOINT,
     "model.*backbone.*num_classes": either(whole(1), None, "null"),
     "model.*num_classes": whole(1),
+    "model.*input_format": Expected("RGB or BGR", lambda v: v in ("RGB", "BGR"), is_text=True),
     "model.*num_queries": whole(1),
     "model.*num_points": whole(0),
     "model.*num_feature_levels": whole(1),

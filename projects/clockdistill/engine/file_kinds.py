@@ -8,6 +8,7 @@ SAFETENSORS, TORCH, PICKLE = "safetensors", "torch", "pickle"  # what can be rea
 
 _HEAD = 4096  # bytes that are looked at
 _DOWNLOAD = "download the file itself; a browser's or wget's result may be the page about it"
+_ONNX_FIELDS = {b"\x12", b"\x1a", b"\x22", b"\x32", b"\x3a", b"\x42"}  # after its version number
 _EXPORTED = "name the checkpoint (.pth or .safetensors) that it was exported from"
 _UNPACK = "unpack it and name the weights in it"
 # first bytes -> what begins so, and the fix
@@ -37,7 +38,7 @@ def kind_of(path: str | Path) -> str:
     """Returns `SAFETENSORS`, `TORCH` or `PICKLE`.
 
     Raises:
-        NotWeights: for anything else: "is ...\\nFix: ...".
+        NotWeights: for anything else: "is ...", then the fix.
     """
     size = Path(path).stat().st_size
     with open(path, "rb") as handle:
@@ -59,7 +60,7 @@ def kind_of(path: str | Path) -> str:
         return TORCH if head[2:13] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P" else PICKLE  # torch's number
     if head[257:262] == b"ustar":
         raise _refusal("a tar archive", _UNPACK)
-    if head[:1] == b"\x08" and (b"\x12" in head[:8] or str(path).endswith(".onnx")):
+    if head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] in _ONNX_FIELDS:
         raise _refusal("an ONNX model", _EXPORTED)
     _refuse_text(path, head)
     raise _refusal(
