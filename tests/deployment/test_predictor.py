@@ -198,7 +198,7 @@ def test_the_spec_of_the_weights_beats_the_config(cfg) -> None:
     spec = Predictor(folder).spec
     assert (spec.short_edge, spec.max_size) == (53, 60)
     cfg.model.pixel_mean = [0.0, 0.0, 0.0]
-    with pytest.raises(CheckpointError, match=r"was trained with .*\(fix: set input_format=RGB"):
+    with pytest.raises(CheckpointError, match=r"was trained with .*\nFix: set input_format=RGB"):
         Predictor(cfg, folder / "model_final.pth")
 
 

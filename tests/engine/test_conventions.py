@@ -47,7 +47,7 @@ def test_pixels_are_compared() -> None:
     assert not differences(Origin(), detector())
     (found,) = differences(Origin(pixels=CAFFE), detector())
     assert "trained with BGR images, mean [103.53,116.28,123.675], deviation [1,1,1]" in found
-    assert "fix: set input_format=BGR pixel_mean=[103.53,116.28,123.675]" in found
+    assert "Fix: set input_format=BGR pixel_mean=[103.53,116.28,123.675]" in found
     bgr = detector(input_format="BGR", pixel_mean=CAFFE.mean, pixel_std=CAFFE.std)
     assert not differences(Origin(pixels=CAFFE), bgr)
 
@@ -59,13 +59,13 @@ def test_strides_are_compared(in_1x1: bool) -> None:
         backbone = ResNet(BasicStem(3, 64, norm="FrozenBN"), stages)
     assert not differences(Origin(stride_in_1x1=in_1x1), backbone)
     (found,) = differences(Origin(stride_in_1x1=not in_1x1), backbone)
-    assert f"fix: set backbone.stages.stride_in_1x1={not in_1x1}" in found
+    assert f"Fix: set backbone.stages.stride_in_1x1={not in_1x1}" in found
 
 
 def test_positions_are_compared() -> None:
     assert not differences(Origin(positions=(10000.0, -0.5)), detector())
     (found,) = differences(Origin(positions=(20.0, 0.0)), detector())
-    assert "fix: set position_embedding.temperature=20 position_embedding.offset=0" in found
+    assert "Fix: set position_embedding.temperature=20 position_embedding.offset=0" in found
 
 
 def test_weights_of_other_pixels_are_a_start_with_a_warning_and_no_teacher(tmp_path, caplog):

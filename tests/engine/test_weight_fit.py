@@ -110,3 +110,18 @@ def test_many_lines_are_counted_by_part() -> None:
         "  transformer.decoder: 9 keys, first transformer.decoder.0.w: not in the file",
         "  head.w: new",
     ]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    state = values(tiny_dino())
+    state["class_embed.0.bias"][1] = value
+    path = saved(tmp_path, state)
+    for load in (
+        DetectorCheckpointer(tiny_dino()).load_initial,
+        lambda p: load_teacher(tiny_dino(), p),
+    ):
+        with pytest.raises(
+            CheckpointError, match=r"_checkpoint=.* not finite:\n  class_embed\.0\.bias: 1 of 3"
+        ):
+            load(path)

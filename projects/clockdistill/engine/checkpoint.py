@@ -19,7 +19,7 @@ from projects.clockdistill.engine.conventions import (
     origin_of_spec,
 )
 from projects.clockdistill.engine.ema import ModelEma
-from projects.clockdistill.engine.weight_fit import Fit, Misfit, shortened
+from projects.clockdistill.engine.weight_fit import Fit, Misfit, not_finite, one_line, shortened
 from projects.clockdistill.engine.weights import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
         self.loaded_spec: str | None = None  # "model_spec" of the file that was loaded last
         self._resuming = False
         self._file_has_ema = False
-        self._check: Callable[[], None] | None = None
+        self._check: Callable[[dict[str, torch.Tensor]], None] | None = None
         self._fit: Fit | None = None  # of the file that was read last
         self._origin = Origin()
 
@@ -130,7 +130,11 @@ class DetectorCheckpointer(DetectionCheckpointer):
             return
         what = f"train.init_checkpoint={address}"
         fix = 'name weights of this backbone, or start from scratch with train.init_checkpoint=""'
-        self._load(address, "train.init_checkpoint", lambda: self._require(what, fix, exact=False))
+        self._load(
+            address,
+            "train.init_checkpoint",
+            lambda state: self._require(what, fix, state, exact=False),
+        )
         if self._fit.is_backbone:
             logger.info("the backbone starts from %s, the rest from scratch", address)
         elif self._fit.misfits:
@@ -174,8 +178,13 @@ class DetectorCheckpointer(DetectionCheckpointer):
         self._load(
             address,
             key,
-            lambda: self._require(
-                what, fix, exact=True, allow_unexpected=allow_unexpected, class_names=class_names
+            lambda state: self._require(
+                what,
+                fix,
+                state,
+                exact=True,
+                allow_unexpected=allow_unexpected,
+                class_names=class_names,
             ),
         )
         self._log_unexpected(address)
@@ -210,7 +219,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
         self,
         address: str,
         key: str,
-        check: Callable[[], None] | None = None,
+        check: Callable[[dict[str, torch.Tensor]], None] | None = None,
         *,
         resuming: bool = False,
     ) -> None:
@@ -236,7 +245,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
             self._origin = origin_of_spec(self.loaded_spec)
         self._fit = Fit.compare(state, wanted)
         if self._check is not None:
-            self._check()
+            self._check(state)
         return super()._load_model({"model": state})
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
@@ -246,6 +255,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
         self,
         what: str,
         fix: str,
+        state: dict[str, torch.Tensor],
         *,
         exact: bool,
         allow_unexpected: bool = True,
@@ -257,13 +267,21 @@ class DetectorCheckpointer(DetectionCheckpointer):
             CheckpointError: with the reason.
         """
         try:
-            if not exact:
+            if exact:
+                self._fit.require_exact(allow_unexpected=allow_unexpected)
+            else:
                 self._fit.require_start()
-                return
-            self._fit.require_exact(allow_unexpected=allow_unexpected)
         except Misfit as error:
             logger.debug("all keys that do not fit:\n%s", "\n".join(self._fit.misfits))
             raise CheckpointError(f"{what}: {error}\nFix: {fix}") from error
+        broken = not_finite(state, self._fit.filled)
+        if broken:
+            raise CheckpointError(
+                f"{what}: it holds values that are not finite:\n{one_line(broken)}\n"
+                "Fix: name a checkpoint from before the training diverged"
+            )
+        if not exact:
+            return
         for line in differences(self._origin, self.model):
             raise CheckpointError(f"{what}: {line}")
         other_classes = class_difference(self._origin.class_names, class_names)
@@ -275,7 +293,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
 
     def _require_exact(self, what: str) -> None:
         fix = "name a checkpoint of this model, or use the config of this checkpoint"
-        self._require(what, fix, exact=True)
+        self._require(what, fix, {}, exact=True)
 
     def _log_unexpected(self, address: str) -> None:
         ignored = [f"{key}: {reason}" for key, reason in self._origin.ignored.items()]

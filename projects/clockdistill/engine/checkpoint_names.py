@@ -238,13 +238,17 @@ def _original_detector(
     is_dino = "transformer.tgt_embed.weight" in state
     rules = (*_neck_rules(wanted), *_head_rules(state), *(_DAB if is_dab else _DEFORMABLE))
     project = "DAB-DETR" if is_dab else "DINO" if is_dino else "Deformable-DETR"
-    classes = state.get("class_embed.weight", state.get("class_embed.0.weight"))
+    sizes = [
+        len(weights[key]) if key in weights else 0
+        for weights in (state, wanted)
+        for key in ["class_embed.bias" if is_dab else "class_embed.0.bias"]
+    ]
     origin = Origin(
         f"the original {project}",
         pixels=IMAGENET,
         stride_in_1x1=False,
         positions=(20.0, 0.0) if is_dab or is_dino else (10000.0, -0.5),
-        class_names=_COCO_NAMES if classes is not None and len(classes) == _COCO_ROWS else None,
+        class_names=_COCO_NAMES if sizes == [_COCO_ROWS, len(_COCO_IDS)] else None,
     )
     body = "backbone.0.body."
     result = {}

@@ -41,25 +41,25 @@ def differences(origin: Origin, model: nn.Module) -> list[str]:
     ours, theirs = _pixels(model), origin.pixels
     if ours and theirs and not _equal_pixels(ours, theirs):
         found.append(
-            f"it was trained with {_text(theirs)}; the model reads {_text(ours)} (fix: set "
+            f"it was trained with {_text(theirs)}; the model reads {_text(ours)}.\nFix: set "
             f"input_format={theirs.input_format} pixel_mean={_numbers(theirs.mean)} "
-            f"pixel_std={_numbers(theirs.std)} of this detector)"
+            f"pixel_std={_numbers(theirs.std)} of this detector"
         )
     in_1x1 = _stride_in_1x1(model)
     if None not in (in_1x1, origin.stride_in_1x1) and in_1x1 != origin.stride_in_1x1:
         names = ("3x3", "1x1")
         found.append(
             f"its bottlenecks have their stride in the {names[origin.stride_in_1x1]} convolution; "
-            f"the model's in the {names[in_1x1]} (fix: set "
-            f"backbone.stages.stride_in_1x1={origin.stride_in_1x1} of this detector)"
+            f"the model's in the {names[in_1x1]}.\nFix: set "
+            f"backbone.stages.stride_in_1x1={origin.stride_in_1x1} of this detector"
         )
     positions = _positions(model)
     if None not in (positions, origin.positions) and positions != origin.positions:
         temperature, offset = origin.positions
         found.append(
             f"its position encoding has temperature {temperature:g} and offset {offset:g}; the "
-            f"model's {positions[0]:g} and {positions[1]:g} (fix: set position_embedding."
-            f"temperature={temperature:g} position_embedding.offset={offset:g} of this detector)"
+            f"model's {positions[0]:g} and {positions[1]:g}.\nFix: set position_embedding."
+            f"temperature={temperature:g} position_embedding.offset={offset:g} of this detector"
         )
     return found
 

@@ -112,6 +112,12 @@ class Fit:
             )
 
 
+def not_finite(state: Mapping[str, Tensor], keys: Sequence[str]) -> list[str]:
+    """Returns which of a file's weights are NaN or infinite, with how many values of each."""
+    counts = {key: int((~state[key].isfinite()).sum()) for key in keys if key in state}
+    return [f"{key}: {n} of {state[key].numel()}" for key, n in counts.items() if n]
+
+
 def shortened(lines: Sequence[str]) -> str:
     """Returns at most five lines; what is missing of a part is counted if there is more."""
     if len(lines) > _SHOWN:
