@@ -21,6 +21,7 @@ from projects.clockdistill.data.kitti import (
 from projects.clockdistill.data.kitti_check import check_tree, image_table, type_table
 from projects.clockdistill.data.kitti_presets import PRESETS
 from projects.clockdistill.data.kitti_tree import IMAGE_FOLDER
+from projects.clockdistill.engine.arguments import add_debug, one_line_errors
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,12 +44,19 @@ def parse_arguments() -> argparse.Namespace:
         default="all",
         help="frames of the JSON: all, or a part of the split",
     )
+    add_debug(parser)
     return parser.parse_args()
 
 
 def main() -> int:
     """Runs the script and returns its exit code."""
     arguments = parse_arguments()
+    with one_line_errors(arguments.debug):
+        return check(arguments)
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Checks the tree and writes what was asked for; returns the exit code."""
     root = arguments.root.absolute()
     try:
         report = check_tree(root)
@@ -73,11 +81,7 @@ def main() -> int:
             dicts = [frame_to_dict(frame, preset) for frame in report.frames]
         else:
             split_files = split_files_of_environment()
-            try:
-                dicts = load_kitti(preset, arguments.split, root, split_files)
-            except (OSError, ValueError) as error:
-                print(error, file=sys.stderr)
-                return 1
+            dicts = load_kitti(preset, arguments.split, root, split_files)
             source = f"the files of ${SPLIT_FOLDER_VARIABLE}" if split_files else "seeded, 8:2"
             print(f"split: {source}")
         write_coco_json(arguments.coco_json, dicts, preset.classes, root / IMAGE_FOLDER)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +70,11 @@ def load(route: str, content: dict, folder: Path) -> list[dict]:
     return DatasetCatalog.get(NAME)
 
 
-def evaluate(dicts: list[dict], folder: Path, shift: float = 0.0) -> tuple[dict, list[dict]]:
+def evaluate(
+    dicts: list[dict], folder: Path, shift: float = 0.0, left_out: Collection = ()
+) -> tuple[dict, list[dict]]:
     """Evaluates a detector that finds all objects, clipped to their image and moved by `shift`."""
-    evaluator = CocoEvaluator(NAME, str(folder / "out"))
+    evaluator = CocoEvaluator(NAME, str(folder / "out"), left_out)
     evaluator.reset()
     for record in dicts:
         items = [item for item in record["annotations"] if not item.get("iscrowd")]
@@ -177,3 +180,17 @@ def test_a_box_is_derived_from_its_segmentation(tmp_path):
     dicts = load("config", coco([shape]), tmp_path)
     assert dicts[0]["annotations"][0]["bbox"] == [4, 4, 20, 26]
     assert evaluate(dicts, tmp_path)[0]["AP"] == pytest.approx(100)
+
+
+def test_images_of_one_id_are_refused(tmp_path):
+    dicts = load("function", coco([{"bbox": [4, 4, 20, 20]}], images=(1, 2)), tmp_path)
+    dicts[1]["image_id"] = 1.0
+    with pytest.raises(ValueError, match=r"several images have the image_id 1.*\nFix: "):
+        CocoEvaluator(NAME)
+
+
+def test_images_left_out_are_not_expected(tmp_path):
+    boxes = [{"bbox": [4, 4, 20, 20]}, {"bbox": [4, 4, 20, 20], "image_id": "b"}]
+    dicts = load("config", coco(boxes, images=("a", "b")), tmp_path)
+    assert evaluate(dicts[:1], tmp_path)[0]["AP"] < 60
+    assert evaluate(dicts[:1], tmp_path, left_out=["b"])[0]["AP"] == pytest.approx(100)

@@ -13,6 +13,7 @@ from projects.clockdistill.data.annotations import DROPPED, UNCLIPPED
 from projects.clockdistill.data.kitti_presets import PRESETS, KittiPreset
 from projects.clockdistill.data.kitti_tree import KittiFrame, read_tree
 from projects.clockdistill.data.split import split_by_files, split_by_seed
+from projects.clockdistill.errors import UserError
 
 SPLIT_FOLDER_VARIABLE = "CLOCKDISTILL_KITTI_SPLIT"
 
@@ -43,15 +44,15 @@ def register_kitti(
             `val.txt` in the folder that `$CLOCKDISTILL_KITTI_SPLIT` names, if it is set.
 
     Raises:
-        ValueError: if the preset is unknown or `split_files` lacks a split.
+        UserError: if the preset is unknown or `split_files` lacks a split.
     """
     if split_files is not None and set(split_files) != {"train", "val"}:
-        raise ValueError(
+        raise UserError(
             f"split_files has {sorted(split_files)}. Fix: give a file for 'train' and for 'val'."
         )
     if isinstance(preset, str):
         if preset not in PRESETS:
-            raise ValueError(f"unknown KITTI preset {preset!r}. Fix: use {', '.join(PRESETS)}.")
+            raise UserError(f"unknown KITTI preset {preset!r}. Fix: use {', '.join(PRESETS)}.")
         preset = PRESETS[preset]
     for split in ("train", "val"):
         DatasetCatalog.register(
@@ -72,7 +73,7 @@ def load_kitti(
     """Returns one split as detectron2's dataset dicts; arguments as for `register_kitti`.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_tree` and `split_by_files` raise them.
+        FileNotFoundError, UserError: as `read_tree` and `split_by_files` raise them.
     """
     if root is None:
         root = datasets_root() / "kitti"
@@ -85,7 +86,7 @@ def load_kitti(
     else:
         names = split_by_seed(list(frames))[split]
     if not names:
-        raise ValueError(
+        raise UserError(
             f"the KITTI tree {root} has {len(frames)} frame(s), which leaves none for {split!r}. "
             "Fix: add frames; a split of training and validation data needs two."
         )
