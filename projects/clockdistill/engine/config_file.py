@@ -5,7 +5,7 @@ import difflib
 import inspect
 import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def load_config(name: str, overrides: Sequence[str]) -> DictConfig:
             OmegaConf.update(cfg, key, value, merge=True)
         except (OmegaConfBaseException, ValueError) as error:
             raise ConfigError(f"{override}: {_first_line(error)}") from error
-    _check_resolves(cfg)
+    _check_resolves(cfg, {override.partition("=")[0] for override in overrides})
     _expand_home(cfg)
     return cfg
 
@@ -105,9 +105,10 @@ def _present(cfg: DictConfig, key: str) -> Any:
         return None
 
 
-def _check_resolves(cfg: DictConfig) -> None:
+def _check_resolves(cfg: DictConfig, overridden: Collection[str]) -> None:
     """Refuses interpolations that lead nowhere and values that are still missing ("???")."""
-    for path, node, key in leaves(cfg):
+    # the user's own keys first: others may follow from them
+    for path, node, key in sorted(leaves(cfg), key=lambda leaf: leaf[0] not in overridden):
         if OmegaConf.is_missing(node, key):
             raise ConfigError(f"{path} has no value. Fix: add {path}=...")
         try:

@@ -27,8 +27,7 @@ def parse_value(text: str, *, is_text: bool) -> Any:
         if not is_text and text[:1] in ("[", "{"):
             raise ValueError("expected a complete list [a,b] or dict {a:1,b:2}") from error
         return text
-    value = (
-        OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node._value()
-    )
-    is_unquoted = isinstance(value, str | bool | int | float) and text[:1] not in ("'", '"')
-    return text if is_text and is_unquoted else value
+    if OmegaConf.is_config(node):
+        return OmegaConf.to_container(node, resolve=False)
+    is_unquoted = node._value() is not None and text[:1] not in ("'", '"')
+    return text if is_text and is_unquoted else node._value()
