@@ -2,7 +2,6 @@
 
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -132,14 +131,6 @@ def needs_pickle(path: str) -> CheckpointError:
         f"{path} holds pickled objects besides tensors; loading it would run code from that file.\n"
         "Fix: if you trust its source, set train.allow_pickle=True"
     )
-
-
-def is_damaged(path: str) -> bool:
-    """Returns whether a file that `torch.save` should have written is truncated or garbled."""
-    if not zipfile.is_zipfile(path):
-        return True
-    with zipfile.ZipFile(path) as archive:
-        return not any(name.endswith("data.pkl") for name in archive.namelist())
 
 
 def _damaged(path: str, error: Exception) -> CheckpointError:
