@@ -11,7 +11,9 @@ and must end with the same bits: weights, average, optimizer, generators, metric
 import argparse
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,14 +30,11 @@ from typing import Any
 # as a script it has only benchmarks/ on the path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import projects.clockdistill  # before detectron2: silences a warning of its import
-
-# isort: split
 import torch
 from tabulate import tabulate
 
 from benchmarks.report import environment, write_json
-from benchmarks.tiny_runs import ForkedRun, Moment, PHASES, STEPS, moments, prepare, student
+from benchmarks.tiny_runs import PHASES, STEPS, ForkedRun, Moment, moments, prepare, student
 from projects.clockdistill.engine import metrics_file
 from projects.clockdistill.engine.last_checkpoint import is_whole, newest_whole
 from projects.clockdistill.engine.trainer import Trainer
@@ -49,7 +48,8 @@ _CLOCKS = ("time", "data_time", "eta_seconds")
 
 def start(root: Path, name: str, *more: str, **kwargs: Any) -> ForkedRun:
     """Starts the run in a folder of its own."""
-    return ForkedRun(student(root, name, *more), root / f"{name}.txt", **kwargs)
+    log = root / f"{name.replace('/', '_')}.txt"
+    return ForkedRun(student(root, name, *more), log, **kwargs)
 
 
 # ------------------------------------------------------------------ comparison
@@ -192,18 +192,147 @@ def worker_part(root: Path, count: int) -> Result:
         for pid in workers[:1]:
             os.kill(pid, signal.SIGKILL)
         code = run.wait()
-        lines = run.console().splitlines()
         assert start(root, name, "--resume").wait() == 0
         results.append(
             {
                 "killed": len(workers[:1]),
                 "exit_code": code,
-                "traceback": any(line.startswith("Traceback") for line in lines),
-                "message": next((x for x in lines if "a data worker ended" in x), ""),
+                **_said(run, "a data worker ended"),
                 "differences": differences(root / STRAIGHT, root / name),
             }
         )
     return {"runs": results}
+
+
+def disk_part(root: Path) -> Result:
+    """A disk that fails before the third checkpoint; the run goes on when it is in order again."""
+    part: Result = {}
+    for name, (fail, repair) in _disk_failures().items():
+        folder = root / f"disk_{name}"
+        run = start(root, folder.name, before=partial(_before_step, 7, partial(fail, folder)))
+        code = run.wait()
+        repair(folder)
+        last = newest_whole(folder)
+        assert start(root, folder.name, "--resume").wait() == 0
+        part[name] = {
+            "exit_code": code,
+            **_said(run, "cannot write"),
+            "last_whole": Path(last).stem,
+            "differences": differences(root / STRAIGHT, folder),
+        }
+    return part
+
+
+def _disk_failures() -> dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]]:
+    """Returns for each failure how it comes about, in the run, and how it ends."""
+
+    def limit_file_size(folder: Path) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+
+    def protect(folder: Path) -> None:
+        folder.chmod(0o555)
+        if os.geteuid() == 0:  # who may write everywhere
+            os.seteuid(65534)
+
+    return {
+        "file_size_limit": (limit_file_size, lambda folder: None),
+        "read_only_folder": (protect, lambda folder: folder.chmod(0o755)),
+        "lost_folder": (
+            lambda folder: folder.rename(folder.with_suffix(".lost")),
+            lambda folder: folder.with_suffix(".lost").rename(folder),
+        ),
+    }
+
+
+def full_disk_part(root: Path) -> Result:
+    """A disk that is full, which needs root for a small file system of its own."""
+    folder = root / "small"
+    folder.mkdir()
+    size = sum(path.stat().st_size for path in (root / STRAIGHT).glob("*.pth")) + 2**20
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "reliability", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        return {"skipped": "no right to mount"}
+    filler = folder / "filler"
+
+    def fill(folder: Path) -> None:
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)) == 4096:
+                pass
+
+    try:
+        run = start(root, "small/run", before=partial(_before_step, 7, partial(fill, folder)))
+        code = run.wait()
+        filler.unlink()
+        last = newest_whole(folder / "run")
+        assert start(root, "small/run", "--resume").wait() == 0
+        return {
+            "exit_code": code,
+            **_said(run, "cannot write"),
+            "last_whole": Path(last).stem,
+            "differences": differences(root / STRAIGHT, folder / "run"),
+        }
+    finally:
+        # lazily: data workers of the failed run may still have its log open
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _before_step(step: int, action: Callable[[], Any]) -> None:
+    run_step = Trainer.run_step
+
+    def acting(self: Trainer) -> None:
+        if self.iter == step:
+            action()
+        run_step(self)
+
+    Trainer.run_step = acting
+
+
+def _said(run: ForkedRun, words: str) -> Result:
+    lines = run.console().splitlines()
+    return {
+        "message": next((line for line in lines if words in line), ""),
+        "tracebacks": sum(line.startswith("Traceback") for line in lines),
+    }
+
+
+def ranks_part(root: Path) -> Result:
+    """SIGKILL for one of two processes: the other ends, and the same bits after a resume."""
+    part: Result = {}
+    for process in _ranks(root, "two"):
+        assert process.wait() == 0, process.console()
+    killed, other = _ranks(root, "one_of_two")
+    killed.wait(Moment(0, "metrics", 7).reached(killed))
+    killed.signal(signal.SIGKILL)
+    began = time.monotonic()
+    code = other.wait()
+    part["seconds_to_end"] = round(time.monotonic() - began, 1)
+    part.update(exit_code=code, **_said(other, "another process of this run"))
+    killed.wait()
+    for process in _ranks(root, "one_of_two", "--resume"):
+        assert process.wait() == 0, process.console()
+    return {**part, "differences": differences(root / "two", root / "one_of_two")}
+
+
+def _ranks(root: Path, name: str, *more: str) -> list[ForkedRun]:
+    """Starts the run in two processes that meet by environment variables."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    return [
+        ForkedRun(
+            student(root, name, *more),
+            root / f"{name}_{rank}.txt",
+            environment={
+                **common,
+                "MASTER_PORT": str(port),
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "GLOO_SOCKET_IFNAME": "lo",
+            },
+        )
+        for rank in (0, 1)
+    ]
 
 
 def _children(pid: int) -> list[int]:
@@ -225,7 +354,11 @@ def long_part(root: Path, steps: int) -> Result:
     while run.poll() is None:
         time.sleep(0.1)
     assert run.code == 0, run.console()
-    return {"steps": steps, "seconds": round(time.monotonic() - started), **json.loads(file.read_text())}
+    return {
+        "steps": steps,
+        "seconds": round(time.monotonic() - started),
+        **json.loads(file.read_text()),
+    }
 
 
 def _measure_each_step(file: Path, first: int) -> None:
@@ -286,6 +419,9 @@ def main() -> None:
         "signals": partial(signal_part, count=arguments.moments, jobs=arguments.jobs),
         "cut": cut_part,
         "worker": partial(worker_part, count=arguments.moments),
+        "disk": disk_part,
+        "full_disk": full_disk_part,
+        "ranks": ranks_part,
         "long": partial(long_part, steps=arguments.steps),
     }
     figures: Result = {}

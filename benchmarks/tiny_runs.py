@@ -1,4 +1,4 @@
-"""Tiny training runs in forked processes: they start without imports, and can be killed anywhere."""
+"""Tiny training runs in forked processes, which start without imports and can be killed."""
 
 import contextlib
 import mmap
@@ -15,6 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
+import projects.clockdistill  # noqa: F401  before detectron2: silences a warning of its import
+
+# isort: split
 import numpy as np
 import torch
 import train_net
@@ -43,7 +46,7 @@ PATIENCE = 120  # seconds until a run counts as hanging
 
 
 def draw_data(name: str, folder: Path, images: int, seed: int) -> None:
-    """Draws images of up to two squares, 64 x 48 pixels, a third of them tall, and registers them."""
+    """Draws images of up to two squares, wide and tall ones, and registers them."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     records = []

@@ -1,5 +1,6 @@
 """Evaluation on the config's test data, alone or as a hook of training."""
 
+import errno
 import json
 import logging
 import math
@@ -146,6 +147,9 @@ class Evaluate(HookBase):
 
     def _measure(self, done: int) -> None:
         """Evaluates the weights after `done` steps."""
+        folder = Path(self._checkpointer.save_dir)
+        if not folder.is_dir():  # the evaluator would create it again, without the checkpoints
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(folder))
         results = self._evaluate()
         comm.synchronize()  # the other ranks wait for the main process
         if not comm.is_main_process():

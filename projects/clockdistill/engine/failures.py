@@ -1,8 +1,9 @@
 """What ends a run from outside, said in one line: disks, data workers, other processes."""
 
 import errno
-import logging
+import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,6 @@ from pathlib import Path
 import torch.distributed as dist
 
 from projects.clockdistill.engine.run_folder import RunError
-
-logger = logging.getLogger(__name__)
 
 _ADVICE = {
     errno.ENOSPC: "make room on the disk",
@@ -37,20 +36,29 @@ def explained(folder: str | Path) -> Iterator[None]:
     Args:
         folder: of the run.
     """
+    hook = threading.excepthook
+    threading.excepthook = _quiet_about_disks
     try:
         yield
     except (OSError, RuntimeError) as error:
         text = _explanation(error, Path(folder))
         if text is None:
             raise
-        logger.debug("the cause:", exc_info=True)
         raise RunError(text) from error
+    finally:
+        threading.excepthook = hook
+
+
+def _quiet_about_disks(arguments: threading.ExceptHookArgs) -> None:
+    """Leaves out the traceback of TensorBoard's thread, which raises again in the main thread."""
+    if not isinstance(arguments.exc_value, OSError):
+        threading.__excepthook__(arguments)
 
 
 def _explanation(error: Exception, folder: Path) -> str | None:
     os_error = _os_error(error)
     if os_error is not None and _writes(os_error, folder):
-        file = os_error.filename or folder
+        file = os.fsdecode(os_error.filename or folder)
         advice = _ADVICE.get(os_error.errno, f"make {folder} writable")
         return (
             f"cannot write {file}: {os_error.strerror}. {_state(folder)}\n"
@@ -86,7 +94,7 @@ def _writes(error: OSError, folder: Path) -> bool:
         return True
     if error.filename is None:
         return error.errno in _ADVICE
-    path = Path(error.filename).absolute()
+    path = Path(os.fsdecode(error.filename)).absolute()
     return folder.absolute() in (path, *path.parents)
 
 
@@ -95,4 +103,4 @@ def _state(folder: Path) -> str:
     try:
         return f"The last checkpoint is whole: {(folder / 'last_checkpoint').read_text()}."
     except OSError:
-        return "There is no checkpoint in the folder."
+        return "There is no checkpoint in the folder." if folder.is_dir() else "The folder is gone."
