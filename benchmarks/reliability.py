@@ -10,6 +10,7 @@ and must end with the same bits: weights, average, optimizer, generators, metric
 
 import argparse
 import json
+import logging
 import os
 import resource
 import signal
@@ -31,7 +32,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from tabulate import tabulate
 
 from benchmarks.report import environment, write_json
 from benchmarks.tiny_runs import PHASES, STEPS, ForkedRun, Moment, moments, prepare, student
@@ -175,7 +175,7 @@ def cut_part(root: Path) -> Result:
     return {
         "cuts": 100,
         "taken": dict(taken),
-        "whole_before": is_whole(path),
+        "whole_after": is_whole(path),
         "warned": "missing or damaged" in resumed.console(),
         "differences": differences(root / STRAIGHT, folder),
     }
@@ -415,24 +415,25 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
     parts: dict[str, Callable[[Path], Result]] = {
-        "kill": partial(kill_part, count=arguments.moments, jobs=arguments.jobs),
-        "signals": partial(signal_part, count=arguments.moments, jobs=arguments.jobs),
         "cut": cut_part,
         "worker": partial(worker_part, count=arguments.moments),
         "disk": disk_part,
         "full_disk": full_disk_part,
         "ranks": ranks_part,
+        "kill": partial(kill_part, count=arguments.moments, jobs=arguments.jobs),
+        "signals": partial(signal_part, count=arguments.moments, jobs=arguments.jobs),
         "long": partial(long_part, steps=arguments.steps),
     }
-    figures: Result = {}
+    logging.disable(logging.WARNING)  # in this process; runs write to files of their own
+    figures: Result = {"environment": environment()}
     with prepared() as root:
         for name in arguments.only or parts:
             began = time.monotonic()
             figures[name] = parts[name](root)
             figures[name]["part_seconds"] = round(time.monotonic() - began)
-            print(tabulate(figures[name].items(), tablefmt="plain"), "\n", flush=True)
-    if arguments.json:
-        write_json(arguments.json, {"environment": environment(), **figures})
+            print(name, json.dumps(figures[name], indent=2), flush=True)
+            if arguments.json:  # after each part, since some take long
+                write_json(arguments.json, figures)
 
 
 if __name__ == "__main__":

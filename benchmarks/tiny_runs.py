@@ -1,6 +1,7 @@
 """Tiny training runs in forked processes, which start without imports and can be killed."""
 
 import contextlib
+import logging
 import mmap
 import os
 import random
@@ -156,6 +157,7 @@ class ForkedRun:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
             os.environ.update(self.environment)
+            logging.disable(logging.NOTSET)
             self._mark_phases()
             self.before()
             train_net.main(self.arguments)
