@@ -100,7 +100,7 @@ def test_process_resumes_where_the_main_process_does(
     monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: False)
 
     def resumed_from(main_path: str) -> nn.Module:
-        monkeypatch.setattr("detectron2.utils.comm.all_gather", lambda own: [main_path, own])
+        monkeypatch.setattr("detectron2.utils.comm.all_gather", lambda own: [(main_path, ""), own])
         model = _detector()
         assert DetectorCheckpointer(model, str(tmp_path)).resume() == bool(main_path)
         return model
@@ -161,23 +161,6 @@ def test_interrupted_write_leaves_the_previous_file(
     with pytest.raises(OSError, match="No space"):
         checkpointer.save("model_final")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_truncated_checkpoint_names_the_newest_usable_one(tmp_path: Path) -> None:
-    checkpointer = DetectorCheckpointer(_detector(), str(tmp_path))
-    for name in ("model_0000001", "model_0000003", "model_0000005"):
-        checkpointer.save(name)
-    for name in ("model_0000005.pth", "model_0000003.pth"):
-        path = tmp_path / name
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CheckpointError) as caught:
-        DetectorCheckpointer(_detector(), str(tmp_path)).resume()
-    message = str(caught.value)
-    assert "model_0000005.pth is damaged" in message
-    assert "Fix: write model_0000001.pth" in message
-
-    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")  # as the message says
-    assert DetectorCheckpointer(_detector(), str(tmp_path)).resume()
 
 
 # ------------------------------------------------------------------ safety

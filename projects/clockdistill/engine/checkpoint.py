@@ -19,6 +19,7 @@ from projects.clockdistill.engine.conventions import (
     origin_of_spec,
 )
 from projects.clockdistill.engine.ema import ModelEma
+from projects.clockdistill.engine.last_checkpoint import newest_whole
 from projects.clockdistill.engine.weight_fit import Fit, Misfit, not_finite, one_line, shortened
 from projects.clockdistill.engine.weights import CheckpointError
 
@@ -78,14 +79,17 @@ class DetectorCheckpointer(DetectionCheckpointer):
     # ---------------------------------------------------------------- writing
 
     def save(self, name: str, **extra: Any) -> None:
-        """Writes a full checkpoint `name`.pth, from which `resume` continues."""
-        if not self.save_dir or not self.save_to_disk:
-            return
+        """Writes a full checkpoint `name`.pth, from which `resume` continues.
+
+        All processes call it together, since they collect their generators' states.
+        """
         content = {"model": self._evaluated_weights()}
         if self._evaluates_ema:
             content["raw_model"] = self.model.state_dict()
         for key, part in self.checkpointables.items():
             content[key] = part.state_dict()
+        if not self.save_dir or not self.save_to_disk:
+            return
         self._write(name, {**content, **extra})
         self.tag_last_checkpoint(f"{name}.pth")
 
@@ -192,11 +196,21 @@ class DetectorCheckpointer(DetectionCheckpointer):
     def resume(self) -> bool:
         """Loads the last full checkpoint of the run; returns whether there was one.
 
+        A damaged file is passed over with a warning for the one before it.
+
         Raises:
-            CheckpointError: if it is damaged, missing or of another model.
+            CheckpointError: if none is whole, or it is of another model.
         """
         # the main process chooses: another machine may see a shared folder as it was a minute ago
-        path = comm.all_gather(self.get_checkpoint_file())[0]
+        path, error = "", ""
+        if comm.is_main_process():
+            try:
+                path = newest_whole(Path(self.save_dir))
+            except CheckpointError as damaged:
+                error = str(damaged)
+        path, error = comm.all_gather((path, error))[0]
+        if error:
+            raise CheckpointError(error)
         if not path:
             logger.info("--resume: nothing to resume in %s", self.save_dir)
             return False
@@ -205,11 +219,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
                 f"process {comm.get_rank()} has no file {path}, from which the main process "
                 "resumes.\nFix: set train.output_dir to a folder that all machines share"
             )
-        try:
-            self._load(path, "last_checkpoint", resuming=True)
-        except CheckpointError as error:
-            reason = str(error).partition("\n")[0].rstrip(".")
-            raise CheckpointError(f"{reason}.\nFix: {self._other_checkpoint(path)}") from error
+        self._load(path, "last_checkpoint", resuming=True)
         self._require_exact(path)
         if self._ema is not None and not self._file_has_ema:
             self._ema.restart(self.model)
@@ -307,18 +317,3 @@ class DetectorCheckpointer(DetectionCheckpointer):
                 address,
                 shortened(self._fit.unexpected),
             )
-
-    def _other_checkpoint(self, damaged: str) -> str:
-        """Returns how to resume from the newest other checkpoint of the run that can be read."""
-        others = sorted(
-            Path(self.save_dir).glob("model_[0-9]*.pth"),
-            key=lambda path: path.stat().st_mtime,
-            reverse=True,
-        )
-        for path in others:
-            if path.name != Path(damaged).name and not weights.is_damaged(str(path)):
-                return (
-                    f"write {path.name}, the newest other checkpoint, into "
-                    f"{Path(self.save_dir) / 'last_checkpoint'}"
-                )
-        return "start the run again without --resume; there is no other checkpoint in the folder"

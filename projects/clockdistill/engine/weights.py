@@ -3,7 +3,6 @@
 import logging
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -131,14 +130,6 @@ def read(path: str) -> dict[str, Any]:
             ", ".join(left_out),
         )
     return _with_model(path, content)
-
-
-def is_damaged(path: str) -> bool:
-    """Returns whether a file that `torch.save` should have written is truncated or garbled."""
-    if not zipfile.is_zipfile(path):
-        return True
-    with zipfile.ZipFile(path) as archive:
-        return not any(name.endswith("data.pkl") for name in archive.namelist())
 
 
 def _unsafe(path: str, name: str) -> CheckpointError:
