@@ -27,7 +27,9 @@ from tabulate import tabulate
 
 import projects.clockdistill.data  # noqa: F401  (registers synthkitti)
 from projects.clockdistill.configs.models.parts import MINI_TEACHER_CHECKPOINT
-from projects.clockdistill.engine.config_file import ROOT
+from projects.clockdistill.deployment.export import PACKAGES
+from projects.clockdistill.deployment.imports import import_extra
+from projects.clockdistill.engine.config_file import ROOT, ConfigError
 from projects.clockdistill.engine.jobs import TOOLS, Run, exit_on_signals, run_together
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
@@ -129,6 +131,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("output/demo"))
     parser.add_argument("--steps", type=int, help="training steps (default: the configs')")
     arguments = parser.parse_args()
+    try:  # needed at the end; said before ten minutes of training
+        for name in PACKAGES["onnx"]:
+            import_extra(name)
+    except ConfigError as error:
+        sys.exit(f"demo: {error}")
     exit_on_signals()
     start = time.perf_counter()
     output: Path = arguments.output

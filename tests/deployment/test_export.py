@@ -114,7 +114,10 @@ def test_a_file_detects_what_the_detector_does(
     family: str, name: str, changes: dict, tmp_path: Path
 ) -> None:
     detector = confident(tiny_detector(family))
+    neighbour = tmp_path / ("d.onnx" if name == "d.xml" else "d.bin")
+    neighbour.write_text("another file")
     write_model(detector, SPEC, info(**changes), tmp_path / name)
+    assert neighbour.read_text() == "another file"
     runtime = open_model(tmp_path / name)
     assert runtime.spec == SPEC and runtime.info == info(**changes)
     assert agrees(detector, runtime, images(*SIZES))
@@ -156,6 +159,14 @@ def test_equal_scores_in_another_order_are_the_same() -> None:
     one.scores = torch.full_like(one.scores, 0.5)
     assert compare([(one, one[torch.arange(len(one) - 1, -1, -1)])]).holds(LIMITS["fp32"])
     assert compare([(one, one[1:])]).unmatched == 1
+
+
+def test_only_openvino_computes_in_bf16(tmp_path: Path) -> None:
+    (tmp_path / "d.onnx").touch()
+    with pytest.raises(ConfigError, match="bf16 needs OpenVINO"):
+        open_model(tmp_path / "d.onnx", "bf16")
+    with pytest.raises(ConfigError, match="fp8 is unknown"):
+        open_model(tmp_path / "d.onnx", "fp8")
 
 
 def test_a_missing_package_is_named_with_the_extra(

@@ -59,7 +59,7 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
 
     Raises:
         ConfigError: if the config describes no detector, or another input than the weights'.
-        CheckpointError: if the weights do not fit.
+        CheckpointError: if the weights do not fit or are not finite.
     """
     cfg.train.device = device  # detrex's detectors are built for a device
     node = cfg.model.get("student", cfg.model)
@@ -69,6 +69,7 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
         raise ConfigError(f"model: {error}") from error
     checkpointer = DetectorCheckpointer(detector, allow_pickle=cfg.train.allow_pickle)
     checkpointer.load_exact(str(weights), "weights")
+    _require_finite(detector, weights)
     if checkpointer.loaded_spec is None:
         logger.warning(
             "%s does not say which classes and input sizes it was trained with: they are those of "
@@ -84,6 +85,20 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
                 f"{list(getattr(spec, key))}.\nFix: use the config.yaml of the run"
             )
     return detector, spec
+
+
+def _require_finite(detector: nn.Module, weights: str | Path) -> None:
+    """Refuses weights of a run that diverged: with one NaN nothing is detected, without an error.
+
+    Raises:
+        CheckpointError: naming the weights.
+    """
+    broken = [key for key, value in detector.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(
+            f"{weights}: {len(broken)} tensors hold NaN or infinite values, the first is "
+            f"{broken[0]}.\nFix: use a checkpoint from before the run diverged"
+        )
 
 
 def choose_device(name: str | None) -> str:
