@@ -207,8 +207,9 @@ def export(arguments: argparse.Namespace) -> None:
     detector, spec = load_detector(cfg, weights, "cpu")
     if not isinstance(detector, Detector):
         raise ConfigError(
-            f"the config's model is a {type(detector).__name__}; only this project's detectors can "
-            "be exported"
+            f"the config's model is {type(detector).__module__}.{type(detector).__name__}, which "
+            "torch.export cannot convert.\nFix: use this project's config of the same detector; "
+            "detrex's weights fit it"
         )
     with_data = has_data(cfg, arguments)
     height, width = choose_size(cfg, spec, arguments, with_data)
