@@ -26,25 +26,29 @@ import torch
 from detectron2.config import instantiate
 from detectron2.engine import default_argument_parser, hooks, launch
 from detectron2.utils import comm
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.multiprocessing import ProcessExitedException
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.deployment.model_spec import ModelSpec
+from projects.clockdistill.engine.arguments import add_debug, one_line_errors
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
 from projects.clockdistill.engine.checks import (
+    build,
     check_batch_size,
     check_config,
-    check_data,
     dataset_names,
 )
 from projects.clockdistill.engine.compile import check_compiler, compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.conventions import class_names, teacher_classes
+from projects.clockdistill.engine.data_check import check_data, without_bad_images
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
 from projects.clockdistill.engine.half_weights import store_weights
 from projects.clockdistill.engine.hooks import PeriodicCheckpoint, writers
+from projects.clockdistill.engine.resumed_config import changes_on_resume
 from projects.clockdistill.engine.setup import (
     distribute,
     setup_run,
@@ -56,20 +60,9 @@ from projects.clockdistill.engine.teacher import check_teacher, load_teacher
 from projects.clockdistill.engine.train_loader import build_train_loader
 from projects.clockdistill.engine.trainer import Trainer
 from projects.clockdistill.engine.weights import CheckpointError
+from projects.clockdistill.errors import UserError
 
 logger = logging.getLogger("projects.clockdistill.train_net")
-
-
-def build_model(node: DictConfig, device: str) -> nn.Module:
-    """Builds a model; values that it refuses are the config's mistake.
-
-    Raises:
-        ConfigError: with the model's own message.
-    """
-    try:
-        return instantiate(node).to(device)
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
 
 
 def model_spec(cfg: DictConfig) -> str | None:
@@ -88,7 +81,8 @@ def evaluate(cfg: DictConfig) -> dict:
             "--eval-only needs weights, but train.init_checkpoint is empty.\n"
             f"Fix: add train.init_checkpoint={Path(cfg.train.output_dir) / 'model_final.pth'}"
         )
-    model = build_model(cfg.model.get("student", cfg.model), cfg.train.device)
+    key = "model.student" if "student" in cfg.model else "model"
+    model = build(OmegaConf.select(cfg, key), key).to(cfg.train.device)
     checkpointer = DetectorCheckpointer(model)
     checkpointer.load_exact(
         cfg.train.init_checkpoint, "train.init_checkpoint", class_names=class_names(cfg)
@@ -99,7 +93,7 @@ def evaluate(cfg: DictConfig) -> dict:
 def train(cfg: DictConfig, *, resume: bool) -> None:
     """Trains up to train.max_iter, with evaluations on the way and at the end."""
     options = cfg.train
-    model = build_model(cfg.model, options.device)
+    model = build(cfg.model, "model").to(options.device)
     if hasattr(model, "teacher"):
         load_teacher(model.teacher, model.teacher_checkpoint, teacher_classes(cfg))
     optimizer = build_optimizer(cfg.optimizer, model)
@@ -174,37 +168,61 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command in this process."""
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg)
-    check_data(cfg, eval_only=args.eval_only)
     with torchrun_group(cfg.train.device):
+        data = check_data(cfg, eval_only=args.eval_only)
         if not args.eval_only:
             check_batch_size(cfg, comm.get_world_size())
             if cfg.train.compile:
                 check_compiler(cfg.train.device)
+        changes = changes_on_resume(cfg) if args.resume else []
         setup_run(cfg, keep_config=args.eval_only)
+        data.log()
+        cfg = without_bad_images(cfg, data)
+        for change in changes:
+            logger.info("changed since the run started: %s", change)
         if args.eval_only:
             evaluate(cfg)
         else:
             train(cfg, resume=args.resume)
 
 
+def run_quietly(args: argparse.Namespace) -> None:
+    """Runs the command in a process that `launch` started."""
+    with one_line_errors(args.debug):
+        run(args)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Reads the command line and starts the processes."""
-    args = default_argument_parser().parse_args(argv)
-    try:
+    parser = default_argument_parser()
+    add_debug(parser)
+    args = parser.parse_args(argv)
+    with one_line_errors(args.debug):
         if under_torchrun():
             run(args)
             return
+        if min(args.num_gpus, args.num_machines) < 1:
+            raise ConfigError("--num-gpus and --num-machines must be at least 1")
+        if not 0 <= args.machine_rank < args.num_machines:
+            raise ConfigError(
+                f"--machine-rank {args.machine_rank}: expected 0 to {args.num_machines - 1}, below "
+                "--num-machines"
+            )
         if args.num_gpus > 1 and not torch.cuda.is_available():
             command = f"torchrun --nproc-per-node {args.num_gpus} tools/train_net.py"
             raise ConfigError(
                 f"--num-gpus {args.num_gpus}, but there is no CUDA GPU.\n"
                 f"Fix: on CPUs, use {command} ... train.device=cpu"
             )
-        launch(
-            run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,)
-        )
-    except (ConfigError, CheckpointError, FloatingPointError) as error:
-        sys.exit(f"train_net: {error}")
+        if args.num_gpus > max(1, torch.cuda.device_count()):
+            raise ConfigError(
+                f"--num-gpus {args.num_gpus}, but this machine has {torch.cuda.device_count()}"
+            )
+        options = (args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
+        try:
+            launch(run_quietly, *options, args=(args,))
+        except ProcessExitedException as error:
+            raise UserError(f"{error}; its own message is above") from error
 
 
 if __name__ == "__main__":

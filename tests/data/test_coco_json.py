@@ -126,7 +126,7 @@ GOOD_BOX = {"image_id": 3, "category_id": 4, "bbox": [0, 0, 1, 1]}
     ("change", "message"),
     [
         (lambda content: "{", r"labels\.json is not valid JSON"),
-        (lambda content: [], "holds a list, no object"),
+        (lambda content: [], r"holds \[\], no object"),
         (broken(annotations=None), "no list 'annotations'"),
         (broken(images=[{"id": 5}]), r"images\[2\] \(id 5\) has no 'file_name'"),
         (broken(images=[{"id": 3, "file_name": "a.png"}]), "several images have the id 3"),

@@ -7,6 +7,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from projects.clockdistill.data.image_header import ImageError
 from projects.clockdistill.data.mapper import DetrMapper
 
 
@@ -133,3 +134,5 @@ def test_bad_images_are_skipped_by_choice_and_counted_in_the_log(record, caplog)
     for count in (1, 2):
         assert mapper({**record, "file_name": "nowhere/b.png"}) is None
         assert f"skipped, number {count} of this process: image nowhere/b.png" in caplog.text
+    with pytest.raises(ImageError, match="b.png does not exist"):
+        DetrMapper([], is_train=False, skip_bad_images=True)({"file_name": "nowhere/b.png"})

@@ -218,7 +218,7 @@ def test_sources_that_cannot_be_used_are_refused_with_a_fix(cfg, tmp_path) -> No
     folder = write_run(cfg)
     with pytest.raises(ConfigError, match=r"found .*model_final.pth alone"):
         Predictor(folder / "model_final.pth")
-    with pytest.raises(ConfigError, match="device nonsense"):
+    with pytest.raises(ConfigError, match="device=nonsense"):
         Predictor(folder, device="nonsense")
     (folder / "model_final.pth").unlink()
     with pytest.raises(CheckpointError, match="neither model_best.pth nor model_final.pth"):

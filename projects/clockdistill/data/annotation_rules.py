@@ -1,13 +1,19 @@
 """Rules for the annotations of any dataset, and for training and validation data together."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from detectron2.data.catalog import Metadata
 from tabulate import tabulate
 
-from projects.clockdistill.data.annotations import DROPPED, Annotations, collect_annotations
+from projects.clockdistill.data.annotations import (
+    DROPPED,
+    Annotations,
+    collect_annotations,
+    repeated_ids,
+)
 from projects.clockdistill.data.findings import Findings, some
 
 _SUSPICIOUS_SHARE = 0.1  # of the boxes, from which another format of boxes is asked about
@@ -23,22 +29,37 @@ def check_annotations(dicts: Sequence[dict], metadata: Metadata, findings: Findi
         findings: gets errors, warnings and counts; the messages do not name the dataset.
     """
     classes = list(metadata.thing_classes)
+    if repeated := [name for name, count in Counter(classes).items() if count > 1]:
+        findings.warn(
+            f"several classes have the name {some(repeated)}, whose AP would be that of the last. "
+            "Fix: rename or merge them."
+        )
+    files = [record.get("file_name") for record in dicts if isinstance(record, dict)]
+    findings.count("images that are listed before", len(files) - len(set(map(str, files))))
     found = collect_annotations(dicts, len(classes), findings)
     for record in dicts:
         if isinstance(record, dict) and DROPPED in record:
             for reason, number in record[DROPPED].items():
                 findings.count(reason, number)
-    _check_format(found, findings)
-    usable = _check_extent(found, findings) & ~found.is_crowd
+    if repeated := repeated_ids(dicts):
+        findings.warn(
+            f"several images have the image_id {some(repeated)}, which training does not mind and "
+            "evaluation refuses. Fix: give each image an id of its own."
+        )
     findings.count("crowd boxes, not trained on", int(found.is_crowd.sum()))
+    objects = found.select(~found.is_crowd)
+    is_own_file = bool(getattr(metadata, "json_file", None))
+    usable = _check_extent(objects, findings, is_own_file)
+    if len(usable):
+        _check_format(objects, findings)
     if not usable.any():
         if not findings.errors:
             findings.error(
-                f"no usable object in {len(dicts)} images ({len(usable)} annotations). "
+                f"no usable object in {len(dicts)} images ({len(found.images)} annotations). "
                 "Fix: give boxes with iscrowd 0 that lie inside their images."
             )
         return
-    counts = np.bincount(found.classes[usable], minlength=len(classes))
+    counts = np.bincount(objects.classes[usable], minlength=len(classes))
     if absent := [name for name, count in zip(classes, counts, strict=True) if not count]:
         findings.warn(
             f"{len(absent)} of {len(classes)} classes have no object: {some(absent)}. "
@@ -47,20 +68,28 @@ def check_annotations(dicts: Sequence[dict], metadata: Metadata, findings: Findi
 
 
 def _check_format(found: Annotations, findings: Findings) -> None:
-    """Warns of boxes that look like those of another format."""
-    if not len(found.images):
-        return
+    """Warns of boxes that look like those of another format or scale."""
     left, top, right, bottom = found.boxes_xyxy.T
     width, height = right - left, bottom - top
     image_width, image_height = found.sizes[found.images].T
+    is_inside = (left >= 0) & (top >= 0)
     # x1, y1, x2, y2 read as x, y, width, height: too large as the latter, right as the former
     overhangs = (right > image_width + 1) | (bottom > image_height + 1)
-    fits_as_corners = (width > left) & (height > top) & (left >= 0) & (top >= 0)
-    fits_as_corners &= (width <= image_width + 1) & (height <= image_height + 1)
-    _ask(
-        overhangs & fits_as_corners,
+    fits = (width > left) & (height > top)
+    fits &= (width <= image_width + 1) & (height <= image_height + 1)
+    asked = _ask(
+        found.is_xywh & is_inside & overhangs & fits,
         "overhang the image as x, y, width, height and fit as x1, y1, x2, y2: "
-        "are these x1, y1, x2, y2? Fix: convert them to the format that they are read as",
+        "are these x1, y1, x2, y2? Fix: convert them to x, y, width, height",
+        findings,
+    )
+    # and the reverse: x2 left of x1, or y2 above y1
+    fits = (right > 0) & (bottom > 0)
+    fits &= (left + right <= image_width + 1) & (top + bottom <= image_height + 1)
+    _ask(
+        ~found.is_xywh & is_inside & ((right <= left) | (bottom <= top)) & fits,
+        "are empty as x1, y1, x2, y2 and fit as x, y, width, height: "
+        "are these x, y, width, height? Fix: give bbox_mode=BoxMode.XYWH_ABS",
         findings,
     )
     _ask(
@@ -71,27 +100,40 @@ def _check_format(found: Annotations, findings: Findings) -> None:
         "[0, 1]? Fix: multiply them by the image's width and height",
         findings,
     )
-    _ask(
+    scale = (
+        "do boxes and images have the same scale? Fix: give the boxes in pixels of the image file"
+    )
+    asked |= _ask(
         (width > _HUGE * image_width) | (height > _HUGE * image_height),
-        f"are more than {_HUGE} times as large as their image: do boxes and images have the same "
-        "scale? Fix: give the boxes in pixels of the image file",
+        f"are more than {_HUGE} times as large as their image: {scale}",
         findings,
         share=0.0,
     )
+    if not asked:
+        overhangs |= (left < -1) | (top < -1)
+        _ask(overhangs, f"overhang their image by more than a pixel: {scale}", findings)
 
 
 def _ask(
     which: np.ndarray, what: str, findings: Findings, share: float = _SUSPICIOUS_SHARE
-) -> None:
-    """Warns if more than a share of the boxes are suspicious."""
+) -> bool:
+    """Warns if at least a share of the boxes are suspicious; returns whether it does."""
     number = int(which.sum())
-    if number and number >= share * len(which):
-        percent = 100 * number / len(which)
-        findings.warn(f"{number} of {len(which)} boxes ({percent:.0f}%) {what}.")
+    if not number or number < share * len(which):
+        return False
+    percent = 100 * number / len(which)
+    findings.warn(f"{number} of {len(which)} boxes ({percent:.1f}%) {what}.")
+    return True
 
 
-def _check_extent(found: Annotations, findings: Findings) -> np.ndarray:
-    """Counts boxes that overhang their image or have no pixel of it; returns the others' mask."""
+def _check_extent(found: Annotations, findings: Findings, is_own_file: bool) -> np.ndarray:
+    """Counts boxes that overhang their image or have no pixel of it; returns the others' mask.
+
+    Args:
+        found: objects.
+        findings: gets the counts.
+        is_own_file: whether the dataset is evaluated on its file as it is.
+    """
     left, top, right, bottom = found.boxes_xyxy.T
     image_width, image_height = found.sizes[found.images].T
     is_empty = (right <= left) | (bottom <= top)
@@ -100,7 +142,10 @@ def _check_extent(found: Annotations, findings: Findings) -> np.ndarray:
     overhangs = (left < 0) | (top < 0) | (right > image_width) | (bottom > image_height)
     findings.count("boxes without width or height, not trained on", int(is_empty.sum()))
     findings.count("boxes outside their image, not trained on", int(is_outside.sum()))
-    findings.count("boxes clipped to their image", int((overhangs & ~is_empty & ~is_outside).sum()))
+    clipped = "boxes clipped to their image"
+    if is_own_file:
+        clipped += " for training, not for evaluation"
+    findings.count(clipped, int((overhangs & ~is_empty & ~is_outside).sum()))
     return ~is_empty & ~is_outside
 
 

@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ class Annotations:
         boxes_xyxy: (N, 4) float64, pixels, as given: neither clipped nor sorted.
         images: (N,) int64, index of the image.
         classes: (N,) int64.
+        is_xywh: (N,) bool, whether the dataset gave the box as left, top, width, height.
         is_crowd: (N,) bool.
         sizes: (M, 2) float64, width and height of each image in pixels.
     """
@@ -35,8 +36,14 @@ class Annotations:
     boxes_xyxy: np.ndarray
     images: np.ndarray
     classes: np.ndarray
+    is_xywh: np.ndarray
     is_crowd: np.ndarray
     sizes: np.ndarray
+
+    def select(self, mask: np.ndarray) -> "Annotations":
+        """Returns the annotations of a mask (N,), of the same images."""
+        arrays = (self.boxes_xyxy, self.images, self.classes, self.is_xywh, self.is_crowd)
+        return Annotations(*(array[mask] for array in arrays), self.sizes)
 
 
 def collect_annotations(dicts: Sequence[dict], num_classes: int, findings: Findings) -> Annotations:
@@ -50,16 +57,13 @@ def collect_annotations(dicts: Sequence[dict], num_classes: int, findings: Findi
     faults: dict[tuple[str, str], list[str]] = defaultdict(list)  # (what, fix) -> places
     sizes = np.ones((len(dicts), 2))
     boxes, modes, images, classes, crowds = [], [], [], [], []
-    seen = set()
     for index, record in enumerate(dicts):
-        fault = _fault_of_image(record, seen)
-        if fault:
+        if fault := _fault_of_image(record):
             faults[fault].append(_place(index, record))
             continue
         sizes[index] = record["width"], record["height"]
         for number, item in enumerate(record.get("annotations", ())):
-            fault = _fault_of_annotation(item, num_classes)
-            if fault:
+            if fault := _fault_of_annotation(item, num_classes):
                 faults[fault].append(f"{_place(index, record)} annotations[{number}]")
                 continue
             boxes.append(item.get(UNCLIPPED) or item["bbox"])
@@ -76,6 +80,7 @@ def collect_annotations(dicts: Sequence[dict], num_classes: int, findings: Findi
         boxes_xyxy,
         np.array(images, dtype=np.int64),
         np.array(classes, dtype=np.int64),
+        is_xywh,
         np.array(crowds, dtype=bool),
         sizes,
     )
@@ -139,9 +144,20 @@ def is_size(value: Any) -> bool:
     return is_number(value) and 1 <= value <= MAX_COORDINATE and value == int(value)
 
 
+def is_area(value: Any) -> bool:
+    """Returns whether a value is a number of square pixels; None is the default, the box's."""
+    return value is None or (is_number(value) and 0 <= value <= MAX_COORDINATE**2)
+
+
 def is_flag(value: Any) -> bool:
     """Returns whether a value says no or yes: 0, 1 or a bool."""
     return isinstance(value, numbers.Real) and value in (0, 1)
+
+
+def repeated_ids(dicts: Sequence[Any]) -> list[Any]:
+    """Returns the ids that more than one image has; of equal numbers, the first."""
+    ids = (record.get("image_id") for record in dicts if isinstance(record, dict))
+    return [id_ for id_, count in Counter(filter(is_id, ids)).items() if count > 1]
 
 
 def is_number(value: Any) -> bool:
@@ -154,17 +170,14 @@ def _place(index: int, record: Any) -> str:
     return f"images[{index}]" + (f" ({name})" if name else "")
 
 
-def _fault_of_image(record: Any, seen: set) -> tuple[str, str] | None:
+def _fault_of_image(record: Any) -> tuple[str, str] | None:
     """Returns what is wrong with an image's dict, without its annotations, and the fix."""
     if not isinstance(record, dict):
         return "images that are no dict", "return detectron2's dataset dicts"
     if not isinstance(record.get("file_name"), str):
         return "images whose file_name is missing or no text", "give each image its file"
-    if not is_id(image_id := record.get("image_id")):
+    if not is_id(record.get("image_id")):
         return "images whose image_id is missing or neither text nor number", "number the images"
-    if image_id in seen:
-        return "images whose image_id another image has", "give each image an id of its own"
-    seen.add(image_id)
     if not is_size(record.get("width")) or not is_size(record.get("height")):
         return "images whose width or height is no whole number of pixels", "give both in pixels"
     if not isinstance(record.get("annotations", ()), (list, tuple)):
@@ -191,4 +204,6 @@ def _fault_of_annotation(item: Any, num_classes: int) -> tuple[str, str] | None:
         )
     if not is_flag(item.get("iscrowd") or 0):
         return "annotations whose iscrowd is neither 0 nor 1", "give 1 for regions to ignore"
+    if not is_area(item.get("area")):
+        return "annotations whose area is no number of square pixels", "correct or remove it"
     return None

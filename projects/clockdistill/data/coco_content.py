@@ -1,7 +1,6 @@
 """A JSON file in COCO's format -> its content, with every field that is used of the right type."""
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -11,8 +10,9 @@ from typing import Any
 
 from faster_coco_eval import mask
 
-from projects.clockdistill.data.annotations import is_box, is_flag, is_id, is_number, is_size
+from projects.clockdistill.data.annotations import is_area, is_box, is_flag, is_id, is_size
 from projects.clockdistill.data.findings import some
+from projects.clockdistill.errors import UserError
 
 FORMAT = '{"images": [...], "categories": [...], "annotations": [...]}'
 
@@ -36,10 +36,6 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) or is_id(value)
 
 
-def _is_area(value: Any) -> bool:
-    return is_number(value) and 0 <= value < math.inf
-
-
 _ID = _Field(True, is_id, "text or a finite number")
 _SIZE = _Field(False, is_size, "a positive whole number of pixels")
 _FIELDS = {
@@ -55,7 +51,7 @@ _FIELDS = {
         "category_id": _ID,
         "bbox": _Field(False, is_box, "[left, top, width, height], four finite numbers in pixels"),
         "iscrowd": _Field(False, is_flag, "0 or 1"),
-        "area": _Field(False, _is_area, "a number of square pixels"),
+        "area": _Field(False, is_area, "a number of square pixels"),
     },
 }
 
@@ -65,24 +61,23 @@ def parse_coco(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not JSON or no object.
+        UserError: if it is not JSON or no object.
     """
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"annotation file {path} {kind}. Fix: give a COCO JSON file.")
     data = path.read_bytes()
     if not data.strip():
-        raise ValueError(f"{path} is empty. Fix: write COCO's format, {FORMAT}.")
+        raise UserError(f"{path} is empty. Fix: write COCO's format, {FORMAT}.")
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not valid JSON: {error}. Fix: write COCO's format, {FORMAT}."
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(
-            f"{path} holds a {type(content).__name__}, no object. "
-            f"Fix: write COCO's format, {FORMAT}."
+        raise UserError(
+            f"{path} holds {brief(content)}, no object. Fix: write COCO's format, {FORMAT}."
         )
     return content
 
@@ -91,25 +86,25 @@ def check_lists(path: Path, content: dict[str, Any]) -> None:
     """Checks all three lists of a file; fields that are null are removed, as if left out.
 
     Raises:
-        ValueError: naming file, entry, field and fix.
+        UserError: naming file, entry, field and fix.
     """
     for key in _FIELDS:
         check_list(path, content, key)
     for key in ("images", "categories"):
         if not content[key]:
-            raise ValueError(f"{path}: {key!r} is empty. Fix: list the {key}.")
+            raise UserError(f"{path}: {key!r} is empty. Fix: list the {key}.")
         check_unique(path, content, key)
 
 
 def check_list(path: Path, content: dict[str, Any], key: str) -> None:
     """Checks one of the lists "images", "categories" and "annotations", as `check_lists`."""
     if not isinstance(content.get(key), list):
-        raise ValueError(f"{path} has no list {key!r}. Fix: use COCO's format, {FORMAT}.")
+        raise UserError(f"{path} has no list {key!r}. Fix: use COCO's format, {FORMAT}.")
     fields = _FIELDS[key].items()
     entries = content[key]
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            raise ValueError(
+            raise UserError(
                 f"{path}: {key}[{index}] is {brief(entry)}. Fix: write an object, {{...}}."
             )
         if None in entry.values():
@@ -128,12 +123,12 @@ def check_unique(path: Path, content: dict[str, Any], key: str) -> None:
     """Checks that no two entries of a list have the same id.
 
     Raises:
-        ValueError: naming the ids.
+        UserError: naming the ids.
     """
     counts = Counter(entry["id"] for entry in content[key])
     if len(counts) < len(content[key]):
         repeated = [brief(id_) for id_, count in counts.items() if count > 1]
-        raise ValueError(
+        raise UserError(
             f"{path}: several {key} have the id {some(repeated)}. Fix: give each its own id."
         )
 
@@ -142,11 +137,11 @@ def check_boxes(path: Path, content: dict[str, Any]) -> None:
     """Checks that every annotation has a box: detectron2's own loader derives none.
 
     Raises:
-        ValueError: naming file, entry, field and fix.
+        UserError: naming file, entry, field and fix.
     """
     for index, entry in enumerate(content["annotations"]):
         if "bbox" not in entry:
-            raise ValueError(
+            raise UserError(
                 f"{path}: {entry_name('annotations', index, entry)} has no 'bbox'. Fix: set bbox, "
                 "or use a config of custom data, whose reader derives boxes from segmentations."
             )
@@ -179,10 +174,13 @@ def box_of_segmentation(segmentation: Any, width: int, height: int) -> list[floa
         if sum(counts) != width * height:
             return None
         segmentation = mask.frPyObjects(segmentation, height, width)
-    # The decoder trusts its input: 6-bit characters, the last of which ends a number.
+    # The decoder of older versions reads past a text that does not end a number.
     elif not isinstance(counts, str) or not re.fullmatch("[0-o]*[0-O]", counts):
         return None
-    box = [float(edge) for edge in mask.toBbox(segmentation)]
+    try:
+        box = [float(edge) for edge in mask.toBbox(segmentation)]
+    except ValueError:  # more pixels than the image has
+        return None
     is_inside = box[0] + box[2] <= width and box[1] + box[3] <= height
     return box if is_inside and box[2] > 0 and box[3] > 0 else None
 
@@ -213,7 +211,7 @@ def entry_name(key: str, index: int, entry: dict) -> str:
 
 def _field_error(
     path: Path, key: str, index: int, entry: dict, found: str, name: str, field: _Field
-) -> ValueError:
-    return ValueError(
+) -> UserError:
+    return UserError(
         f"{path}: {entry_name(key, index, entry)} {found}. Fix: set {name} to {field.expected}."
     )

@@ -21,6 +21,7 @@ from projects.clockdistill.data.coco_content import (
 )
 from projects.clockdistill.data.findings import some
 from projects.clockdistill.data.image_header import read_image_size
+from projects.clockdistill.errors import UserError
 
 EMPTY = "boxes without width or height, dropped"
 OUTSIDE = "boxes outside their image, dropped"
@@ -44,11 +45,11 @@ def coco_json_dicts(names: str, json_file: str, image_root: str) -> list[dict]:
         detectron2's dataset dicts.
 
     Raises:
-        FileNotFoundError, ValueError: as in `read_coco_json`; ValueError also if an argument is
+        FileNotFoundError, UserError: as in `read_coco_json`; UserError also if an argument is
             no text or empty.
     """
     if not isinstance(names, str) or not names:
-        raise ValueError(f"names is {names!r}, expected one name. Fix: give each split one dataset")
+        raise UserError(f"names is {names!r}, expected one name. Fix: give each split one dataset")
     split = "train" if "train" in names else "test"
     for key, value in (("json_file", json_file), ("image_root", image_root)):
         _check_path(names, f"dataloader.{split}.dataset.{key}", value)
@@ -72,11 +73,11 @@ def _check_path(names: str, key: str, value: Any) -> None:
         hint = ""
         if ".test." in key:
             hint = ", for example of a tenth of the images, which training must not see"
-        raise ValueError(
+        raise UserError(
             f"dataset {names!r} has no {key.rpartition('.')[2]}. Fix: set {key}=<path>{hint}"
         )
     if not isinstance(value, (str, os.PathLike)):
-        raise ValueError(
+        raise UserError(
             f"{key} is {value!r}, expected one path. "
             "Fix: give one path; several JSON files must be merged into one"
         )
@@ -96,7 +97,7 @@ def read_coco_json(json_file: Path, image_root: Path) -> tuple[dict[Any, str], l
 
     Raises:
         FileNotFoundError: if the file, the folder or images are missing; names them.
-        ValueError: if the content is not in COCO's format; names the place and the fix.
+        UserError: if the content is not in COCO's format; names the place and the fix.
     """
     stamp = None
     if json_file.is_file():
@@ -127,7 +128,7 @@ def _categories(json_file: Path, entries: list[dict]) -> dict[Any, str]:
     categories = {entry["id"]: str(entry["name"]) for entry in entries}
     if len(set(categories.values())) < len(categories):
         repeated = [name for name, count in Counter(categories.values()).items() if count > 1]
-        raise ValueError(
+        raise UserError(
             f"{json_file}: two categories have the same name: {some(repeated)}. "
             "Fix: rename or merge them."
         )
@@ -168,7 +169,7 @@ def _add_annotations(
         label = class_of.get(entry["category_id"])
         if record is None or label is None:
             field, key = ("image_id", "images") if record is None else ("category_id", "categories")
-            raise ValueError(
+            raise UserError(
                 f"{json_file}: {entry_name('annotations', index, entry)} has {field} "
                 f"{brief(entry[field])}, which is no id of {key!r}. Fix: use one of them "
                 f"({some(map(brief, records if record is None else class_of))})."
@@ -201,7 +202,7 @@ def _derived_box(json_file: Path, index: int, entry: dict, record: dict) -> list
     box = box_of_segmentation(entry.get("segmentation"), record["width"], record["height"])
     if box is None:
         what = "an invalid segmentation" if "segmentation" in entry else "no segmentation"
-        raise ValueError(
+        raise UserError(
             f"{json_file}: {entry_name('annotations', index, entry)} has no 'bbox' and {what}. "
             "Fix: set bbox to [left, top, width, height], in pixels."
         )

@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from projects.clockdistill.data.image_header import ImageError, header_of, image_error
+from projects.clockdistill.data.image_header import (
+    ImageError,
+    ImageHeader,
+    header_of,
+    image_error,
+    read_header,
+)
 
 _TURNS = {  # EXIF orientation -> what makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,11 +46,36 @@ def read_pixels(path: str | Path, annotated_size: tuple[int, int] | None = None)
         raise image_error(path, error) from error
     found = pixels.shape[1], pixels.shape[0]
     if annotated_size is not None and found != annotated_size:
-        raise ImageError(wrong_size(path, found, annotated_size))
+        raise ImageError(_wrong_size(path, found, annotated_size))
     return pixels
 
 
-def wrong_size(path: str | Path, found: tuple[int, int], annotated: tuple[int, int]) -> str:
+def check_image(
+    path: str | Path, annotated_size: tuple[int, int] | None = None, *, decode: bool = False
+) -> ImageHeader:
+    """Returns the header of an image file that `read_pixels` can read.
+
+    Args:
+        path: the file.
+        annotated_size: as for `read_pixels`.
+        decode: whether to decode the image. If False, only a file is decoded whose end is not that
+            of its format.
+
+    Raises:
+        MissingImageError, ImageError: as `read_pixels` raises them.
+    """
+    header = read_header(path)
+    if why := _unusable_depth(header):
+        raise ImageError(f"image {path} {why}")
+    found = header.displayed_size if header.is_turned(annotated_size) else header.size
+    if annotated_size is not None and found != annotated_size:
+        raise ImageError(_wrong_size(path, found, annotated_size))
+    if decode or not header.is_complete:
+        read_pixels(path, annotated_size)
+    return header
+
+
+def _wrong_size(path: str | Path, found: tuple[int, int], annotated: tuple[int, int]) -> str:
     """Returns the message about an image of another size than its annotations say."""
     return (
         f"image {path} is {found[0]} x {found[1]}, but its annotations say {annotated[0]} x "
@@ -52,13 +83,13 @@ def wrong_size(path: str | Path, found: tuple[int, int], annotated: tuple[int, i
     )
 
 
-def unusable_depth(mode: str, bits: int) -> str | None:
-    """Returns why images of a mode and depth are refused; None if they are read."""
-    if bits in (8, 16):
+def _unusable_depth(header: ImageHeader) -> str | None:
+    """Returns why images of a depth are refused; None if they are read."""
+    if header.bits in (8, 16):
         return None
     return (
-        f"has {bits} bits per channel (mode {mode}), whose range of values is unknown. Fix: "
-        "convert it to 8 or 16 bits"
+        f"has {header.bits} bits per channel (mode {header.mode}), whose range of values is "
+        "unknown. Fix: convert it to 8 or 16 bits"
     )
 
 
@@ -73,7 +104,7 @@ def pixels_of(
         annotated_size: as for `read_pixels`.
     """
     header = header_of(image)
-    if why := unusable_depth(header.mode, header.bits):
+    if why := _unusable_depth(header):
         raise ImageError(f"{name} {why}")
     if header.is_turned(annotated_size):
         image = image.transpose(_TURNS[header.orientation])

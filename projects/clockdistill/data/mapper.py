@@ -37,8 +37,9 @@ class DetrMapper:
             augmentation_with_crop: transforms with a crop; None or empty to always use the
                 first.
             is_train: whether to return boxes.
-            skip_bad_images: whether to go on without images that cannot be read; each is named in
-                the log.
+            skip_bad_images: whether to go on without images that cannot be used: the check of the
+                data leaves them out, and a training image that is damaged later is named in the
+                log.
         """
         self._augmentations = [T.AugmentationList(list(augmentation))]
         if augmentation_with_crop:
@@ -67,8 +68,8 @@ class DetrMapper:
         try:
             augmented = T.AugInput(self._read_image(mapped))
         except ImageError as error:
-            if not self._skip_bad_images:
-                raise
+            if not (self._skip_bad_images and self._is_train):
+                raise  # no other image can stand in for one that is evaluated
             self._skipped += 1
             _logger.warning("skipped, number %d of this process: %s", self._skipped, error)
             return None

@@ -16,6 +16,7 @@ from projects.clockdistill.data.coco_content import (
     parse_coco,
 )
 from projects.clockdistill.data.findings import some
+from projects.clockdistill.errors import UserError
 
 
 def read_registered(name: str) -> list[dict]:
@@ -26,7 +27,7 @@ def read_registered(name: str) -> list[dict]:
     loader's result is not changed.
 
     Raises:
-        FileNotFoundError, ValueError: naming file, entry, field and fix.
+        FileNotFoundError, UserError: naming file, entry, field and fix.
     """
     metadata = MetadataCatalog.get(name)
     if not metadata.get("json_file") or metadata.get("evaluator_type") != "coco":
@@ -35,7 +36,7 @@ def read_registered(name: str) -> list[dict]:
     try:
         return DatasetCatalog.get(name)
     except (AssertionError, LookupError, TypeError) as error:  # of a field that only it reads
-        raise ValueError(
+        raise UserError(
             f"detectron2's loader refuses {metadata.json_file}: {type(error).__name__}: {error}. "
             "Fix: correct the segmentations and keypoints, or remove them."
         ) from error
@@ -45,13 +46,13 @@ def check_registered_file(path: Path) -> None:
     """Checks a COCO file by what this project and detectron2's loader need.
 
     Raises:
-        FileNotFoundError, ValueError: naming file, entry, field and fix.
+        FileNotFoundError, UserError: naming file, entry, field and fix.
     """
     content = parse_coco(path)
     with path.open("rb") as file:
         encoding = json.detect_encoding(file.read(4))
     if encoding != "utf-8":
-        raise ValueError(
+        raise UserError(
             f"{path} is {encoding}, which detectron2's loader cannot read. "
             "Fix: save it as UTF-8 without a byte-order mark."
         )
@@ -75,15 +76,16 @@ def check_registered_file(path: Path) -> None:
         if entry.get("ignore"):
             fix = "set iscrowd to 1 where detections are to be ignored, and remove ignore"
             raise _error(path, "annotations", index, entry, "ignore", fix)
-    check_unique(path, content, "annotations")
+    if "minival" not in str(path):  # as in detectron2: ids of COCO 2014's minival are repeated
+        check_unique(path, content, "annotations")
     for key in ("images", "categories"):
         if len({isinstance(entry["id"], str) for entry in content[key]}) > 1:
-            raise ValueError(
+            raise UserError(
                 f"{path}: some ids of {key!r} are texts and some are numbers. "
                 "Fix: write all as numbers."
             )
 
 
-def _error(path: Path, key: str, index: int, entry: dict, field: str, fix: str) -> ValueError:
+def _error(path: Path, key: str, index: int, entry: dict, field: str, fix: str) -> UserError:
     found = f"has {field} {brief(entry[field])}" if field in entry else f"has no {field!r}"
-    return ValueError(f"{path}: {entry_name(key, index, entry)} {found}. Fix: {fix}.")
+    return UserError(f"{path}: {entry_name(key, index, entry)} {found}. Fix: {fix}.")

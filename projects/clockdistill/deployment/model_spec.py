@@ -15,6 +15,7 @@ from projects.clockdistill import __version__
 from projects.clockdistill.engine.checks import dataset_names
 from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.environment import commit
+from projects.clockdistill.errors import UserError
 from projects.clockdistill.evaluation.coco import load_categories
 
 KEY = "model_spec"  # of the JSON text, in checkpoints and in the metadata of exported files
@@ -59,14 +60,14 @@ class ModelSpec:
         """Reads what `to_json` wrote; keys of later versions are ignored.
 
         Raises:
-            ValueError: if the text is not such a JSON object.
+            UserError: if the text is not such a JSON object.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         try:
             values = {key: value for key, value in json.loads(text).items() if key in names}
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
         except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{KEY} is not a description of a detector: {error}") from error
+            raise UserError(f"{KEY} is not a description of a detector: {error}") from error
 
     @classmethod
     def from_config(cls, cfg: DictConfig) -> "ModelSpec":
@@ -113,14 +114,14 @@ class ModelSpec:
         """Returns height and width of an image after resizing.
 
         Raises:
-            ValueError: if nothing is left of its shorter side.
+            UserError: if nothing is left of its shorter side.
         """
         if self.short_edge is None:
             return height, width
         limit = float("inf") if self.max_size is None else self.max_size
         size = T.ResizeShortestEdge.get_output_shape(height, width, self.short_edge, limit)
         if 0 in size:
-            raise ValueError(f"an image of {height} x {width} pixels is too narrow: none are left")
+            raise UserError(f"an image of {height} x {width} pixels is too narrow: none are left")
         return size
 
 

@@ -1,14 +1,12 @@
-"""Checks that refuse a config, or its datasets, before any work is done."""
+"""Checks that refuse a config before any work is done."""
 
 import math
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.config import LazyConfig, instantiate
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -133,15 +131,19 @@ def _check_train_keys(node: DictConfig, schema: DictConfig, path: str) -> None:
             _require(where, node[key], like(below))
 
 
-def check_values(cfg: DictConfig) -> None:
+def check_values(cfg: DictConfig, path: str = "") -> None:
     """Checks types and ranges of all values that the table of `expected.py` names.
+
+    Args:
+        cfg: a config, or a part of it.
+        path: the key of that part.
 
     Raises:
         ConfigError: with the key, its value and what was expected.
     """
-    for path, node in dicts_in(cfg):
+    for parent, node in dicts_in(cfg, path):
         for key in node:
-            where = f"{path}.{key}" if path else str(key)
+            where = f"{parent}.{key}" if parent else str(key)
             _require(where, node[key], expected_of(where))
 
 
@@ -161,32 +163,36 @@ def _unexpected(key: str, value: Any, words: str) -> ConfigError:
     return ConfigError(f"{key}={shown}: expected {words}{fix}")
 
 
-def check_calls(cfg: DictConfig) -> None:
+def check_calls(cfg: DictConfig, path: str = "") -> None:
     """Checks the arguments of every lazy call in a config against its target.
+
+    Args:
+        cfg: a config, or a part of it.
+        path: the key of that part.
 
     Raises:
         ConfigError: with the key, and what the target takes.
     """
-    for path, node in dicts_in(cfg):
+    for where, node in dicts_in(cfg, path):
         try:
             accepted = accepted_arguments(node)
         except ImportError as error:
-            raise ConfigError(f"{path}._target_={node['_target_']}: {error}") from error
+            raise ConfigError(f"{where}._target_={node['_target_']}: {error}") from error
         target = node.get("_target_")
         if target is None:
             continue
         target = locate(target) if isinstance(target, str) else target
         if not callable(target):
-            raise ConfigError(f"{path}._target_={target}: expected a class or a function")
+            raise ConfigError(f"{where}._target_={target}: expected a class or a function")
         for key in node:
             if key == "_target_":
                 continue
             if accepted is not None and key not in accepted:
                 name = getattr(target, "__qualname__", target)
-                raise _unknown_key(path, key, accepted, name)
+                raise _unknown_key(where, key, accepted, name)
             words = misfit(target, key, node[key])
             if words is not None:
-                raise _unexpected(f"{path}.{key}", node[key], words)
+                raise _unexpected(f"{where}.{key}", node[key], words)
 
 
 def _unknown_key(path: str, key: str, known: Iterable[str], owner: str) -> ConfigError:
@@ -286,51 +292,6 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
         raise ConfigError(f"{key}: {lines[0]}") from error
 
 
-def check_data(cfg: DictConfig, *, eval_only: bool) -> None:
-    """Checks that every dataset of the config exists and has as many classes as the models.
-
-    Args:
-        cfg: the whole config.
-        eval_only: check only the test data and, of a distillation model, the student.
-
-    Raises:
-        ConfigError: with the key and the fix.
-    """
-    parts = ["test"] if eval_only else ["train", "test"]
-    classes = {}
-    for part in parts:
-        key = f"dataloader.{part}.dataset.names"
-        _register(cfg, part)
-        for name in dataset_names(cfg, part):
-            classes[f"{key}={name}"] = _thing_classes(name, key)
-    counts = _class_counts(cfg, eval_only=eval_only)
-    for key, names in classes.items():
-        first_key, first = next(iter(classes.items()))
-        if names != first:
-            raise ConfigError(
-                f"{key} has the classes {names}, but {first_key} has {first}.\n"
-                "Fix: name datasets of the same classes"
-            )
-        for model_key, count in counts.items():
-            if count != len(names):
-                raise ConfigError(
-                    f"{model_key}={count}, but {key} has {len(names)} classes "
-                    f"({', '.join(names)}).\nFix: set {model_key}={len(names)}, or name another "
-                    "dataset"
-                )
-
-
-def _register(cfg: DictConfig, part: str) -> None:
-    """Builds a dataset that the config itself describes, which registers its name."""
-    node = OmegaConf.select(cfg, f"dataloader.{part}.dataset")
-    if not isinstance(node, DictConfig) or "json_file" not in node:
-        return
-    try:
-        instantiate(node)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"dataloader.{part}.dataset: {error}") from error
-
-
 def dataset_names(cfg: DictConfig, part: str) -> list[str]:
     """Returns `cfg.dataloader.<part>.dataset.names` as a list."""
     names = OmegaConf.select(cfg, f"dataloader.{part}.dataset.names")
@@ -340,47 +301,3 @@ def dataset_names(cfg: DictConfig, part: str) -> list[str]:
             "dataset, such as kitti_train"
         )
     return [names] if isinstance(names, str) else list(names)
-
-
-def _thing_classes(name: str, key: str) -> list[str]:
-    """Returns a dataset's class names after checking that its files exist."""
-    if name not in DatasetCatalog:
-        raise ConfigError(
-            f"{key}={name} is not a registered dataset{nearest(name, DatasetCatalog.list())}\n"
-            "Fix: for your own COCO-format data, give its JSON file and image folder as "
-            "datasets/README.md shows"
-        )
-    metadata = MetadataCatalog.get(name)
-    for field in ("json_file", "image_root"):
-        path = metadata.get(field)
-        if path and not Path(path).exists():
-            raise ConfigError(
-                f"{key}={name}: {path} does not exist.\nFix: put the data there, or set "
-                "DETECTRON2_DATASETS to the folder that holds it (datasets/README.md)"
-            )
-    if not (metadata.get("json_file") and metadata.get("thing_classes")):
-        try:
-            DatasetCatalog.get(name)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{key}={name}: {error}") from error
-    if not metadata.get("thing_classes"):
-        raise ConfigError(
-            f"{key}={name} has no class names.\n"
-            f"Fix: set MetadataCatalog.get('{name}').thing_classes = [...]"
-        )
-    return list(metadata.thing_classes)
-
-
-def _class_counts(cfg: DictConfig, *, eval_only: bool) -> dict[str, int]:
-    """Returns every class count of the detectors by its key, except a backbone's own."""
-    detectors = {"model": cfg.model}
-    if "student" in cfg.model:
-        detectors = {"model.student": cfg.model.student}
-        if not eval_only and not cfg.model.get("class_map"):
-            detectors["model.teacher"] = cfg.model.teacher
-    return {
-        f"{path}.num_classes": node.num_classes
-        for key, detector in detectors.items()
-        for path, node in dicts_in(detector, key)
-        if "backbone" not in path.split(".") and node.get("num_classes") is not None
-    }

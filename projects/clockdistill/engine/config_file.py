@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import LazyConfig
 from detectron2.utils.registry import _convert_target_to_string, locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -67,9 +66,9 @@ def _read(path: Path) -> DictConfig:
         else:
             cfg = OmegaConf.load(path)
             cfg._set_flag("allow_objects", True)
-    except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     except Exception as error:  # a config is a program, which may raise anything
+        if path.suffix != ".py" or isinstance(error, OSError):
+            raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
         name = type(error).__name__
         raise ConfigError(f"{_place(path, error)}: {name}: {_first_line(error)}") from error
     finally:
@@ -127,15 +126,19 @@ def _expand_home(cfg: DictConfig) -> None:
 
 
 def save_config(cfg: DictConfig, path: Path) -> None:
-    """Writes a config as YAML with its keys in their order.
+    """Writes a config as YAML."""
+    with atomic_write(path, "w") as handle:
+        handle.write(as_yaml(cfg))
+
+
+def as_yaml(cfg: DictConfig) -> str:
+    """Returns a config as YAML with its keys in their order.
 
     detectron2's own function sorts the keys. A model's parts would then be built in another order
     and draw other initial weights, so that the saved config would not repeat the run.
     """
     content = _targets_by_name(OmegaConf.to_container(cfg, resolve=False))
-    cfg = OmegaConf.create(content, flags={"allow_objects": True})
-    with atomic_write(path, "w") as handle:
-        handle.write(OmegaConf.to_yaml(cfg))
+    return OmegaConf.to_yaml(OmegaConf.create(content, flags={"allow_objects": True}))
 
 
 def _targets_by_name(node: Any) -> Any:

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from detectron2.config import LazyConfig
+from omegaconf import OmegaConf
 
 
 def parse_value(text: str, *, is_text: bool) -> Any:
     """Returns the value that a user typed behind `key=`.
 
-    Numbers, True, False, null, [lists], {dicts} and "quoted text" have hydra's grammar, as in
-    detectron2. That grammar knows few characters of a path; whatever it cannot read is text as it
-    was typed: blanks, parentheses, commas, equals signs, umlauts, quotes.
+    Numbers, True, False, null, [lists], {dicts} and "quoted text" have hydra's grammar, which is
+    detectron2's. That grammar knows few characters of a path; whatever it cannot read is text as
+    it was typed: blanks, parentheses, commas, equals signs, umlauts, quotes.
 
     Args:
         text: what is behind the first equals sign.
@@ -22,11 +22,13 @@ def parse_value(text: str, *, is_text: bool) -> Any:
     """
     text = text.strip()
     try:
-        parsed = OverridesParser.create().parse_override(f"key={text}")
-        value, is_value = parsed.value(), not parsed.is_sweep_override()  # a,b and range(1,3)
-    except (HydraException, ValueError, RecursionError):  # a number of 5,000 digits, 500 brackets
-        value, is_value = None, False
-    if not is_value and not is_text and text[:1] in ("[", "{"):
-        raise ValueError("not a complete list [a,b] or dict {a:1,b:2}")
-    is_unquoted_text = isinstance(value, str | bool | int | float) and text[:1] not in ("'", '"')
-    return text if not is_value or (is_text and is_unquoted_text) else value
+        node = LazyConfig.apply_overrides(OmegaConf.create(), [f"key={text}"])._get_node("key")
+    except Exception as error:  # of hydra, ANTLR, OmegaConf and Python (500 brackets)
+        if not is_text and text[:1] in ("[", "{"):
+            raise ValueError("expected a complete list [a,b] or dict {a:1,b:2}") from error
+        return text
+    value = (
+        OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node._value()
+    )
+    is_unquoted = isinstance(value, str | bool | int | float) and text[:1] not in ("'", '"')
+    return text if is_text and is_unquoted else value

@@ -6,7 +6,7 @@ Source: https://cocodataset.org/#detection-eval. AP is the mean over IoU 0.50:0.
 import itertools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from faster_coco_eval import COCO, COCOeval_faster
 
-from projects.clockdistill.data.annotations import inside_image
+from projects.clockdistill.data.annotations import inside_image, repeated_ids
 from projects.clockdistill.data.coco_content import check_boxes, check_list, id_order, parse_coco
+from projects.clockdistill.data.findings import some
+from projects.clockdistill.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +42,17 @@ class CocoEvaluator(DatasetEvaluator):
     Args:
         dataset_name: registered in detectron2's catalogs, with `thing_classes`.
         output_dir: folder for the detections (coco_instances_results.json); None writes nothing.
+        left_out: ids of images that are not evaluated, because they cannot be read.
+
+    Raises:
+        UserError: if images have the same id, or the dataset's file is not in COCO's format.
     """
 
-    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
+    def __init__(
+        self, dataset_name: str, output_dir: str | None = None, left_out: Collection[Any] = ()
+    ) -> None:
         self._output_dir = Path(output_dir) if output_dir else None
-        self._ground_truth = load_ground_truth(dataset_name)
+        self._ground_truth = _without(load_ground_truth(dataset_name), left_out)
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
         self._category_ids = load_categories(dataset_name)
         self._detections: list[dict[str, Any]] = []
@@ -125,7 +133,7 @@ def load_ground_truth(dataset_name: str) -> dict[str, Any]:
     path = Path(PathManager.get_local_path(json_file))
     content = parse_coco(path)
     if "annotations" not in content:
-        raise ValueError(
+        raise UserError(
             f"{json_file} has no 'annotations', which the evaluation of {dataset_name} needs.\n"
             "Fix: name a split with annotations in dataloader.test.dataset.names"
         )
@@ -135,6 +143,16 @@ def load_ground_truth(dataset_name: str) -> dict[str, Any]:
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     return content
+
+
+def _without(content: dict[str, Any], left_out: Sequence) -> dict[str, Any]:
+    """Returns COCO JSON content without some images."""
+    gone = set(left_out)
+    return {
+        **content,
+        "images": [image for image in content["images"] if image["id"] not in gone],
+        "annotations": [item for item in content["annotations"] if item["image_id"] not in gone],
+    }
 
 
 def _from_dicts(dicts: Sequence[dict], category_ids: dict[int, Any]) -> dict[str, Any]:
@@ -150,15 +168,34 @@ def _from_dicts(dicts: Sequence[dict], category_ids: dict[int, Any]) -> dict[str
                         "image_id": record["image_id"],
                         "category_id": category_ids[int(item["category_id"])],
                         "bbox": box,
-                        "area": item.get("area", box[2] * box[3]),
+                        "area": box[2] * box[3] if item.get("area") is None else item["area"],
                         "iscrowd": int(item.get("iscrowd") or 0),
                     }
                 )
+    if repeated := repeated_ids(dicts):
+        raise UserError(
+            f"several images have the image_id {some(repeated)}, which the evaluation cannot tell "
+            "apart.\nFix: give each image an id of its own"
+        )
     images = [
         {"id": record["image_id"], "width": record["width"], "height": record["height"]}
         for record in dicts
     ]
     return {"images": images, "annotations": annotations}
+
+
+def _without(ground_truth: dict[str, Any], left_out: Collection[Any]) -> dict[str, Any]:
+    """Returns ground truth without some images."""
+    left_out = set(left_out)
+    return {
+        **ground_truth,
+        "images": [image for image in ground_truth["images"] if image["id"] not in left_out],
+        "annotations": [
+            annotation
+            for annotation in ground_truth["annotations"]
+            if annotation["image_id"] not in left_out
+        ],
+    }
 
 
 def box_average_precision(
@@ -176,12 +213,14 @@ def box_average_precision(
     Returns:
         Percent: AP, AP50, AP75, APs, APm, APl and "AP-<class>"; NaN where there is no object.
 
+    Entries of images that are not listed, and of categories without a name, do not count.
+
     Raises:
-        ValueError: if a detection belongs to an image that the ground truth does not have.
+        UserError: if a detection belongs to an image that the ground truth does not have.
     """
     image_ids = {image["id"] for image in ground_truth["images"]}
     if strange := {detection["image_id"] for detection in detections} - image_ids:
-        raise ValueError(
+        raise UserError(
             f"detections in images that the ground truth does not have: {list(strange)[:5]}.\n"
             "Fix: give dataloader.evaluator the dataset of dataloader.test"
         )
