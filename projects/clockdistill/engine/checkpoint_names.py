@@ -4,6 +4,7 @@ A map is a table of rules (pattern, replacements). The first pattern that matche
 and a key may fill several of ours.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -123,30 +124,37 @@ _DAB: _Rules = (
 
 
 def translate(
-    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], author: str = ""
 ) -> tuple[dict[str, Tensor], Origin]:
     """Renames a file's weights to those of a model.
 
     Args:
         state: the file's weights; not changed.
         wanted: the model's, for its keys and shapes.
+        author: what files of detectron2's model zoo say under "__author__".
 
     Returns:
         The weights under our names; those that no rule knows keep their names. And their origin.
     """
     state = _unwrapped(state)
+    for anchor in ("backbone.0.body.conv1.weight", "backbone.stem.conv1.weight"):
+        prefix = _prefix(state, anchor)
+        if prefix:  # a detector inside another module
+            inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            result, origin = translate(inside, wanted)
+            reason = f"no part of {prefix.removesuffix('.')}"
+            ignored = {key: reason for key in state if not key.startswith(prefix)}
+            return result, dataclasses.replace(origin, ignored=origin.ignored | ignored)
     if "backbone.0.body.conv1.weight" in state:
         return _original_detector(state, wanted)
     if "conv1_w" in state:
         return _caffe2(state)
-    for stem, convert in (("stem.conv1.weight", _detectron2), ("conv1.weight", _resnet)):
-        prefix = _prefix(
-            state, stem, "res2.0.conv1.weight" if "stem" in stem else "layer1.0.conv1.weight"
-        )
-        if prefix is not None and prefix != BACKBONE:
-            return convert(state, prefix)
-    if "backbone.conv1.weight" in state:
-        return _resnet(state, BACKBONE)
+    prefix = _prefix(state, "stem.conv1.weight", "res2.0.conv1.weight")
+    if prefix is not None and prefix != BACKBONE:
+        return _detectron2(state, prefix, author)
+    prefix = _prefix(state, "conv1.weight", "layer1.0.conv1.weight")
+    if prefix is not None:
+        return _resnet(state, prefix)
     return state, Origin()
 
 
@@ -182,9 +190,17 @@ def _resnet(state: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor]
     return _backbone(state, prefix, _RESNET, origin), origin
 
 
-def _detectron2(state: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], Origin]:
-    """Takes the backbone out of a model of detectron2."""
-    origin = Origin("detectron2")
+def _detectron2(
+    state: Mapping[str, Tensor], prefix: str, author: str
+) -> tuple[dict[str, Tensor], Origin]:
+    """Takes the backbone out of a model of detectron2.
+
+    Its model zoo starts from MSRA's weights by default and keeps their pixels and strides; files
+    that it converted from torchvision say so.
+    """
+    known = {"torchvision": (IMAGENET, False), "Caffe2": (CAFFE, True)}
+    known["Detectron2 Model Zoo"] = known["Caffe2"]
+    origin = Origin("detectron2", *known.get(author, (None, None)))
     return _backbone(state, prefix, ((r"^(stem|res\d)\.", (r"\1.",)),), origin), origin
 
 
