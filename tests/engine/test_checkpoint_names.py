@@ -184,3 +184,24 @@ def test_momentum_copy_with_more_keys_is_left_out(tmp_path: Path) -> None:
     model = _WithBackbone()
     DetectorCheckpointer(model).load_initial(str(tmp_path / "moco.pth.tar"))
     assert torch.equal(model.backbone.stem.conv1.weight, query["conv1.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["model.", "student.", "detector.net."])
+def test_detectors_inside_another_module_are_found(prefix: str) -> None:
+    for name, state in (("dino", theirs("dino")), ("dab_detr", wanted("dab_detr", 80))):
+        ours = wanted(name, 80)
+        inside = {prefix + key: value for key, value in state.items()}
+        inside |= {f"teacher.{key}": value for key, value in state.items()}
+        inside["queue"] = torch.empty(2)
+        renamed, origin = translate(inside, ours)
+        Fit.compare(renamed, ours).require_exact(allow_unexpected=False)
+        assert set(origin.ignored) == {"queue", *(key for key in inside if "teacher" in key)}
+
+
+@pytest.mark.parametrize(
+    ("author", "pixels"),
+    [("torchvision", IMAGENET), ("Caffe2", CAFFE), ("Detectron2 Model Zoo", CAFFE), ("", None)],
+)
+def test_pixels_of_detectron2s_files_follow_their_author(backbone, author, pixels) -> None:
+    state = {key.removeprefix("backbone."): value for key, value in backbone.items()}
+    assert translate(state, backbone, author)[1].pixels == pixels

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
+from detectron2.config import instantiate
 from torch import Tensor, nn
 
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
@@ -17,8 +19,6 @@ FOO = {"foo.weight": torch.zeros(3)}
 
 def frozen_dino() -> nn.Module:
     """Returns a DINO whose backbone's normalisation fills in statistics that a file lacks."""
-    from detectron2.config import instantiate
-
     config = tiny_config("dino")
     config.backbone.stem.norm = config.backbone.stages.norm = "FrozenBN"
     return instantiate(config)
@@ -125,3 +125,18 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
             CheckpointError, match=r"_checkpoint=.* not finite:\n  class_embed\.0\.bias: 1 of 3"
         ):
             load(path)
+
+
+def test_weights_with_two_names_need_one_in_the_file(tmp_path: Path) -> None:
+    model, other = tiny_dino(seed=1), tiny_dino(seed=2)
+    safetensors.torch.save_model(model, str(tmp_path / "one_name.safetensors"))
+    names = safetensors.torch.load_file(tmp_path / "one_name.safetensors")
+    assert len(names) < len(model.state_dict())
+    DetectorCheckpointer(other).load_exact(str(tmp_path / "one_name.safetensors"), "key")
+    torch.testing.assert_close(values(other), values(model), rtol=0, atol=0)
+
+
+def test_pickled_modules_are_named(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
+    with pytest.raises(CheckpointError, match=r"objects of .*Linear.*\nFix: .*state_dict"):
+        DetectorCheckpointer(nn.Linear(2, 2)).load_initial(str(tmp_path / "module.pth"))

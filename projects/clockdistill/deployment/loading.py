@@ -12,6 +12,7 @@ from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.checks import build, check_calls, check_device, check_values
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.conventions import class_difference
 from projects.clockdistill.engine.weights import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,13 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
             "the config",
             weights,
         )
-        return detector, ModelSpec.from_config(cfg)
+        spec = ModelSpec.from_config(cfg)
+        other_classes = class_difference(checkpointer.loaded_classes, spec.class_names)
+        if other_classes is not None:
+            raise CheckpointError(
+                f"weights={weights}: {other_classes}.\nFix: use a config of the file's classes"
+            )
+        return detector, spec
     return detector, ModelSpec.from_json(checkpointer.loaded_spec)
 
 

@@ -20,7 +20,14 @@ from projects.clockdistill.engine.conventions import (
 )
 from projects.clockdistill.engine.ema import ModelEma
 from projects.clockdistill.engine.last_checkpoint import newest_whole
-from projects.clockdistill.engine.weight_fit import Fit, Misfit, not_finite, one_line, shortened
+from projects.clockdistill.engine.weight_fit import (
+    Fit,
+    Misfit,
+    fill_shared,
+    not_finite,
+    one_line,
+    shortened,
+)
 from projects.clockdistill.engine.weights import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -75,6 +82,11 @@ class DetectorCheckpointer(DetectionCheckpointer):
         self._check: Callable[[dict[str, torch.Tensor]], None] | None = None
         self._fit: Fit | None = None  # of the file that was read last
         self._origin = Origin()
+
+    @property
+    def loaded_classes(self) -> tuple[str, ...] | None:
+        """Returns the class names of the file that was loaded last; None if they are unknown."""
+        return self._origin.class_names
 
     # ---------------------------------------------------------------- writing
 
@@ -250,7 +262,10 @@ class DetectorCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Compares a file with the model before it changes the model; called by `load`."""
         wanted = self.model.state_dict()
-        state, self._origin = translate(checkpoint.pop("model"), wanted)
+        state, self._origin = translate(
+            checkpoint.pop("model"), wanted, str(checkpoint.get("__author__", ""))
+        )
+        fill_shared(state, wanted)
         if self.loaded_spec is not None:
             self._origin = origin_of_spec(self.loaded_spec)
         self._fit = Fit.compare(state, wanted)

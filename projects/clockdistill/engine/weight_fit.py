@@ -1,6 +1,6 @@
 """Comparison of a file's weights with a model's, before any is loaded."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -110,6 +110,22 @@ class Fit:
             raise Misfit(
                 f"it holds keys that the model does not have:\n{one_line(self.unexpected)}"
             )
+
+
+def fill_shared(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Adds the other names of weights that the model has under several, such as its heads.
+
+    A safetensors file cannot share a tensor, and its libraries write one name of each.
+    """
+    names = defaultdict(list)
+    for key, value in wanted.items():
+        if value.numel() and value.data_ptr():
+            names[value.data_ptr(), value.shape].append(key)
+    for group in names.values():
+        present = [key for key in group if key in state]
+        for key in group:
+            if present and key not in state:
+                state[key] = state[present[0]]
 
 
 def not_finite(state: Mapping[str, Tensor], keys: Sequence[str]) -> list[str]:

@@ -31,7 +31,7 @@ _IMAGENET = {
     "resnet101": ResNet101_Weights.IMAGENET1K_V1,
 }
 # keys under which others keep the weights: mmdetection and Lightning; pycls; Detectron 1
-_MODEL_KEYS = ("model", "state_dict", "model_state", "blobs")
+_MODEL_KEYS = ("model", "state_dict", "model_state", "model_state_dict", "blobs")
 
 
 class CheckpointError(UserError):
@@ -129,7 +129,15 @@ def read(path: str) -> dict[str, Any]:
             path,
             ", ".join(left_out),
         )
-    return _with_model(path, content)
+    try:
+        return _with_model(path, content)
+    except CheckpointError as error:
+        if not left_out:
+            raise
+        raise CheckpointError(
+            f"{path} holds no weights by name, but objects of {', '.join(left_out[:3])}, ...\n"
+            "Fix: ask its author for torch.save(model.state_dict(), ...) or a .safetensors file"
+        ) from error
 
 
 def _unsafe(path: str, name: str) -> CheckpointError:
