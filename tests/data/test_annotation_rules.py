@@ -1,6 +1,7 @@
 """Rules for annotations, on detectron2's dicts as any route gives them."""
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_sound_annotations_pass_without_a_word():
         image(*GOOD),
         image(*map(item, boxes), index="text"),
         image(item([1, 2, 30, 40], mode=BoxMode.XYXY_ABS), index=1.5),
-        image(index=np.int64(7)),
+        image(index=np.int64(7), file_name=Path("/nowhere/path.png")),
     )
     assert (findings.errors, findings.warnings, dict(findings.counts)) == ([], [], {})
 

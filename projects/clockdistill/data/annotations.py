@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -174,7 +175,7 @@ def _fault_of_image(record: Any) -> tuple[str, str] | None:
     """Returns what is wrong with an image's dict, without its annotations, and the fix."""
     if not isinstance(record, dict):
         return "images that are no dict", "return detectron2's dataset dicts"
-    if not isinstance(record.get("file_name"), str):
+    if not isinstance(record.get("file_name"), (str, os.PathLike)):
         return "images whose file_name is missing or no text", "give each image its file"
     if not is_id(record.get("image_id")):
         return "images whose image_id is missing or neither text nor number", "number the images"
