@@ -18,6 +18,8 @@ UNCLIPPED = "unclipped_bbox"  # of an annotation: its box in the file, where tha
 DROPPED = "dropped"  # of an image: why annotations of the file are missing here -> how many
 
 MAX_COORDINATE = 1e9  # pixels; float32 does not tell larger ones apart, and no image has them
+# Pixels; thinner boxes are empty. In float32, as in training, coordinates near 8192 have this step.
+MIN_SIZE = 1e-3
 _PLAIN = {int, float}
 
 
@@ -111,7 +113,7 @@ def clip_xywh(box: Sequence[float], width: int, height: int) -> list[float] | No
     """Returns the part of a box (xywh, pixels) inside an image; None if there is none."""
     left, top = max(box[0], 0), max(box[1], 0)
     right, bottom = min(box[0] + box[2], width), min(box[1] + box[3], height)
-    if right <= left or bottom <= top:
+    if right - left < MIN_SIZE or bottom - top < MIN_SIZE:
         return None
     # Sums of floats are rounded: only edges that were moved are computed again.
     is_moved_x = left != box[0] or right != box[0] + box[2]
