@@ -118,11 +118,16 @@ def replay(trainer: Any, content: dict[str, Any]) -> str:
     model.train()
     set_rng_state(content["rng"])
     batch = [_mapped(image) for image in content["batch"]]
+    losses, error = {}, ""
     with _watched(model) as found:
-        losses = trainer.backward(batch)
+        try:
+            losses = trainer.backward(batch)
+        except FloatingPointError as stopped:
+            error = str(stopped)
     lines = [f"iteration {content['iteration']}, images:"]
     lines += [f"  {image.get('file_name', image.get('image_id'))}" for image in batch]
     lines += ["losses:", *(f"  {name}: {value.item():.6g}" for name, value in losses.items())]
+    lines += [f"  none: {error}"] if error else []
     lines += [f"first {what}: {found.get(what, 'nowhere')}" for what in _WATCHED]
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]

@@ -138,7 +138,10 @@ class Trainer(TrainerBase):
 
         self._recorder.before_step(batch, self.iter)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.backward(batch)
+        try:
+            losses = self.backward(batch)
+        except FloatingPointError as error:  # the matcher refuses predictions that are not finite
+            raise FloatingPointError(f"{error}\n{self._keep_step(batch)}") from error
         self._scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm, self._norm_type)
 
@@ -247,14 +250,17 @@ class Trainer(TrainerBase):
         if bad:
             own = dict(zip(tensors, local.tolist(), strict=True))
             own.pop("signal")
-            files = ", ".join(str(x.get("file_name", x.get("image_id"))) for x in batch)
             raise FloatingPointError(
                 f"not finite at iteration {self.iter}: {', '.join(bad)}. The weights were not "
-                f"changed. On rank {comm.get_rank()}: {own}.\nImages of the batch: {files}."
-                f"{self._recorder.save()}\nFix: "
+                f"changed. On rank {comm.get_rank()}: {own}.\n{self._keep_step(batch)}\nFix: "
                 "check these images and boxes, lower optimizer.lr, or set train.amp.enabled=False"
             )
         return dict(zip(tensors, mean.tolist(), strict=True))
+
+    def _keep_step(self, batch: list[dict[str, Any]]) -> str:
+        """Keeps the step for `--replay`; returns its images and the command, for a message."""
+        files = ", ".join(str(x.get("file_name", x.get("image_id"))) for x in batch)
+        return f"Images of the batch of iteration {self.iter}: {files}.{self._recorder.save()}"
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what resuming needs besides the weights; all processes call it together."""
