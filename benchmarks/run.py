@@ -23,7 +23,12 @@ from benchmarks.opponents import OPPONENTS, check_importable
 from benchmarks.pair import FULL, QUICK, Disagreement, Pair, Scale
 from benchmarks.pairs import pairs_against
 from benchmarks.report import environment, table, write_json
-from projects.clockdistill.engine.arguments import positive_int
+from projects.clockdistill.engine.arguments import (
+    one_line_errors,
+    positive_int,
+    tool_parser,
+)
+from projects.clockdistill.errors import UserError
 
 
 def add_measuring(parser: argparse.ArgumentParser, rounds: int) -> None:
@@ -37,27 +42,18 @@ def add_measuring(parser: argparse.ArgumentParser, rounds: int) -> None:
 def print_profile(pair: Pair, scale: Scale) -> None:
     """Prints the operators that one run of each side spends its time in."""
     for name, build in [("ours", pair.ours), *(("theirs", part) for part in pair.theirs)]:
-        run = build(scale)
-        run()
+        run_once = build(scale)
+        run_once()
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            run()
+            run_once()
         print(f"{pair.name}, {name}:")
         print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=20))
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--against", choices=OPPONENTS, required=True)
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="pairs; default: all")
-    parser.add_argument("--profile", action="store_true", help="list operators, measure nothing")
-    add_measuring(parser, rounds=7)
-    arguments = parser.parse_args(argv)
-    try:
-        pairs = pairs_against(arguments.against, arguments.only)
-        check_importable(arguments.against)
-    except (ImportError, ValueError) as error:
-        sys.exit(f"run: {error}")
+def run(arguments: argparse.Namespace) -> None:
+    """Measures, prints and writes."""
+    pairs = pairs_against(arguments.against, arguments.only)
+    check_importable(arguments.against)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     scale = QUICK if arguments.quick else FULL
@@ -89,7 +85,19 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.quick:
         print("--quick: tiny sizes, for which the targets do not hold")
     if refused:
-        sys.exit(f"run: {len(refused)} of {len(pairs)} pairs were refused, as printed above")
+        raise UserError(f"{len(refused)} of {len(pairs)} pairs were refused, as printed above")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = tool_parser(__doc__)
+    parser.add_argument("--against", choices=OPPONENTS, required=True)
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="pairs; default: all")
+    parser.add_argument("--profile", action="store_true", help="list operators, measure nothing")
+    add_measuring(parser, rounds=7)
+    arguments = parser.parse_args(argv)
+    with one_line_errors(arguments.debug):
+        run(arguments)
 
 
 if __name__ == "__main__":

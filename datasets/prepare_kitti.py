@@ -1,8 +1,9 @@
 """Check a KITTI tree, print its content and, on request, write it as COCO JSON.
 
-python datasets/prepare_kitti.py [ROOT] [--decode] [--coco-json OUT.json [--split train]]
+python datasets/prepare_kitti.py [ROOT] [--coco-json OUT.json [--split train]]
 
-The exit code is 1 if the tree has a problem.
+The split is that of training: seeded, or the files that $CLOCKDISTILL_KITTI_SPLIT names. The exit
+code is 1 if tree or split have a problem.
 """
 
 import argparse
@@ -10,17 +11,22 @@ import sys
 from pathlib import Path
 
 from projects.clockdistill.data.coco_export import write_coco_json
-from projects.clockdistill.data.kitti import datasets_root, frame_to_dict, load_kitti
+from projects.clockdistill.data.kitti import (
+    SPLIT_FOLDER_VARIABLE,
+    datasets_root,
+    frame_to_dict,
+    load_kitti,
+    split_files_of_environment,
+)
 from projects.clockdistill.data.kitti_check import check_tree, image_table, type_table
 from projects.clockdistill.data.kitti_presets import PRESETS
 from projects.clockdistill.data.kitti_tree import IMAGE_FOLDER
+from projects.clockdistill.engine.arguments import one_line_errors, tool_parser
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "root",
         nargs="?",
@@ -28,24 +34,22 @@ def parse_arguments() -> argparse.Namespace:
         default=datasets_root() / "kitti",
         help="folder that contains training/image_2 and training/label_2 (default: %(default)s)",
     )
-    parser.add_argument("--decode", action="store_true", help="decode every image (slow)")
     parser.add_argument("--preset", choices=PRESETS, default="kitti7", help="classes of the JSON")
     parser.add_argument("--coco-json", type=Path, metavar="OUT", help="write COCO JSON here")
     parser.add_argument(
         "--split",
         choices=("all", "train", "val"),
         default="all",
-        help="frames of the JSON: all, or a part of the seeded 8:2 split",
+        help="frames of the JSON: all, or a part of the split",
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> int:
-    """Runs the script and returns its exit code."""
-    arguments = parse_arguments()
+def prepare(arguments: argparse.Namespace) -> int:
+    """Checks, prints and writes; returns the exit code."""
     root = arguments.root.absolute()
     try:
-        report = check_tree(root, decode=arguments.decode)
+        report = check_tree(root)
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 1
@@ -66,10 +70,20 @@ def main() -> int:
         if arguments.split == "all":
             dicts = [frame_to_dict(frame, preset) for frame in report.frames]
         else:
-            dicts = load_kitti(preset, arguments.split, root)
+            split_files = split_files_of_environment()
+            dicts = load_kitti(preset, arguments.split, root, split_files)
+            source = f"the files of ${SPLIT_FOLDER_VARIABLE}" if split_files else "seeded, 8:2"
+            print(f"split: {source}")
         write_coco_json(arguments.coco_json, dicts, preset.classes, root / IMAGE_FOLDER)
         print(f"wrote {len(dicts)} images to {arguments.coco_json}")
     return 1 if report.problems else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    arguments = parse_arguments(argv)
+    with one_line_errors(arguments.debug):
+        return prepare(arguments)
 
 
 if __name__ == "__main__":

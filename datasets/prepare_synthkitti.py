@@ -16,27 +16,13 @@ from projects.clockdistill.data.synthkitti.preview import preview_grid
 from projects.clockdistill.data.synthkitti.render import draw_frame
 from projects.clockdistill.data.synthkitti.style import SceneStyle
 from projects.clockdistill.data.synthkitti.tree import DEFAULT_FRAMES, DEFAULT_SEED, ensure_tree
+from projects.clockdistill.engine.arguments import one_line_errors, positive_int, tool_parser
 
 _PREVIEW_FRAMES = 24
 
 
-def main() -> None:
-    """Runs the script."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--frames", type=int, help=f"default: {DEFAULT_FRAMES}, preview: 24")
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="default: %(default)s")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=datasets_root() / "synthkitti",
-        help="root of the tree (default: %(default)s)",
-    )
-    parser.add_argument("--preview", type=Path, metavar="FILE.png", help="a grid instead of a tree")
-    arguments = parser.parse_args()
-    if arguments.frames is not None and arguments.frames < 1:
-        parser.error(f"--frames {arguments.frames}: at least 1")
+def draw(arguments: argparse.Namespace) -> None:
+    """Draws the tree or the preview."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.preview:
         count = arguments.frames or _PREVIEW_FRAMES
@@ -46,6 +32,24 @@ def main() -> None:
         return
     root = ensure_tree(arguments.out, arguments.frames or DEFAULT_FRAMES, arguments.seed)
     print(f"{root} is complete")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = tool_parser(__doc__)
+    frames = f"default: {DEFAULT_FRAMES}, preview: {_PREVIEW_FRAMES}"
+    parser.add_argument("--frames", type=positive_int, help=frames)
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="default: %(default)s")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=datasets_root() / "synthkitti",
+        help="root of the tree (default: %(default)s)",
+    )
+    parser.add_argument("--preview", type=Path, metavar="FILE.png", help="a grid instead of a tree")
+    arguments = parser.parse_args(argv)
+    with one_line_errors(arguments.debug):
+        draw(arguments)
 
 
 if __name__ == "__main__":

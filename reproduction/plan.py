@@ -8,6 +8,7 @@ from pathlib import Path
 
 from projects.clockdistill.engine.config_file import CONFIGS, ROOT, load_config
 from projects.clockdistill.engine.jobs import Run
+from projects.clockdistill.errors import UserError
 from reproduction.tables import SHIPPED, Row, Table
 
 TEACHER_SEED = 0
@@ -39,20 +40,20 @@ class Plan:
         """Refuses what cannot run, before anything runs.
 
         Raises:
-            ValueError: for a scale without rows, a missing config, an override that does not fit,
+            UserError: for a scale without rows, a missing config, an override that does not fit,
                 or a teacher that does not fit the table.
         """
         teachers = list({row.teachers[self.scale]: None for row in self.rows if row.teachers})
         if self.teacher == "shipped" and not any(name in SHIPPED for name in teachers):
-            raise ValueError(
+            raise UserError(
                 f"--teacher shipped: there are no weights of {', '.join(teachers)} in this "
                 "repository. Fix: --teacher train, or --teacher PATH"
             )
         if self.teacher not in ("shipped", "train"):
             if not Path(self.teacher).is_file():
-                raise FileNotFoundError(f"--teacher {self.teacher}: there is no such file")
+                raise UserError(f"--teacher {self.teacher}: there is no such file")
             if len(teachers) > 1:
-                raise ValueError(
+                raise UserError(
                     f"--teacher {self.teacher}: one checkpoint for the table's {len(teachers)} "
                     f"teachers ({', '.join(teachers)}). Fix: --teacher train"
                 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from projects.clockdistill.engine import environment
 from projects.clockdistill.engine.atomic import atomic_write
+from projects.clockdistill.errors import UserError
 from projects.clockdistill.visualization.bars import Bar, save_bars
 from reproduction.costs import Costs
 from reproduction.execution import result
@@ -80,11 +81,11 @@ def stored(folder: Path, table: Table, scale: str) -> dict[str, Any]:
     """Returns what the JSON of a table holds.
 
     Raises:
-        ValueError: if there is none.
+        UserError: if there is none.
     """
     file = _stem(folder, table, scale).with_suffix(".json")
     if not file.is_file():
-        raise ValueError(f"{file}: there is no such file. Fix: run the table without --render")
+        raise UserError(f"{file}: there is no such file. Fix: run the table without --render")
     return json.loads(file.read_text())
 
 

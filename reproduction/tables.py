@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from projects.clockdistill.configs.models.parts import MINI_TEACHER_CHECKPOINT
+from projects.clockdistill.errors import UserError
 
 SCALES = ("full", "mini")
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -86,11 +87,11 @@ class Table:
         """Returns the rows of a scale.
 
         Raises:
-            ValueError: if it has none.
+            UserError: if it has none.
         """
         rows = [row for row in self.rows if scale in row.configs]
         if not rows:
-            raise ValueError(
+            raise UserError(
                 f"table {self.number} has no rows at --scale {scale}: {self.remarks[scale]}"
             )
         return rows

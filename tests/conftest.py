@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,13 @@ torch.set_num_threads(1)  # tests run in several processes
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_remembered_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datasets that passed their check are remembered for the test alone."""
+    folder = tmp_path / "passed_checks"
+    monkeypatch.setattr("projects.clockdistill.data.passed_checks.folder", lambda: folder)
 
 
 @pytest.fixture(autouse=True)

@@ -22,14 +22,18 @@ import projects.clockdistill  # noqa: F401  before detectron2: silences a warnin
 
 # isort: split
 import torch
-from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill.analysis.costs import Costs, costs_table, uncounted_line
 from projects.clockdistill.analysis.flops import count_flops
 from projects.clockdistill.analysis.latency import measure_latency
 from projects.clockdistill.analysis.memory import peak_activation_bytes
-from projects.clockdistill.engine.arguments import positive_int
+from projects.clockdistill.engine.arguments import (
+    one_line_errors,
+    positive_int,
+    tool_parser,
+)
+from projects.clockdistill.engine.checks import build, check_calls, check_device, check_values
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 
 NOTE = """\
@@ -45,7 +49,7 @@ take turns."""
 
 def detectors(cfg: DictConfig) -> dict[str, DictConfig]:
     """Returns the configs of all detectors, by name."""
-    if "model" not in cfg:
+    if not isinstance(cfg.get("model"), DictConfig):
         raise ConfigError("the config has no model. Fix: name a config of a model to train")
     names = [name for name in ("student", "teacher") if name in cfg.model]
     return {name: cfg.model[name] for name in names} or {"model": cfg.model}
@@ -53,17 +57,13 @@ def detectors(cfg: DictConfig) -> dict[str, DictConfig]:
 
 def choose_device(cfg: DictConfig, wanted: str | None) -> torch.device:
     """Returns --device, or by default the config's train.device if it is available, or the CPU."""
-    name = wanted or OmegaConf.select(cfg, "train.device", default="cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device {name}: {error}") from error
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if device.type == "cpu" or (found is not None and device.type == found.type):
-        return device
     if wanted:
-        raise ConfigError(f"--device {wanted}: PyTorch finds no such device. Fix: --device cpu")
-    return torch.device("cpu")
+        return torch.device(check_device(wanted, "--device"))
+    name = OmegaConf.select(cfg, "train.device", default="cpu")
+    try:
+        return torch.device(check_device(name, "train.device"))
+    except ConfigError:
+        return torch.device("cpu")
 
 
 def noise(height: int, width: int) -> list[dict[str, Any]]:
@@ -78,7 +78,10 @@ def analyze(
 ) -> list[Costs]:
     """Builds and measures all detectors."""
     inputs = noise(arguments.height, arguments.width)
-    models = {name: instantiate(config) for name, config in configs.items()}
+    models = {
+        name: build(config, name if name == "model" else f"model.{name}")
+        for name, config in configs.items()
+    }
     flops, memory = {}, {}
     for name, model in models.items():
         print(f"counting: {name} at {arguments.height} x {arguments.width}", flush=True)
@@ -100,25 +103,14 @@ def analyze(
     ]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config-file", required=True, metavar="FILE")
-    # A KITTI image of 375 x 1242 with its shorter side at 800, unless the longer passes 1333.
-    parser.add_argument("--height", type=positive_int, default=402, help="default: 402")
-    parser.add_argument("--width", type=positive_int, default=1333, help="default: 1333")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
-    parser.add_argument("--device", help="default: train.device if available, or cpu")
-    parser.add_argument("--warmup", type=positive_int, default=3, help="passes before; default: 3")
-    parser.add_argument("--repeats", type=positive_int, default=10, help="passes; default: 10")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides")
-    arguments = parser.parse_args(argv)
-    try:
-        cfg = load_config(arguments.config_file, arguments.opts)
-        device = choose_device(cfg, arguments.device)
-        models = analyze(detectors(cfg), arguments, device)
-    except ValueError as error:
-        sys.exit(f"analyze_model: {error}")
+def report(arguments: argparse.Namespace) -> None:
+    """Measures, prints and writes."""
+    cfg = load_config(arguments.config_file, arguments.opts)
+    configs = detectors(cfg)
+    check_calls(cfg.model, "model")
+    check_values(cfg.model, "model")
+    device = choose_device(cfg, arguments.device)
+    models = analyze(configs, arguments, device)
     note = NOTE.format(
         device=device,
         threads=torch.get_num_threads(),
@@ -133,6 +125,23 @@ def main(argv: list[str] | None = None) -> None:
         }
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = tool_parser(__doc__)
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    # A KITTI image of 375 x 1242 with its shorter side at 800, unless the longer passes 1333.
+    parser.add_argument("--height", type=positive_int, default=402, help="default: 402")
+    parser.add_argument("--width", type=positive_int, default=1333, help="default: 1333")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    parser.add_argument("--device", help="default: train.device if available, or cpu")
+    parser.add_argument("--warmup", type=positive_int, default=3, help="passes before; default: 3")
+    parser.add_argument("--repeats", type=positive_int, default=10, help="passes; default: 10")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides")
+    arguments = parser.parse_args(argv)
+    with one_line_errors(arguments.debug):
+        report(arguments)
 
 
 if __name__ == "__main__":

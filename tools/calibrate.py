@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import projects.clockdistill  # before detectron2: silences a warning of its import
 
 # isort: split
-from detectron2.config import instantiate
 from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig
 from torch import nn
@@ -31,13 +30,19 @@ from torch import nn
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.analysis.loss_report import advise, scales_as_json, scales_table
 from projects.clockdistill.analysis.loss_scales import measure, summarize
-from projects.clockdistill.engine.arguments import positive_int
+from projects.clockdistill.engine.arguments import (
+    one_line_errors,
+    positive_int,
+    tool_parser,
+)
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.checks import check_config, check_data, dataset_names
+from projects.clockdistill.engine.checks import build as build_part
+from projects.clockdistill.engine.checks import check_config, dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.conventions import teacher_classes
+from projects.clockdistill.engine.data_check import check_data
 from projects.clockdistill.engine.teacher import load_teacher
 from projects.clockdistill.engine.train_loader import build_train_loader
-from projects.clockdistill.engine.weights import CheckpointError
 
 NOTE = """\
 {batches} batches of {images} images of {names}; student: {student}.
@@ -55,11 +60,9 @@ Measure a student that has trained for some hundred steps: train.init_checkpoint
 def build(cfg: DictConfig) -> nn.Module:
     """Returns the model as tools/train_net.py has it before the first step."""
     seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed)
-    model = instantiate(cfg.model).to(cfg.train.device)
-    allow_pickle = cfg.train.allow_pickle
-    load_teacher(model.teacher, model.teacher_checkpoint, allow_pickle=allow_pickle)
-    checkpointer = DetectorCheckpointer(model, allow_pickle=allow_pickle)
-    checkpointer.load_initial(cfg.train.init_checkpoint)
+    model = build_part(cfg.model, "model").to(cfg.train.device)
+    load_teacher(model.teacher, model.teacher_checkpoint, teacher_classes(cfg))
+    DetectorCheckpointer(model).load_initial(cfg.train.init_checkpoint)
     return model
 
 
@@ -73,7 +76,7 @@ def calibrate(arguments: argparse.Namespace) -> None:
             "model.teacher, so there are no distillation losses. Fix: name a distillation config, "
             "such as projects/clockdistill/configs/dino_r18_kitti.py"
         )
-    check_data(cfg, eval_only=False)
+    check_data(cfg, eval_only=False).log()
     model = build(cfg)
     loader = build_train_loader(cfg.dataloader.train, cfg.train.seed, start_iter=0)
     print(f"measuring {arguments.batches} batches on {cfg.train.device}", flush=True)
@@ -102,16 +105,14 @@ def calibrate(arguments: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--config-file", required=True, metavar="FILE")
     parser.add_argument("--batches", type=positive_int, default=20, metavar="N", help="default: 20")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides")
     arguments = parser.parse_args(argv)
-    try:
+    with one_line_errors(arguments.debug):
         calibrate(arguments)
-    except (ConfigError, CheckpointError, FloatingPointError) as error:
-        sys.exit(f"calibrate: {error}")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,14 @@ from tabulate import tabulate
 
 import projects.clockdistill.data  # noqa: F401  (registers synthkitti)
 from projects.clockdistill.configs.models.parts import MINI_TEACHER_CHECKPOINT
+from projects.clockdistill.engine.arguments import (
+    one_line_errors,
+    positive_int,
+    tool_parser,
+)
 from projects.clockdistill.engine.config_file import ROOT
 from projects.clockdistill.engine.jobs import TOOLS, Run, exit_on_signals, run_together
+from projects.clockdistill.errors import UserError
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
 
@@ -44,7 +50,7 @@ def run_all(runs: list[Run]) -> None:
 
     def check(run: Run, code: int) -> None:
         if code:
-            sys.exit(f"{run.title} failed; the end of {run.console}:\n{run.last_lines()}")
+            raise UserError(f"{run.title} failed; the end of {run.console}:\n{run.last_lines()}")
 
     run_together(runs, check)
 
@@ -109,7 +115,7 @@ def deploy(run: Run, exported: Path, predictions: Path) -> None:
     for tool, *arguments in commands:
         command = [sys.executable, str(TOOLS / f"{tool}.py"), *map(str, arguments)]
         if subprocess.run(command).returncode:
-            sys.exit(f"{tool}.py failed, as printed above")
+            raise UserError(f"{tool}.py failed, as printed above")
 
 
 def _drawn(detections: list[dict]) -> list[DrawnBox]:
@@ -123,13 +129,8 @@ def _drawn(detections: list[dict]) -> list[DrawnBox]:
     return boxes
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teacher", choices=["shipped", "train"], default="shipped")
-    parser.add_argument("--output", type=Path, default=Path("output/demo"))
-    parser.add_argument("--steps", type=int, help="training steps (default: the configs')")
-    arguments = parser.parse_args()
-    exit_on_signals()
+def demonstrate(arguments: argparse.Namespace) -> None:
+    """Trains, evaluates, compares, exports and predicts."""
     start = time.perf_counter()
     output: Path = arguments.output
     common = ("train.device=cpu",)
@@ -181,6 +182,18 @@ def main() -> None:
     print(f"\n{minutes:.1f} minutes; the pictures and all runs:")
     for name in ("table.md", "detections.png", "curves.png", exported.name, predictions.name):
         print(f"  {output / name}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = tool_parser(__doc__)
+    parser.add_argument("--teacher", choices=["shipped", "train"], default="shipped")
+    parser.add_argument("--output", type=Path, default=Path("output/demo"))
+    parser.add_argument("--steps", type=positive_int, help="default: the configs'")
+    arguments = parser.parse_args(argv)
+    exit_on_signals()
+    with one_line_errors(arguments.debug):
+        demonstrate(arguments)
 
 
 if __name__ == "__main__":

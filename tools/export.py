@@ -45,9 +45,14 @@ from projects.clockdistill.deployment.samples import (
     fitted,
     noise_images,
 )
-from projects.clockdistill.engine.arguments import positive_int
-from projects.clockdistill.engine.checks import check_data, dataset_names
+from projects.clockdistill.engine.arguments import (
+    one_line_errors,
+    positive_int,
+    tool_parser,
+)
+from projects.clockdistill.engine.checks import dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.data_check import check_data
 from projects.clockdistill.modeling.detectors.base import Detector
 
 IMAGES = 32  # compared with the checkpoint
@@ -79,7 +84,7 @@ def check(arguments: argparse.Namespace) -> None:
 def has_data(cfg: DictConfig, arguments: argparse.Namespace) -> bool:
     """Returns whether there are validation images; their lack must be allowed."""
     try:
-        check_data(cfg, eval_only=arguments.precision != "int8")
+        check_data(cfg, eval_only=arguments.precision != "int8").log()
     except ConfigError as error:
         if arguments.allow_random and not arguments.evaluate and arguments.precision != "int8":
             return False
@@ -206,7 +211,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", metavar="DIR", help="folder of a training run")
     source.add_argument("--config-file", metavar="FILE", help="with --weights")
@@ -226,10 +231,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides")
     arguments = parser.parse_args(argv)
     logging.getLogger("projects.clockdistill").setLevel(logging.WARNING)
-    try:
+    with one_line_errors(arguments.debug):
         export(arguments)
-    except (OSError, ValueError) as error:
-        sys.exit(f"export: {error}")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ from projects.clockdistill.deployment.inputs import Input, find_inputs
 from projects.clockdistill.deployment.predictor import Predictor
 from projects.clockdistill.deployment.results import CocoResults, kitti_lines
 from projects.clockdistill.deployment.video import VideoReader, VideoWriter
+from projects.clockdistill.engine.arguments import one_line_errors, tool_parser
+from projects.clockdistill.errors import UserError
 from projects.clockdistill.visualization.detections import draw_detections
 
 logger = logging.getLogger("projects.clockdistill.predict")
@@ -49,7 +51,7 @@ class Outputs:
         inputs: all of them.
 
     Raises:
-        ValueError: if an output would replace an input.
+        UserError: if an output would replace an input.
     """
 
     def __init__(self, folder: Path, inputs: Sequence[Input]) -> None:
@@ -61,13 +63,13 @@ class Outputs:
         results = [self.kitti(item, None) for item in inputs]
         for path, number in Counter([*drawn, *results]).items():
             if number > 1:
-                raise ValueError(
+                raise UserError(
                     f"{number} inputs would be written to {path}.\nFix: give them in several "
                     "calls, each with an --output of its own"
                 )
         for path in (self.json, *drawn, *results):
             if path.resolve() in files:
-                raise ValueError(
+                raise UserError(
                     f"--output {folder} would replace the input {path}.\nFix: name another folder"
                 )
 
@@ -169,7 +171,7 @@ def summary(run: Run, seconds: float, threshold: float) -> str:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     sources = parser.add_mutually_exclusive_group(required=True)
     sources.add_argument("--run", metavar="DIR", help="folder of a run: its config, best weights")
     sources.add_argument("--config-file", metavar="FILE", help="config, with --weights")
@@ -190,36 +192,38 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def predict(arguments: argparse.Namespace) -> None:
+    """Detects in all inputs and writes what was found."""
+    inputs = find_inputs(arguments.inputs)
+    outputs = Outputs(arguments.output, inputs)
+    predictor = Predictor(
+        arguments.run or arguments.model or arguments.config_file,
+        arguments.weights,
+        threshold=arguments.threshold,
+        device=arguments.device,
+    )
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    run = Run(predictor, outputs, kitti=arguments.kitti)
+    start = time.perf_counter()
+    try:
+        failed = run_all(run, inputs)
+    finally:
+        run.results.write(outputs.json)  # also after Ctrl-C
+    if run.seconds:
+        print(summary(run, time.perf_counter() - start, predictor.threshold))
+        print(f"pictures, videos and {outputs.json.name}: {arguments.output}")
+    if failed:
+        raise UserError(f"{failed} of {len(inputs)} files could not be used; see above")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line."""
     arguments = parse(argv)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("projects.clockdistill").setLevel(logging.INFO)
-    try:
-        inputs = find_inputs(arguments.inputs)
-        outputs = Outputs(arguments.output, inputs)
-        predictor = Predictor(
-            arguments.run or arguments.model or arguments.config_file,
-            arguments.weights,
-            threshold=arguments.threshold,
-            device=arguments.device,
-        )
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        run = Run(predictor, outputs, kitti=arguments.kitti)
-        start = time.perf_counter()
-        try:
-            failed = run_all(run, inputs)
-        finally:
-            run.results.write(outputs.json)
-    except KeyboardInterrupt:
-        sys.exit(f"predict: interrupted; {outputs.json} has what was found")
-    except (OSError, ValueError) as error:
-        sys.exit(f"predict: {error}")
-    if run.seconds:
-        print(summary(run, time.perf_counter() - start, predictor.threshold))
-        print(f"pictures, videos and {outputs.json.name}: {arguments.output}")
-    if failed:
-        sys.exit(f"predict: {failed} of {len(inputs)} files could not be used; see above")
+    what_is_left = f"interrupted; {arguments.output} has what was found"
+    with one_line_errors(arguments.debug, what_is_left):
+        predict(arguments)
 
 
 if __name__ == "__main__":

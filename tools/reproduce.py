@@ -18,7 +18,6 @@ its own: --output tries --results tries/results train.max_iter=20
 """
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
@@ -31,7 +30,13 @@ import projects.clockdistill
 from filelock import FileLock, Timeout
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
+from projects.clockdistill.engine.arguments import (
+    one_line_errors,
+    positive_int,
+    tool_parser,
+)
 from projects.clockdistill.engine.jobs import exit_on_signals, shown
+from projects.clockdistill.errors import UserError
 from reproduction.costs import Costs
 from reproduction.execution import execute, has_failed, print_commands
 from reproduction.plan import Plan
@@ -42,18 +47,14 @@ OUTPUT, RESULTS = Path("output/reproduce"), Path("reproduction/results")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Reads the command line.
-
-    Raises:
-        ValueError: names an option that does not fit, and the fix.
-    """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Reads the command line."""
+    parser = tool_parser(__doc__)
     parser.add_argument("--table", type=int, required=True, choices=sorted(TABLES))
     parser.add_argument("--scale", choices=SCALES, default="full")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="run these rows only")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; default: 1")
-    parser.add_argument("--num-gpus", type=int, default=1, help="GPUs of each run; default: 1")
+    parser.add_argument("--jobs", type=positive_int, default=1, help="runs at a time; default: 1")
+    parser.add_argument("--num-gpus", type=positive_int, default=1, help="of each run; default: 1")
     parser.add_argument(
         "--teacher",
         help="shipped, train or a checkpoint; default: shipped at scale mini, train at scale full",
@@ -65,24 +66,29 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help=f"folder of the runs; default: {OUTPUT}")
     parser.add_argument("--results", type=Path, help=f"folder of the tables; default: {RESULTS}")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for all runs")
-    arguments = parser.parse_intermixed_args(argv)
-    if arguments.jobs < 1 or arguments.num_gpus < 1:
-        raise ValueError("--jobs and --num-gpus must be at least 1")
+    return parser.parse_intermixed_args(argv)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuses options that do not fit.
+
+    Raises:
+        UserError: names the option and the fix.
+    """
     if min(arguments.seeds) < 0 or len(set(arguments.seeds)) < len(arguments.seeds):
-        raise ValueError(f"--seeds {arguments.seeds}: seeds must differ and be at least 0")
+        raise UserError(f"--seeds {arguments.seeds}: seeds must differ and be at least 0")
     if arguments.overrides and not (arguments.output and arguments.results):
-        raise ValueError(
+        raise UserError(
             f"{' '.join(arguments.overrides)} makes another experiment, which must not replace "
             f"{OUTPUT} and {RESULTS}. Fix: name other folders with --output and --results"
         )
     names = [row.name for row in TABLES[arguments.table].rows_at(arguments.scale)]
     for name in arguments.only or ():
         if name not in names:
-            raise ValueError(
+            raise UserError(
                 f"--only {name}: there is no such row at --scale {arguments.scale}. Fix: one of "
                 f"{', '.join(names)}"
             )
-    return arguments
 
 
 def reproduce(arguments: argparse.Namespace, command: str) -> None:
@@ -117,13 +123,13 @@ def reproduce(arguments: argparse.Namespace, command: str) -> None:
             show(write_report(results, table, measured(plan, command)))
             failed = [run.title for run in (*teachers, *others) if has_failed(run)]
     except Timeout:
-        raise RuntimeError(
+        raise UserError(
             f"another tools/reproduce.py works in {plan.folder}. Fix: wait for it, or name another "
             "folder with --output"
         ) from None
     if failed:
         total = len(teachers) + len(others)
-        sys.exit(f"reproduce: {len(failed)} of {total} runs failed: {', '.join(failed)}")
+        raise UserError(f"{len(failed)} of {total} runs failed: {', '.join(failed)}")
 
 
 def show(files: list[Path]) -> None:
@@ -135,13 +141,10 @@ def show(files: list[Path]) -> None:
 def main(argv: list[str] | None = None) -> None:
     command = shown(["python", "tools/reproduce.py", *(sys.argv[1:] if argv is None else argv)])
     exit_on_signals()
-    try:
-        reproduce(parse(argv), command)
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"reproduce: {error}")
-    except KeyboardInterrupt:
-        print("\nreproduce: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+    arguments = parse(argv)
+    with one_line_errors(arguments.debug, "interrupted; the same command goes on from here"):
+        check(arguments)
+        reproduce(arguments, command)
 
 
 if __name__ == "__main__":

@@ -6,35 +6,48 @@
         projects/clockdistill/weights/r18_synthkitti.safetensors --only backbone
 """
 
-import argparse
 from pathlib import Path
 
 from safetensors.torch import save
 
+from projects.clockdistill.engine.arguments import one_line_errors, tool_parser
 from projects.clockdistill.engine.atomic import atomic_write
-from projects.clockdistill.engine.weights import read
+from projects.clockdistill.engine.weights import local_path, read
+from projects.clockdistill.errors import UserError
+
+
+def save_weights(checkpoint: str, output: Path, only: str | None) -> None:
+    """Writes the weights of a checkpoint, or of a part of its detector.
+
+    Raises:
+        UserError: if there are none.
+    """
+    if output.suffix != ".safetensors":
+        raise UserError(f"{output}: expected a name that ends in .safetensors")
+    # A head with two names is in the file twice, since safetensors cannot share tensors.
+    prefix = f"{only}." if only else ""
+    model = {
+        key: value.clone().contiguous()
+        for key, value in read(local_path(checkpoint, "checkpoint"))["model"].items()
+        if key.startswith(prefix)
+    }
+    if not model:
+        raise UserError(f"{checkpoint} has no weights of --only {only}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(output) as handle:
+        handle.write(save(model))
+    print(f"{output}: {len(model)} tensors, {output.stat().st_size:,} bytes")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("checkpoint", help="a file that tools/train_net.py wrote")
     parser.add_argument("output", type=Path, help="the .safetensors file to write")
     parser.add_argument("--only", metavar="PART", help="a part of the detector: backbone")
     given = parser.parse_args(arguments)
-    # A head with two names is in the file twice, since safetensors cannot share tensors.
-    prefix = f"{given.only}." if given.only else ""
-    model = {
-        key: value.clone().contiguous()
-        for key, value in read(given.checkpoint)["model"].items()
-        if key.startswith(prefix)
-    }
-    if not model:
-        parser.error(f"{given.checkpoint} has no weights of --only {given.only}")
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(given.output) as handle:
-        handle.write(save(model))
-    print(f"{given.output}: {len(model)} tensors, {given.output.stat().st_size:,} bytes")
+    with one_line_errors(given.debug):
+        save_weights(given.checkpoint, given.output, given.only)
 
 
 if __name__ == "__main__":

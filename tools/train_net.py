@@ -16,6 +16,8 @@ import argparse
 import functools
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # run as a script, only tools/ is on the path
@@ -28,21 +30,25 @@ import torch
 from detectron2.config import instantiate
 from detectron2.engine import default_argument_parser, hooks, launch
 from detectron2.utils import comm
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.multiprocessing import ProcessExitedException
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine import weights
+from projects.clockdistill.engine.arguments import add_debug, one_line_errors
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
 from projects.clockdistill.engine.checks import (
+    build,
     check_batch_size,
     check_config,
-    check_data,
     dataset_names,
 )
 from projects.clockdistill.engine.compile import check_compiler, compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.conventions import class_names, teacher_classes
+from projects.clockdistill.engine.data_check import check_data, without_bad_images
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
 from projects.clockdistill.engine.failures import explained
@@ -50,6 +56,7 @@ from projects.clockdistill.engine.half_weights import store_weights
 from projects.clockdistill.engine.hooks import PeriodicCheckpoint, writers
 from projects.clockdistill.engine.interruption import Interrupted
 from projects.clockdistill.engine.replay import replay
+from projects.clockdistill.engine.resumed_config import changes_on_resume
 from projects.clockdistill.engine.run_folder import claimed
 from projects.clockdistill.engine.setup import (
     distribute,
@@ -65,18 +72,6 @@ from projects.clockdistill.engine.weights import CheckpointError
 from projects.clockdistill.errors import UserError
 
 logger = logging.getLogger("projects.clockdistill.train_net")
-
-
-def build_model(node: DictConfig, device: str) -> nn.Module:
-    """Builds a model; values that it refuses are the config's mistake.
-
-    Raises:
-        ConfigError: with the model's own message.
-    """
-    try:
-        return instantiate(node).to(device)
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
 
 
 def model_spec(cfg: DictConfig) -> str | None:
@@ -95,18 +90,21 @@ def evaluate(cfg: DictConfig) -> dict:
             "--eval-only needs weights, but train.init_checkpoint is empty.\n"
             f"Fix: add train.init_checkpoint={Path(cfg.train.output_dir) / 'model_final.pth'}"
         )
-    model = build_model(cfg.model.get("student", cfg.model), cfg.train.device)
-    checkpointer = DetectorCheckpointer(model, allow_pickle=cfg.train.allow_pickle)
-    checkpointer.load_exact(cfg.train.init_checkpoint, "train.init_checkpoint")
+    key = "model.student" if "student" in cfg.model else "model"
+    model = build(OmegaConf.select(cfg, key), key).to(cfg.train.device)
+    checkpointer = DetectorCheckpointer(model)
+    checkpointer.load_exact(
+        cfg.train.init_checkpoint, "train.init_checkpoint", class_names=class_names(cfg)
+    )
     return Evaluation(cfg.dataloader, cfg.train.output_dir)(model)
 
 
 def build_trainer(cfg: DictConfig) -> Trainer:
     """Builds the model with its teacher's weights, and its trainer."""
     options = cfg.train
-    model = build_model(cfg.model, options.device)
+    model = build(cfg.model, "model").to(options.device)
     if hasattr(model, "teacher"):
-        load_teacher(model.teacher, model.teacher_checkpoint, allow_pickle=options.allow_pickle)
+        load_teacher(model.teacher, model.teacher_checkpoint, teacher_classes(cfg))
     return Trainer(
         distribute(model, options.ddp),
         functools.partial(build_train_loader, cfg.dataloader.train, options.seed),
@@ -137,13 +135,12 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
         options.output_dir,
         ema=ema,
         evaluates_ema=evaluates_ema,
-        allow_pickle=options.allow_pickle,
         model_spec=model_spec(cfg),
         trainer=trainer,
     )
     resumed = resume and checkpointer.resume()
     if not resumed:
-        checkpointer.load_initial(options.init_checkpoint)
+        checkpointer.load_initial(options.init_checkpoint, class_names(cfg))
         if ema is not None:
             ema.restart(detector)
     start_iter = trainer.iter + 1 if resumed else 0
@@ -200,35 +197,51 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command in this process."""
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg)
-    check_data(cfg, eval_only=args.eval_only)
+    if args.replay:
+        replay_step(cfg, args.replay)
+        return
     with torchrun_group(cfg.train.device):
-        if not args.eval_only:
-            check_batch_size(cfg, comm.get_world_size())
-            if cfg.train.compile:
-                check_compiler(cfg.train.device)
-        if args.replay:
-            replay_step(cfg, args.replay)
-        elif args.eval_only:
+        data = check_data(cfg, eval_only=args.eval_only)
+        if args.eval_only:
             setup_run(cfg, keep_config=True)
-            evaluate(cfg)
-        else:
-            train_in_folder(cfg, resume=args.resume, overwrite=args.overwrite)
+            data.log()
+            evaluate(without_bad_images(cfg, data))
+            return
+        check_batch_size(cfg, comm.get_world_size())
+        if cfg.train.compile:
+            check_compiler(cfg.train.device)
+        folder = cfg.train.output_dir
+        with (
+            claimed(folder, resume=args.resume, overwrite=args.overwrite),
+            explained(folder),
+            exit_when_interrupted(folder),
+        ):
+            changes = changes_on_resume(cfg) if args.resume else []
+            setup_run(cfg, keep_config=False)
+            data.log()
+            for change in changes:
+                logger.info("changed since the run started: %s", change)
+            train(without_bad_images(cfg, data), resume=args.resume)
 
 
-def train_in_folder(cfg: DictConfig, *, resume: bool, overwrite: bool) -> None:
-    """Trains in a folder that no other run uses; a signal saves and ends the program."""
-    folder = cfg.train.output_dir
-    with claimed(folder, resume=resume, overwrite=overwrite), explained(folder):
-        setup_run(cfg, keep_config=False)
-        try:
-            train(cfg, resume=resume)
-        except Interrupted as interrupted:
-            logger.info(
-                "%s; the run is saved in %s. To go on, run the same command with --resume",
-                interrupted,
-                folder,
-            )
-            sys.exit(interrupted.exit_code)
+@contextmanager
+def exit_when_interrupted(folder: str) -> Iterator[None]:
+    """Ends the program as shells expect it when a signal has ended the training in the block."""
+    try:
+        yield
+    except Interrupted as interrupted:
+        logger.info(
+            "%s; the run is saved in %s. To go on, run the same command with --resume",
+            interrupted,
+            folder,
+        )
+        sys.exit(interrupted.exit_code)
+
+
+def run_quietly(args: argparse.Namespace) -> None:
+    """Runs the command in a process that `launch` started."""
+    with one_line_errors(args.debug):
+        run(args)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -236,22 +249,36 @@ def main(argv: list[str] | None = None) -> None:
     parser = default_argument_parser()
     parser.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
     parser.add_argument("--replay", metavar="FILE", default="", help="run a kept step again")
+    add_debug(parser)
     args = parser.parse_args(argv)
-    try:
+    with one_line_errors(args.debug):
         if under_torchrun():
             run(args)
             return
+        if min(args.num_gpus, args.num_machines) < 1:
+            raise ConfigError("--num-gpus and --num-machines must be at least 1")
+        if not 0 <= args.machine_rank < args.num_machines:
+            raise ConfigError(
+                f"--machine-rank {args.machine_rank}: expected 0 to {args.num_machines - 1}, below "
+                "--num-machines"
+            )
         if args.num_gpus > 1 and not torch.cuda.is_available():
             command = f"torchrun --nproc-per-node {args.num_gpus} tools/train_net.py"
             raise ConfigError(
                 f"--num-gpus {args.num_gpus}, but there is no CUDA GPU.\n"
                 f"Fix: on CPUs, use {command} ... train.device=cpu"
             )
-        launch(
-            run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(args,)
-        )
-    except (UserError, FloatingPointError) as error:
-        sys.exit(f"train_net: {error}")
+        if args.num_gpus > max(1, torch.cuda.device_count()):
+            raise ConfigError(
+                f"--num-gpus {args.num_gpus}, but this machine has {torch.cuda.device_count()}"
+            )
+        options = (args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
+        try:
+            launch(run_quietly, *options, args=(args,))
+        except ProcessExitedException as error:
+            if error.exit_code in (130, 143):  # a process that a signal ended has saved
+                sys.exit(error.exit_code)
+            raise UserError(f"{error}; its own message is above") from error
 
 
 if __name__ == "__main__":

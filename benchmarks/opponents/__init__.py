@@ -3,6 +3,7 @@
 import importlib
 
 from projects.clockdistill.configs.models.detrex import HOW_TO_INSTALL
+from projects.clockdistill.errors import UserError
 
 _EXTRA = "Fix: pip install -e '.[bench]'"
 # what is imported, and what to do if that fails; the project itself is compared with pycocotools
@@ -17,11 +18,11 @@ def check_importable(opponent: str) -> None:
     """Imports what a comparison needs.
 
     Raises:
-        ImportError: with the fix.
+        UserError: with the fix.
     """
     modules, fix = OPPONENTS[opponent]
     try:
         for module in modules:
             importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"{error}. {fix}") from error
+        raise UserError(f"{error}. {fix}") from error

@@ -10,6 +10,7 @@ from benchmarks.pairs import (
     exported,
     floor,
 )
+from projects.clockdistill.errors import UserError
 
 PAIRS: tuple[Pair, ...] = (
     *attention.PAIRS,
@@ -30,12 +31,12 @@ def pairs_against(against: str, only: list[str]) -> list[Pair]:
         only: names to pick; empty picks all.
 
     Raises:
-        ValueError: if there is no pair of a name.
+        UserError: if there is no pair of a name.
     """
     found = {pair.name: pair for pair in PAIRS if pair.against == against}
     unknown = [name for name in only if name not in found]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"--only {', '.join(unknown)}: no such pair against {against}. "
             f"Fix: name one of {', '.join(found)}"
         )

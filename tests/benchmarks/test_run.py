@@ -95,7 +95,7 @@ def test_a_missing_opponent(monkeypatch, against, module, fix):
     for name in [name for name in sys.modules if name.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
-    with pytest.raises(SystemExit, match=f"run: .*{module}.*{fix}"):
+    with pytest.raises(SystemExit, match=f"error: .*{module}.*{fix}"):
         run.main(["--against", against])
 
 

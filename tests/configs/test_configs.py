@@ -58,7 +58,7 @@ def resolved(node: DictConfig) -> dict:
     return OmegaConf.to_container(node, resolve=True)
 
 
-def test_every_experiment_of_the_paper_is_there():
+def test_every_experiment_of_the_paper_is_there_and_custom_data_for_all_families():
     table2 = [
         f"{folder}{family}_r{depth}_kitti.py"
         for family in FAMILIES
@@ -67,9 +67,10 @@ def test_every_experiment_of_the_paper_is_there():
         # the undistilled R50 of these two families is the teacher of their R18
         if (folder, depth) != ("baselines/", 50) or family == "dino"
     ]
-    table3 = [
-        f"{folder}{family}_r{depth}_coco.py"
+    table3_and_custom = [
+        f"{folder}{family}_r{depth}_{data}.py"
         for family in FAMILIES
+        for data in ("coco", "custom")
         for folder, depth in (("", 18), ("teachers/", 50), ("baselines/", 18))
     ]
     table6 = [
@@ -89,7 +90,7 @@ def test_every_experiment_of_the_paper_is_there():
         for row in (*table4, *table1_and_5)
         for scale, dataset in (("", "kitti"), ("mini/", "synthkitti"))
     ]
-    assert {*table2, *table3, *table6, *mini, *compared} <= set(EXPERIMENTS)
+    assert {*table2, *table3_and_custom, *table6, *mini, *compared} <= set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -61,6 +61,7 @@ def test_a_frame_becomes_a_standard_dict_clipped_to_the_image(make_tree):
                     "bbox_mode": BoxMode.XYXY_ABS,
                     "category_id": 1,
                     "iscrowd": 0,
+                    "unclipped_bbox": [-5.0, 50.0, 200.0, 380.0],
                 }
             ],
         },
@@ -95,6 +96,27 @@ def test_split_files_by_environment(make_tree, monkeypatch, tmp_path):
     monkeypatch.setenv("CLOCKDISTILL_KITTI_SPLIT", str(tmp_path))
     assert [d["image_id"] for d in DatasetCatalog.get("kitti_train")] == [2]
     assert [d["image_id"] for d in DatasetCatalog.get("kitti3_val")] == [0, 1]
+
+
+def test_a_tree_too_small_for_a_split_is_named(make_tree):
+    root = make_tree({"000000": line("Car")})
+    with pytest.raises(
+        ValueError, match=r"has 1 frame\(s\), which leaves none for 'val'.*Fix: add"
+    ):
+        load_kitti(PRESETS["kitti7"], "val", root)
+
+
+def test_files_for_one_split_alone_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"\['train'\]. Fix: give a file for 'train' and for 'val'"
+    ):
+        register_kitti("x", split_files={"train": tmp_path / "t"})
+
+
+def test_objects_that_are_background_are_counted(make_tree):
+    root = make_tree({"000000": line("Misc") + line("Misc") + line("Car"), "000001": ""})
+    dropped = load_all(root, "kitti7")[0]["dropped"]
+    assert dropped == {"objects of type Misc, which is no class": 2}
 
 
 def test_a_custom_tree_with_split_files(make_tree, tmp_path):

@@ -38,12 +38,17 @@ def test_zeros_as_3d_fields_are_accepted():
     [
         (1, "car", "write 'Car'"),
         (1, "Bicycle", "use one of Car"),
+        (1, "Person sitting", r"\(type\) is 'Person sitting': .*write 'Person_sitting'"),
+        (1, "Dont Care", "write 'DontCare'"),
+        (1, "a police car", "use one of Car"),
         (2, "1.5", r"field 2 \(truncated\) is '1.5'"),
         (2, "half", r"field 2 \(truncated\) is 'half': not a number"),
         (3, "4", r"field 3 \(occluded\) is '4'"),
         (3, "0.5", r"field 3 \(occluded\) is '0.5'"),
         (5, "nan", r"field 5 \(left\) is 'nan'"),
         (6, "inf", r"field 6 \(top\) is 'inf'"),
+        (7, "1_000", r"field 7 \(right\) is '1_000': not a number"),
+        (8, "1e99", r"field 8 \(bottom\) is '1e99': too large"),
         (7, "100.00", r"field 7 \(right\).*above left = 100.00"),
         (8, "50.50", r"field 8 \(bottom\).*above top = 50.50"),
         (15, "x", r"field 15 \(rotation_y\) is 'x'"),
@@ -68,6 +73,13 @@ def test_bad_lines_are_named_and_good_ones_read(tmp_path):
     objects, problems = parse_label_file(path)
     assert [item.type for item in objects] == ["Car", "DontCare"]
     assert [problem.split(": ")[0] for problem in problems] == [f"{path}:3", f"{path}:5"]
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    path = tmp_path / "000000.txt"
+    path.write_text(CAR, encoding="utf-8-sig")
+    objects, problems = parse_label_file(path)
+    assert [item.type for item in objects] == ["Car"] and not problems
 
 
 def test_a_binary_file_is_named(tmp_path):

@@ -7,6 +7,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from projects.clockdistill.data.image_header import ImageError
 from projects.clockdistill.data.mapper import DetrMapper
 
 
@@ -49,10 +50,6 @@ def test_an_unchanged_image_keeps_pixels_and_boxes(record):
         key: before[key] for key in ("file_name", "image_id", "height", "width")
     }
     assert "annotations" not in mapped
-
-
-def test_img_format_sets_the_channel_order(record):
-    assert DetrMapper([], img_format="BGR")(record)["image"][:, 0, 0].tolist() == [0, 0, 200]
 
 
 def test_a_flip_mirrors_image_and_boxes(record):
@@ -129,3 +126,13 @@ def test_an_image_of_unexpected_size_is_named(record):
     record["width"] = 99
     with pytest.raises(ValueError, match=r"a\.png"):
         DetrMapper([])(record)
+
+
+def test_bad_images_are_skipped_by_choice_and_counted_in_the_log(record, caplog):
+    mapper = DetrMapper([], skip_bad_images=True)
+    assert mapper(record)["image"].shape == (3, 60, 100)
+    for count in (1, 2):
+        assert mapper({**record, "file_name": "nowhere/b.png"}) is None
+        assert f"skipped, number {count} of this process: image nowhere/b.png" in caplog.text
+    with pytest.raises(ImageError, match="b.png does not exist"):
+        DetrMapper([], is_train=False, skip_bad_images=True)({"file_name": "nowhere/b.png"})

@@ -68,6 +68,11 @@ def test_a_wrong_split_file_is_named(files, train, val, message):
         split_by_files(KITTI_FRAMES, *files(train, val))
 
 
+def test_split_files_with_a_byte_order_mark_are_read(files):
+    split = split_by_files(KITTI_FRAMES, *files("\ufeff000003\n", "\ufeff000002\n"))
+    assert split == {"train": ["000003"], "val": ["000002"]}
+
+
 def test_a_missing_split_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"absent\.txt.*Fix: .*CLOCKDISTILL_KITTI_SPLIT"):
         split_by_files(KITTI_FRAMES, tmp_path / "absent.txt", tmp_path / "absent.txt")

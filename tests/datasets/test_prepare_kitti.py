@@ -38,7 +38,7 @@ def root(tmp_path) -> Path:
 
 
 def test_a_valid_tree_passes_with_tables(run, root):
-    code, out, err = run(root, "--decode")
+    code, out, err = run(root)
     assert (code, err) == (0, "")
     assert "10 frames" in out and "no problems" in out
     cells = {
@@ -79,13 +79,13 @@ def test_every_problem_is_listed(run, root):
         assert part in err
 
 
-def test_decoding_finds_a_truncated_jpeg(run, root):
+def test_a_truncated_jpeg_is_found(run, root):
     path = root / "training/image_2/000003.jpg"
     Image.open(path.with_suffix(".png")).save(path)
     path.with_suffix(".png").unlink()
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    code, _, err = run(root, "--decode")
+    code, _, err = run(root)
     assert code == 1 and "unreadable image" in err and "000003.jpg" in err
 
 
@@ -120,3 +120,23 @@ def test_a_broken_tree_writes_no_json(run, root, tmp_path):
     (root / "training/label_2/000000.txt").unlink()
     code, _, err = run(root, "--coco-json", tmp_path / "out.json")
     assert code == 1 and "not written" in err and not (tmp_path / "out.json").exists()
+
+
+def test_the_split_files_of_training_are_those_of_the_json(run, root, tmp_path, monkeypatch):
+    (tmp_path / "train.txt").write_text("000002\n000003")
+    (tmp_path / "val.txt").write_text("000007")
+    monkeypatch.setenv("CLOCKDISTILL_KITTI_SPLIT", str(tmp_path))
+    code, out, _ = run(root, "--coco-json", tmp_path / "out.json", "--split", "val")
+    assert code == 0 and "$CLOCKDISTILL_KITTI_SPLIT" in out
+    images = json.loads((tmp_path / "out.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["000007.png"]
+    (tmp_path / "val.txt").write_text("9")
+    with pytest.raises(SystemExit, match=r"^error: .*val\.txt:1: unknown frame '9'"):
+        run(root, "--coco-json", tmp_path / "out.json", "--split", "val")
+
+
+def test_a_file_that_cannot_be_written_is_one_line(run, root):
+    with pytest.raises(SystemExit, match="^error: .*Is a directory"):
+        run(root, "--coco-json", root)
+    with pytest.raises(OSError):
+        run(root, "--coco-json", root, "--debug")

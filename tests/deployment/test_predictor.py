@@ -57,9 +57,9 @@ def assert_same(got: Instances, expected: Instances) -> None:
     assert torch.equal(got.pred_classes, expected.pred_classes)
 
 
-@pytest.mark.parametrize("img_format", ["RGB", "BGR"])
-def test_predictions_are_those_of_the_evaluation(cfg, img_format) -> None:
-    cfg.dataloader.test.mapper.img_format = img_format
+@pytest.mark.parametrize("input_format", ["RGB", "BGR"])
+def test_predictions_are_those_of_the_evaluation(cfg, input_format) -> None:
+    cfg.model.input_format = input_format
     predictor = Predictor(write_run(cfg), threshold=0.0)
     detector = instantiate(cfg.model).eval()
     DetectorCheckpointer(detector).load_exact(f"{cfg.train.output_dir}/model_final.pth", "weights")
@@ -157,10 +157,6 @@ def test_arrays_of_grey_and_transparent_pixels() -> None:
 
 
 def test_what_is_no_picture_is_refused_with_its_name(tmp_path) -> None:
-    deep = tmp_path / "deep.png"
-    Image.fromarray(np.full((4, 5), 40_000, np.uint16)).save(deep)
-    with pytest.raises(ValueError, match=r"deep.png has more than 8 bits per channel"):
-        read_image(deep)
     for array in (np.zeros((4, 5, 3)), np.zeros((4, 5, 2), np.uint8), np.zeros(5, np.uint8)):
         with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8 in BGR order"):
             read_image(array)
@@ -202,7 +198,7 @@ def test_the_spec_of_the_weights_beats_the_config(cfg) -> None:
     spec = Predictor(folder).spec
     assert (spec.short_edge, spec.max_size) == (53, 60)
     cfg.model.pixel_mean = [0.0, 0.0, 0.0]
-    with pytest.raises(ConfigError, match="was trained with"):
+    with pytest.raises(CheckpointError, match=r"was trained with .*\nFix: set input_format=RGB"):
         Predictor(cfg, folder / "model_final.pth")
 
 
@@ -222,7 +218,7 @@ def test_sources_that_cannot_be_used_are_refused_with_a_fix(cfg, tmp_path) -> No
     folder = write_run(cfg)
     with pytest.raises(ConfigError, match=r"found .*model_final.pth alone"):
         Predictor(folder / "model_final.pth")
-    with pytest.raises(ConfigError, match="device nonsense"):
+    with pytest.raises(ConfigError, match="device=nonsense"):
         Predictor(folder, device="nonsense")
     (folder / "model_final.pth").unlink()
     with pytest.raises(CheckpointError, match="neither model_best.pth nor model_final.pth"):

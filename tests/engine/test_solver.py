@@ -10,7 +10,8 @@ from detectron2.config import LazyConfig, instantiate
 from torch import nn
 
 import projects.clockdistill
-from projects.clockdistill.engine.solver import build_optimizer, parameter_groups
+from projects.clockdistill.engine.config_file import ConfigError
+from projects.clockdistill.engine.solver import build_optimizer, load_optimizer, parameter_groups
 
 COMMON = Path(projects.clockdistill.__file__).parent / "configs" / "common"
 
@@ -60,6 +61,26 @@ def test_optimizer_state_holds_no_lists_of_the_config(tmp_path: Path) -> None:
     torch.save(optimizer.state_dict(), tmp_path / "optimizer.pth")
     state = torch.load(tmp_path / "optimizer.pth", weights_only=True)
     assert state["param_groups"][0]["betas"] == (0.8, 0.9)
+
+
+def test_a_restored_optimizer_keeps_its_own_rates_and_the_accumulated_state() -> None:
+    def optimizer(rate: float, factors: dict[str, float]) -> torch.optim.Optimizer:
+        params = L(parameter_groups)(base_lr=rate, lr_factors=factors)
+        return build_optimizer(L(torch.optim.AdamW)(params=params, weight_decay=rate), model)
+
+    model = two_parts()
+    before = optimizer(1.0, {"backbone": 0.5})
+    model["head"](torch.ones(1, 2)).sum().backward()
+    before.step()
+    now = optimizer(2.0, {"backbone": 0.25})
+    load_optimizer(now, before.state_dict())
+    assert [(g["lr"], g["initial_lr"], g["weight_decay"]) for g in now.param_groups] == [
+        (2.0, 2.0, 2.0),
+        (0.5, 0.5, 2.0),
+    ]
+    assert now.state[model["head"].weight]["step"] == 1
+    with pytest.raises(ConfigError, match="other parameter groups"):
+        load_optimizer(optimizer(1.0, {}), before.state_dict())
 
 
 def rates(name: str, max_iter: int) -> list[float]:

@@ -59,6 +59,13 @@ def test_clipping_bounds_the_step_and_logs_the_norm_before_it() -> None:
     assert _measured(trainer)["grad_norm"] == pytest.approx(5.0)
 
 
+@pytest.mark.parametrize("off", [0, 0.0, math.inf])
+def test_a_largest_norm_of_0_disables_clipping(off: float) -> None:
+    model = _Line()
+    _trainer(model, [3.0], max_norm=off).train(0, 1)
+    assert model.weight.item() == pytest.approx(1 - 0.1 * 5, abs=1e-6)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_bad_loss_stops_before_the_weights_change_and_names_the_image(value: float) -> None:
     model = _Line()

@@ -174,7 +174,6 @@ def test_stopped_it_ends_its_runs_and_then_resumes_them(tools, run, hanging, tmp
         (["train.max_iter=20"], "Fix: name other folders with --output and --results"),
         (["--output", "x", "train.max_iter=20"], "Fix: name other folders"),
         (["--only", "clockdestill"], "--only clockdestill: there is no such row at --scale mini"),
-        (["--jobs", "0"], "--jobs and --num-gpus must be at least 1"),
         (["--seeds", "1", "1"], "seeds must differ"),
         (["--output", "x", "--results", "y", "train.max_itr=20"], "unknown config key"),
         (["--results", "x", "--render"], "there is no such file. Fix: run the table without"),

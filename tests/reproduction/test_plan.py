@@ -91,7 +91,7 @@ def test_shipped_weights_are_evaluated_and_other_teachers_are_trained(plan_of):
 
 
 def test_teachers_that_do_not_fit_are_refused(plan_of, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.pth: there is no such file"):
+    with pytest.raises(ValueError, match="nowhere.pth: there is no such file"):
         plan_of(4, teacher="nowhere.pth")
     weights = tmp_path / "mine.pth"
     weights.touch()

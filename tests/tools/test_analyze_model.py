@@ -60,8 +60,10 @@ def test_the_cpu_replaces_a_device_that_is_not_available() -> None:
 
 
 def test_wrong_options_are_refused() -> None:
-    assert "Fix: --device cpu" in refused("--config-file", CONFIG, "--device", "mtia")
-    assert "device teapot" in refused("--config-file", CONFIG, "--device", "teapot")
+    assert "Fix: use --device=cpu" in refused("--config-file", CONFIG, "--device", "mtia")
+    assert "--device=teapot: expected a device" in refused(
+        "--config-file", CONFIG, "--device", "teapot"
+    )
     assert "there is no such file" in refused("--config-file", "nowhere.py")
     assert "did you mean" in refused("--config-file", CONFIG, *SMALL, "model.student.num_querys=3")
 
@@ -73,4 +75,4 @@ def test_an_image_too_small_is_refused() -> None:
 
 def test_numbers_must_be_positive(capsys: pytest.CaptureFixture) -> None:
     refused("--config-file", CONFIG, "--repeats", "0")
-    assert "must be at least 1" in capsys.readouterr().err
+    assert "of at least 1" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import calibrate
 import pytest
 import torch
 import train_net
+from detectron2.config import instantiate
 
 from projects.clockdistill.data import ensure_tree, register_kitti
 from projects.clockdistill.engine.config_file import load_config
@@ -102,7 +103,7 @@ def test_a_warning_names_weights_that_help(tmp_path: Path, capsys: pytest.Captur
 
 def test_another_student_and_a_missing_teacher(tmp_path: Path) -> None:
     fresh = losses(tmp_path, batches=1)["detection"]["value"]["median"]
-    model = calibrate.instantiate(load_config(CONFIG, []).model.student)
+    model = instantiate(load_config(CONFIG, []).model.student)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(0.5)

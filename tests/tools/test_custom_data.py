@@ -67,3 +67,32 @@ def test_another_number_of_classes_is_refused_with_the_fix(command: list[str]) -
 def test_missing_keys_are_named(command: list[str]) -> None:
     with pytest.raises(SystemExit, match=r"dataloader.train.dataset.json_file=<path>"):
         train_net.main([part for part in command if "train.json" not in part])
+
+
+def test_data_is_checked_and_its_tables_are_in_the_log(command: list[str], tmp_path: Path) -> None:
+    Image.new("RGB", (96, 64)).save(tmp_path / "val/0.png")
+    (tmp_path / "val/1.png").write_bytes(b"<html>")
+    with pytest.raises(
+        SystemExit, match=r"^error: .*test.dataset: .*val/1.png: it is an HTML page"
+    ):
+        train_net.main([*command, "model.num_classes=2"])
+    skip = "dataloader.test.mapper.skip_bad_images=True"
+    train_net.main([*command, "model.num_classes=2", "train.max_iter=1", skip])
+    log = (tmp_path / "output/log.txt").read_text()
+    for row in ("| training: custom_train ", "| - bicycle ", "| validation: custom_val "):
+        assert row in log
+    assert "1 images are skipped: unreadable image" in log
+
+
+def test_an_image_damaged_during_the_run_ends_it_in_one_line(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage(cfg, report):
+        for path in (tmp_path / "train").iterdir():
+            path.write_bytes(path.read_bytes()[:-30])
+        return cfg
+
+    monkeypatch.setattr(train_net, "without_bad_images", damage)
+    command = [part.replace("train.num_workers=0", "train.num_workers=1") for part in command]
+    with pytest.raises(SystemExit, match=r"^error: unreadable image .*restore the file\.$"):
+        train_net.main([*command, "model.num_classes=2"])

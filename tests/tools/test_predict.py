@@ -133,7 +133,7 @@ def test_files_that_cannot_be_used_are_named_and_the_others_go_on(run, caplog) -
     Path("pictures/broken.avi").write_text("no video")
     Image.new("RGB", (8, 8)).save("pictures/tiny.png")
     message = refused("--run", run, "pictures")
-    assert message == "predict: 4 of 7 files could not be used; see above"
+    assert message == "error: 4 of 7 files could not be used; see above"
     for name in ("broken.png", "broken.avi", "003.png", "tiny.png"):
         assert f"pictures/{name}" in caplog.text
     assert {image["file_name"] for image in results()["images"]} == {

@@ -140,6 +140,33 @@ def test_resumed_run_equals_an_uninterrupted_one(overrides, tmp_path, ema: bool)
     assert (output / "results.json").is_file()
 
 
+def test_resume_applies_learning_rate_and_weight_decay_and_refuses_another_seed(
+    overrides, tmp_path, caplog
+) -> None:
+    output = tmp_path / "output"
+    run(overrides, "train.max_iter=4", AT_THE_END)
+    more = ["train.log_period=1", AT_THE_END, "optimizer.lr=0.125", "optimizer.weight_decay=0.5"]
+    message = refused(overrides, *more, "train.seed=1", option="--resume")
+    assert "train.seed=1, but the run" in message and "Fix: leave train.seed" in message
+    assert load_config(str(output / "config.yaml"), []).optimizer.lr != 0.125
+
+    more.append("optimizer.params.lr_factors.backbone=0.5")
+    run(overrides, *more, option="--resume")
+    log = (output / "log.txt").read_text()
+    assert "optimizer.lr: 0.0015 -> 0.125" in log
+    assert "Cannot find the hook" not in log
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    # step 5 of 8 of the cosine: (1 + cos(pi * 5 / 8)) / 2 = 0.3087 of the rate
+    assert next(x["lr"] for x in lines if x["iteration"] == 5) == pytest.approx(
+        0.3087 * 0.125, 1e-3
+    )
+    trainer = torch.load(output / "model_final.pth", weights_only=True)["trainer"]
+    groups = trainer["optimizer"]["param_groups"]
+    assert [group["initial_lr"] for group in groups] == [0.125, 0.0625]
+    assert {group["weight_decay"] for group in groups} == {0.5}
+    assert load_config(str(output / "config.yaml"), []).optimizer.lr == 0.125
+
+
 def test_mixed_precision_runs_on_the_cpu(overrides, tmp_path) -> None:
     run(overrides, "train.amp.enabled=True", "train.amp.dtype=bfloat16", "train.max_iter=2")
     final = weights(tmp_path / "output" / "model_final.pth")
@@ -214,7 +241,10 @@ def test_distillation_without_a_teacher_is_refused(tmp_path) -> None:
         ("train.max_itr=3", "did you mean train.max_iter?"),
         ("model.num_classes=80", "Fix: set model.num_classes=2"),
         ("train.init_checkpoint=nowhere.pth", "train.init_checkpoint=nowhere.pth"),
-        ("train.model_ema={enabled:True,decay:2.0}", "train.model_ema.decay=2.0 must lie in"),
+        (
+            "train.model_ema={enabled:True,decay:2.0}",
+            "model_ema.decay=2.0: expected a number of at",
+        ),
     ],
 )
 def test_bad_config_ends_at_once_with_key_and_fix(overrides, tmp_path, override, message) -> None:

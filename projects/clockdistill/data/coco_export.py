@@ -13,7 +13,7 @@ def write_coco_json(
     """Writes a dataset as a JSON file in COCO's format; parent folders of `path` are created.
 
     Category ids count from 1 in the order of the classes, file names are relative to the
-    image folder, crowd boxes stay crowd boxes.
+    image folder, crowd boxes stay crowd boxes. An annotation without "area" gets its box's.
     """
     images, annotations = [], []
     for record in dataset_dicts:
@@ -33,7 +33,7 @@ def write_coco_json(
                     "image_id": record["image_id"],
                     "category_id": item["category_id"] + 1,
                     "bbox": [round(edge, 2) for edge in box],
-                    "area": round(box[2] * box[3], 2),
+                    "area": round(item.get("area", box[2] * box[3]), 2),
                     "iscrowd": item["iscrowd"],
                 }
             )

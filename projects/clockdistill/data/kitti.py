@@ -2,15 +2,18 @@
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
+from projects.clockdistill.data.annotations import DROPPED, UNCLIPPED
 from projects.clockdistill.data.kitti_presets import PRESETS, KittiPreset
 from projects.clockdistill.data.kitti_tree import KittiFrame, read_tree
 from projects.clockdistill.data.split import split_by_files, split_by_seed
+from projects.clockdistill.errors import UserError
 
 SPLIT_FOLDER_VARIABLE = "CLOCKDISTILL_KITTI_SPLIT"
 
@@ -37,15 +40,19 @@ def register_kitti(
         root: folder that contains `training/`, or a function that returns it when the data is
             loaded. By default `$DETECTRON2_DATASETS/kitti`.
         split_files: {"train": path, "val": path}, files with one frame name per line. By
-            default `train.txt` and `val.txt` in the folder that the environment variable
-            CLOCKDISTILL_KITTI_SPLIT names; if it is unset, the seeded 8:2 split.
+            default the seeded 8:2 split; for the tree at the default root, `train.txt` and
+            `val.txt` in the folder that `$CLOCKDISTILL_KITTI_SPLIT` names, if it is set.
 
     Raises:
-        ValueError: if the preset is unknown.
+        UserError: if the preset is unknown or `split_files` lacks a split.
     """
+    if split_files is not None and set(split_files) != {"train", "val"}:
+        raise UserError(
+            f"split_files has {sorted(split_files)}. Fix: give a file for 'train' and for 'val'."
+        )
     if isinstance(preset, str):
         if preset not in PRESETS:
-            raise ValueError(f"unknown KITTI preset {preset!r}. Fix: use {', '.join(PRESETS)}.")
+            raise UserError(f"unknown KITTI preset {preset!r}. Fix: use {', '.join(PRESETS)}.")
         preset = PRESETS[preset]
     for split in ("train", "val"):
         DatasetCatalog.register(
@@ -66,11 +73,11 @@ def load_kitti(
     """Returns one split as detectron2's dataset dicts; arguments as for `register_kitti`.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_tree` and `split_by_files` raise them.
+        FileNotFoundError, UserError: as `read_tree` and `split_by_files` raise them.
     """
     if root is None:
         root = datasets_root() / "kitti"
-        split_files = split_files or _split_files_of_environment()
+        split_files = split_files or split_files_of_environment()
     elif callable(root):
         root = root()
     frames = {frame.name: frame for frame in read_tree(Path(root).absolute())}
@@ -78,17 +85,32 @@ def load_kitti(
         names = split_by_files(list(frames), split_files["train"], split_files["val"])[split]
     else:
         names = split_by_seed(list(frames))[split]
+    if not names:
+        raise UserError(
+            f"the KITTI tree {root} has {len(frames)} frame(s), which leaves none for {split!r}. "
+            "Fix: add frames; a split of training and validation data needs two."
+        )
     return [frame_to_dict(frames[name], preset) for name in names]
 
 
 def frame_to_dict(frame: KittiFrame, preset: KittiPreset) -> dict:
-    """Returns a frame as detectron2's dataset dict, boxes clipped to the image."""
+    """Returns a frame as detectron2's dataset dict, boxes clipped to the image.
+
+    `data/annotations.py` names the keys that tell of clipped boxes and of objects that are
+    background.
+    """
+    background = Counter(
+        f"objects of type {item.type}, which is no class"
+        for item in frame.objects
+        if item.type not in preset.class_of and item.type not in preset.ignored_for
+    )
     return {
         "file_name": str(frame.image_path),
         "image_id": frame.index,
         "height": frame.height,
         "width": frame.width,
         "annotations": _annotations(frame, preset),
+        **({DROPPED: dict(background)} if background else {}),
     }
 
 
@@ -105,13 +127,15 @@ def _annotations(frame: KittiFrame, preset: KittiPreset) -> list[dict]:
                 "bbox_mode": BoxMode.XYXY_ABS,
                 "category_id": preset.classes.index(class_name),
                 "iscrowd": iscrowd,
+                **({UNCLIPPED: list(item.box_xyxy)} if bbox != list(item.box_xyxy) else {}),
             }
             for class_name, iscrowd in targets
         ]
     return annotations
 
 
-def _split_files_of_environment() -> dict[str, Path] | None:
+def split_files_of_environment() -> dict[str, Path] | None:
+    """Returns the two split files that `$CLOCKDISTILL_KITTI_SPLIT` names; None if it is unset."""
     folder = os.environ.get(SPLIT_FOLDER_VARIABLE)
     if not folder:
         return None

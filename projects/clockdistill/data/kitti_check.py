@@ -9,19 +9,21 @@ import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
+from projects.clockdistill.data.image_header import ImageError
+from projects.clockdistill.data.image_pixels import check_image
 from projects.clockdistill.data.kitti_labels import OFFICIAL_TYPES
 from projects.clockdistill.data.kitti_tree import KittiFrame, TreeReport, scan_tree
 
 _SMALL, _LARGE = 32**2, 96**2  # COCO's area limits, square pixels
 
 
-def check_tree(root: Path, decode: bool = False) -> TreeReport:
+def check_tree(root: Path) -> TreeReport:
     """Checks a KITTI tree completely; unexpected files count as problems.
+
+    Headers and ends of the images are read, and the checksums of PNG files.
 
     Args:
         root: folder that contains `training/`.
-        decode: whether to decode every image. If False, a PNG's checksums are verified, which
-            finds truncated files, but only the header of a JPEG is read.
 
     Raises:
         FileNotFoundError: if the image or label folder is missing.
@@ -32,17 +34,17 @@ def check_tree(root: Path, decode: bool = False) -> TreeReport:
     ]
     problems += report.problems
     for frame in report.frames:
-        problems += _image_problems(frame.image_path, decode)
+        problems += _image_problems(frame.image_path)
     return replace(report, problems=tuple(problems))
 
 
-def _image_problems(path: Path, decode: bool) -> list[str]:
+def _image_problems(path: Path) -> list[str]:
     try:
+        check_image(path)
         with Image.open(path) as image:
-            if decode:
-                image.load()
-            else:
-                image.verify()
+            image.verify()
+    except ImageError as error:
+        return [str(error)]
     except (OSError, SyntaxError, ValueError) as error:  # Pillow uses all three for broken files
         return [f"unreadable image {path}: {error}. Fix: restore the file."]
     return []

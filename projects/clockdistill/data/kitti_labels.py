@@ -5,6 +5,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from projects.clockdistill.data.annotations import MAX_COORDINATE
+
 OFFICIAL_TYPES = (
     "Car",
     "Van",
@@ -76,7 +78,7 @@ def parse_label_file(path: Path) -> tuple[list[KittiObject], list[str]]:
         The objects of the well-formed lines, and one message for each malformed line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors may write a byte-order mark
     except UnicodeDecodeError as error:
         return [], [f"{path}: not a text file ({error}). Fix: restore it from the dataset."]
     objects, problems = [], []
@@ -100,17 +102,19 @@ def parse_label_line(line: str) -> KittiObject:
         ValueError: naming the field and the fix.
     """
     fields = line.split()
+    if words := _words_of_type(fields):
+        raise ValueError(
+            _field_message(
+                0, " ".join(words), "a type with a blank", _nearest_type("_".join(words))
+            )
+        )
     if len(fields) != len(FIELD_NAMES):
         fix = "give exactly: " + " ".join(FIELD_NAMES)
         if len(fields) == len(FIELD_NAMES) + 1:
             fix = "remove the 16th field; it is the score of a result file, labels have none"
         raise ValueError(f"{len(fields)} fields, expected 15. Fix: {fix}.")
     if fields[0] not in OFFICIAL_TYPES:
-        close = difflib.get_close_matches(
-            fields[0].lower(), [name.lower() for name in OFFICIAL_TYPES], n=1
-        )
-        hint = [name for name in OFFICIAL_TYPES if close and name.lower() == close[0]]
-        fix = f"write {hint[0]!r}" if hint else "use one of " + ", ".join(OFFICIAL_TYPES)
+        fix = _nearest_type(fields[0])
         raise ValueError(_field_message(0, fields[0], "not a KITTI type", fix))
     values = [_number(index, text) for index, text in enumerate(fields) if index > 0]
     truncated, occluded, alpha, left, top, right, bottom = values[:7]
@@ -136,19 +140,41 @@ def parse_label_line(line: str) -> KittiObject:
     )
 
 
+def _words_of_type(fields: list[str]) -> list[str]:
+    """Returns the words of a type that blanks split into several fields; empty if none do."""
+    numbers = len(FIELD_NAMES) - 1
+    words = fields[:-numbers]
+    if not 1 < len(words) < 4 or any(_is_decimal(word) for word in words):
+        return []
+    return words
+
+
+def _nearest_type(text: str) -> str:
+    """Returns the fix for a type that KITTI does not have."""
+    names = {name.lower(): name for name in OFFICIAL_TYPES}
+    close = difflib.get_close_matches(text.lower(), names, n=1)
+    return f"write {names[close[0]]!r}" if close else "use one of " + ", ".join(OFFICIAL_TYPES)
+
+
 def _as_text(number: float) -> str:
     is_unknown = number in (-1, -10, -1000)  # the devkit writes these marks as integers
     return f"{number:g}" if is_unknown else f"{number:.2f}"
 
 
 def _number(index: int, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    if not _is_decimal(text):
         raise ValueError(_field_message(index, text, "not a number", "give a decimal number"))
+    value = float(text)
+    if not abs(value) <= MAX_COORDINATE:
+        raise ValueError(_field_message(index, text, "too large", "give pixels, metres, radians"))
     return value
+
+
+def _is_decimal(text: str) -> bool:
+    try:
+        return math.isfinite(float(text)) and text.isascii() and "_" not in text
+    except ValueError:
+        return False
 
 
 def _field_message(index: int, text: str, fault: str, fix: str) -> str:

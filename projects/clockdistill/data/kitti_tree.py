@@ -6,6 +6,7 @@ from pathlib import Path
 
 from projects.clockdistill.data.image_header import read_image_size
 from projects.clockdistill.data.kitti_labels import KittiObject, parse_label_file
+from projects.clockdistill.errors import UserError
 
 IMAGE_FOLDER = Path("training/image_2")
 LABEL_FOLDER = Path("training/label_2")
@@ -55,12 +56,12 @@ def read_tree(root: Path) -> tuple[KittiFrame, ...]:
 
     Raises:
         FileNotFoundError: if a folder is missing.
-        ValueError: if `scan_tree` reports problems; every one with its path.
+        UserError: if `scan_tree` reports problems; every one with its path.
     """
     report = scan_tree(root)
     if report.problems:
         shown = "\n".join(report.problems[:_SHOWN_PROBLEMS])
-        raise ValueError(
+        raise UserError(
             f"{len(report.problems)} problems in the KITTI tree {root}:\n{shown}\n"
             f"`python datasets/prepare_kitti.py {root}` lists them all."
         )
@@ -72,7 +73,7 @@ def scan_tree(root: Path) -> TreeReport:
 
     Problems are: no image, an image without a label file or the reverse, malformed labels, an
     unreadable image header, a box outside its image. Images are not decoded;
-    `datasets/prepare_kitti.py --decode` does that.
+    `datasets/check.py --decode` does that.
 
     Raises:
         FileNotFoundError: if `training/image_2` or `training/label_2` is missing.

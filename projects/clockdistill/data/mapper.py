@@ -1,12 +1,18 @@
 """Dataset mapper: dataset dict -> augmented image tensor and boxes."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils.file_io import PathManager
+
+from projects.clockdistill.data.image_header import ImageError
+from projects.clockdistill.data.image_pixels import read_pixels
+
+_logger = logging.getLogger(__name__)
 
 
 class DetrMapper:
@@ -22,7 +28,7 @@ class DetrMapper:
         augmentation: Sequence[T.Augmentation],
         augmentation_with_crop: Sequence[T.Augmentation] | None = None,
         is_train: bool = True,
-        img_format: str = "RGB",
+        skip_bad_images: bool = False,
     ) -> None:
         """Initializes the mapper.
 
@@ -31,31 +37,42 @@ class DetrMapper:
             augmentation_with_crop: transforms with a crop; None or empty to always use the
                 first.
             is_train: whether to return boxes.
-            img_format: channel order of the tensor, "RGB" or "BGR".
+            skip_bad_images: whether to go on without images that cannot be used: the check of the
+                data leaves them out, and a training image that is damaged later is named in the
+                log.
         """
         self._augmentations = [T.AugmentationList(list(augmentation))]
         if augmentation_with_crop:
             self._augmentations.append(T.AugmentationList(list(augmentation_with_crop)))
         self._is_train = is_train
-        self._img_format = img_format
+        self._skip_bad_images = skip_bad_images
+        self._skipped = 0
 
-    def __call__(self, dataset_dict: dict) -> dict:
+    def __call__(self, dataset_dict: dict) -> dict | None:
         """Maps one image.
 
         Args:
             dataset_dict: detectron2's standard dict; not changed.
 
         Returns:
-            The dict without "annotations", with "image": (3, H, W) uint8 and, in training,
-            "instances": gt_boxes (N, 4) absolute xyxy in the augmented image and gt_classes
-            (N,) int64. N may be 0; crowd boxes and boxes outside the crop are left out.
+            The dict without "annotations", with "image": (3, H, W) uint8 in RGB order and, in
+            training, "instances": gt_boxes (N, 4) absolute xyxy in the augmented image and
+            gt_classes (N,) int64. N may be 0; crowd boxes and boxes outside the crop are left
+            out. None if the image cannot be used and bad images are skipped.
 
         Raises:
-            FileNotFoundError: if the image file is missing.
-            ValueError: if it is unreadable or its size differs from the dict's.
+            MissingImageError: if the image file is missing.
+            ImageError: if it is unreadable or its size differs from the dict's.
         """
         mapped = {key: value for key, value in dataset_dict.items() if key != "annotations"}
-        augmented = T.AugInput(self._read_image(mapped))
+        try:
+            augmented = T.AugInput(self._read_image(mapped))
+        except ImageError as error:
+            if not (self._skip_bad_images and self._is_train):
+                raise  # no other image can stand in for one that is evaluated
+            self._skipped += 1
+            _logger.warning("skipped, number %d of this process: %s", self._skipped, error)
+            return None
         augmentation = self._augmentations[np.random.randint(len(self._augmentations))]
         transforms = augmentation(augmented)
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
@@ -66,15 +83,13 @@ class DetrMapper:
         return mapped
 
     def _read_image(self, mapped: dict) -> np.ndarray:
-        path = mapped["file_name"]
-        try:
-            image = detection_utils.read_image(path, format=self._img_format)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"image {path} does not exist") from error
-        except (OSError, SyntaxError) as error:  # Pillow reports a broken PNG as SyntaxError
-            raise ValueError(f"unreadable image {path}: {error}. Fix: restore it.") from error
-        detection_utils.check_image_size(mapped, image)  # its message names the file
-        return image
+        size = None
+        if "width" in mapped and "height" in mapped:
+            size = mapped["width"], mapped["height"]
+        pixels = read_pixels(PathManager.get_local_path(mapped["file_name"]), size)
+        # a dict without a size gets the image's, to which the evaluation maps boxes back
+        mapped["height"], mapped["width"] = pixels.shape[:2]
+        return pixels
 
 
 def _instances(

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from projects.clockdistill.errors import UserError
+
 TRAIN_SHARE = 0.8  # CLoCKDistill (arXiv:2502.10683), section 4.1: "8:2"
 SPLIT_SEED = 0
 
@@ -35,17 +37,21 @@ def split_by_files(frames: Sequence[str], train_file: Path, val_file: Path) -> d
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if a file is empty, names a frame that does not exist or twice, or both
+        UserError: if a file is empty, names a frame that does not exist or twice, or both
             files name the same frame.
     """
     known = set(frames)
     split = {}
     for name, path in (("train", Path(train_file)), ("val", Path(val_file))):
         if not path.is_file():
-            raise FileNotFoundError(f"split file {path} for {name!r} does not exist")
+            raise FileNotFoundError(
+                f"split file {path} for {name!r} does not exist. "
+                "Fix: write it, one frame name per line, or use the seeded split "
+                "(unset CLOCKDISTILL_KITTI_SPLIT)."
+            )
         split[name] = _read_split_file(path, known)
     if shared := sorted(set(split["train"]) & set(split["val"])):
-        raise ValueError(
+        raise UserError(
             f"{train_file} and {val_file} share {len(shared)} frames, e.g. {shared[0]}. "
             "Fix: remove them from one file."
         )
@@ -53,22 +59,26 @@ def split_by_files(frames: Sequence[str], train_file: Path, val_file: Path) -> d
 
 
 def _read_split_file(path: Path, known: set[str]) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # editors may write a byte-order mark
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file ({error}). Fix: save it as UTF-8.") from error
     first_line = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         frame = line.strip()
         if not frame:
             continue
         if frame not in known:
-            raise ValueError(
+            raise UserError(
                 f"{path}:{number}: unknown frame {frame!r}. "
                 "Fix: give names of image_2 without suffix, e.g. 000042."
             )
         if frame in first_line:
-            raise ValueError(
+            raise UserError(
                 f"{path}:{number}: frame {frame!r} is already in line {first_line[frame]}. "
                 "Fix: remove one."
             )
         first_line[frame] = number
     if not first_line:
-        raise ValueError(f"{path}: no frames. Fix: write one frame name per line.")
+        raise UserError(f"{path}: no frames. Fix: write one frame name per line.")
     return list(first_line)

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-# modes of Pillow with more than 8 bits per channel, which it would not scale but cut off
-_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+from projects.clockdistill.data.image_pixels import pixels_of, read_pixels
 
 
 def fitted_size(height: int, width: int, limits: tuple[int, int]) -> tuple[int, int]:
@@ -24,42 +23,26 @@ def fitted_size(height: int, width: int, limits: tuple[int, int]) -> tuple[int, 
 def read_image(source: np.ndarray | Image.Image | str | Path) -> np.ndarray:
     """Returns an image upright, (H, W, 3) uint8 in RGB order.
 
-    Transparency is dropped, as the evaluation drops it.
+    Files and Pillow images are read as the evaluation reads them, see `read_pixels`.
 
     Args:
         source: a file; a Pillow image; or an array as OpenCV reads it: uint8, (H, W, 3) in BGR
             order, (H, W, 4) in BGRA order, (H, W) or (H, W, 1) in grey.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not such an image; names the file and the fix.
+        MissingImageError, ImageError: as `read_pixels` raises them.
+        ValueError: if it is not such an image.
     """
     if isinstance(source, np.ndarray):
         return _from_opencv(source)
     if isinstance(source, Image.Image):
-        return _from_pillow(source, "the image")
+        return pixels_of(source, "the image")
     if not isinstance(source, str | Path):
         raise ValueError(
             f"found an image of type {type(source).__name__}, expected a path, an array (BGR) or a "
             "Pillow image"
         )
-    try:
-        with Image.open(source) as image:
-            return _from_pillow(image, str(source))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"image {source} does not exist") from error
-    # Pillow reports a broken PNG as SyntaxError
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"unreadable image {source}: {error}. Fix: restore the file") from error
-
-
-def _from_pillow(image: Image.Image, name: str) -> np.ndarray:
-    if image.mode in _DEEP_MODES:
-        raise ValueError(
-            f"{name} has more than 8 bits per channel (mode {image.mode}). Fix: convert it to 8 "
-            "bits as the training images were"
-        )
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    return read_pixels(source)
 
 
 def _from_opencv(array: np.ndarray) -> np.ndarray:

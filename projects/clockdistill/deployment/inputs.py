@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from projects.clockdistill.errors import UserError
+
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 
@@ -37,13 +39,13 @@ def find_inputs(arguments: Sequence[str]) -> list[Input]:
             globs, in which ** stands for any folders.
 
     Raises:
-        ValueError: if an argument names nothing; with the fix.
+        UserError: if an argument names nothing; with the fix.
     """
     paths: dict[Path, None] = {}
     for argument in arguments:
         found = _files(argument)
         if not found:
-            raise ValueError(
+            raise UserError(
                 f"no picture or video found: {argument}\nFix: name files, a folder that holds them "
                 f"({', '.join((*PICTURES, *VIDEOS))}), or a glob"
             )

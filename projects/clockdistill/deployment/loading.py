@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from detectron2.config import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
+from projects.clockdistill.engine.checks import build, check_calls, check_device, check_values
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.weights import CheckpointError
 
@@ -58,16 +58,16 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
         The detector in eval mode, and its spec.
 
     Raises:
-        ConfigError: if the config describes no detector, or another input than the weights'.
-        CheckpointError: if the weights do not fit.
+        ConfigError: if the config describes no detector.
+        CheckpointError: if the weights do not fit, or were trained with another input.
     """
     cfg.train.device = device  # detrex's detectors are built for a device
-    node = cfg.model.get("student", cfg.model)
-    try:
-        detector = instantiate(node).to(device).eval()
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
-    checkpointer = DetectorCheckpointer(detector, allow_pickle=cfg.train.allow_pickle)
+    key = "model.student" if "student" in cfg.model else "model"
+    node = OmegaConf.select(cfg, key)
+    check_calls(node, key)
+    check_values(node, key)
+    detector = build(node, key).to(device).eval()
+    checkpointer = DetectorCheckpointer(detector)
     checkpointer.load_exact(str(weights), "weights")
     if checkpointer.loaded_spec is None:
         logger.warning(
@@ -76,14 +76,7 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
             weights,
         )
         return detector, ModelSpec.from_config(cfg)
-    spec = ModelSpec.from_json(checkpointer.loaded_spec)
-    for key in ("pixel_mean", "pixel_std"):
-        if tuple(node[key]) != getattr(spec, key):
-            raise ConfigError(
-                f"the config has {key}={list(node[key])}, but {weights} was trained with "
-                f"{list(getattr(spec, key))}.\nFix: use the config.yaml of the run"
-            )
-    return detector, spec
+    return detector, ModelSpec.from_json(checkpointer.loaded_spec)
 
 
 def choose_device(name: str | None) -> str:
@@ -92,13 +85,7 @@ def choose_device(name: str | None) -> str:
     Raises:
         ConfigError: if torch has no such device.
     """
+    if name is not None:
+        return check_device(name, "device")
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if name is None:
-        return "cpu" if found is None else found.type
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device {name}: {error}") from error
-    if device.type != "cpu" and (found is None or device.type != found.type):
-        raise ConfigError(f"device {name}: PyTorch finds no such device. Fix: use cpu")
-    return name
+    return "cpu" if found is None else found.type

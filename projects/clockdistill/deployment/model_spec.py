@@ -15,6 +15,7 @@ from projects.clockdistill import __version__
 from projects.clockdistill.engine.checks import dataset_names
 from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.environment import commit
+from projects.clockdistill.errors import UserError
 from projects.clockdistill.evaluation.coco import load_categories
 
 KEY = "model_spec"  # of the JSON text, in checkpoints and in the metadata of exported files
@@ -30,9 +31,10 @@ class ModelSpec:
         short_edge: pixels to which an image's shorter side is resized, keeping its shape; None
             leaves images as they are.
         max_size: limit of the longer side after resizing; None without a limit.
-        input_format: channel order of the images, "RGB" or "BGR".
-        pixel_mean: per channel, on the scale 0 to 255.
-        pixel_std: per channel.
+        input_format: channel order that the backbone reads, "RGB" or "BGR"; the detector takes RGB
+            images and reorders them itself.
+        pixel_mean: per channel in that order, on the scale 0 to 255.
+        pixel_std: per channel in that order.
         threshold: lowest score of a detection that is shown.
         version: of this project, when the spec was made.
         commit: of this project, when the spec was made.
@@ -58,14 +60,14 @@ class ModelSpec:
         """Reads what `to_json` wrote; keys of later versions are ignored.
 
         Raises:
-            ValueError: if the text is not such a JSON object.
+            UserError: if the text is not such a JSON object.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         try:
             values = {key: value for key, value in json.loads(text).items() if key in names}
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
         except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{KEY} is not a description of a detector: {error}") from error
+            raise UserError(f"{KEY} is not a description of a detector: {error}") from error
 
     @classmethod
     def from_config(cls, cfg: DictConfig) -> "ModelSpec":
@@ -103,7 +105,7 @@ class ModelSpec:
             category_ids=tuple(categories[label] for label in range(len(class_names))),
             short_edge=short_edge,
             max_size=max_size,
-            input_format=mapper.get("img_format", "RGB"),
+            input_format=detector.get("input_format", "RGB"),
             pixel_mean=tuple(detector.pixel_mean),
             pixel_std=tuple(detector.pixel_std),
         )
@@ -112,14 +114,14 @@ class ModelSpec:
         """Returns height and width of an image after resizing.
 
         Raises:
-            ValueError: if nothing is left of its shorter side.
+            UserError: if nothing is left of its shorter side.
         """
         if self.short_edge is None:
             return height, width
         limit = float("inf") if self.max_size is None else self.max_size
         size = T.ResizeShortestEdge.get_output_shape(height, width, self.short_edge, limit)
         if 0 in size:
-            raise ValueError(f"an image of {height} x {width} pixels is too narrow: none are left")
+            raise UserError(f"an image of {height} x {width} pixels is too narrow: none are left")
         return size
 
 

@@ -18,6 +18,7 @@ from projects.clockdistill.deployment.images import fitted_size, read_image
 from projects.clockdistill.deployment.loading import choose_device, find_run, load_detector
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Predictor:
             self._detector, self.spec = _load(source, weights, choose_device(device))
         self.threshold = self.spec.threshold if threshold is None else threshold
         if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold {threshold} is not a score. Fix: use 0 to 1")
+            raise UserError(f"threshold {threshold} is not a score. Fix: use 0 to 1")
 
     @torch.no_grad()
     def __call__(self, images: Picture | Sequence[Picture]) -> Instances | list[Instances]:
@@ -89,8 +90,6 @@ class Predictor:
         size = self.spec.input_size(height, width)
         if self._limits is not None:
             size = fitted_size(*size, self._limits)
-        if self.spec.input_format == "BGR":
-            image = image[:, :, ::-1]
         pixels = T.ResizeTransform(height, width, *size, Image.BILINEAR).apply_image(image)
         pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         return {"image": pixels, "height": height, "width": width}

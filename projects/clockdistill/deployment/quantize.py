@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from projects.clockdistill.deployment.imports import import_extra
+from projects.clockdistill.errors import UserError
 
 _PARTS = ("detector.backbone", "detector.neck", "detector.transformer.encoder")
 # What holds nearly all multiply-adds; the sampling of deformable attention has no int8 kernel.
@@ -36,7 +37,7 @@ def quantize(model, calibration: Sequence[tuple[np.ndarray, np.ndarray]]):
 
     nodes = [node.name for node in model.graph.node if _is_in_parts(node)]
     if not nodes:  # for ONNX Runtime an empty list means all of them
-        raise ValueError("int8: the graph names none of its backbone's, neck's or encoder's nodes")
+        raise UserError("int8: the graph names none of its backbone's, neck's or encoder's nodes")
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # it advises a preprocessing that torch's exporter has done

@@ -17,6 +17,7 @@ from projects.clockdistill.deployment.graph import DETECTIONS, RAW, best_detecti
 from projects.clockdistill.deployment.imports import import_extra
 from projects.clockdistill.deployment.model_spec import KEY, ModelSpec
 from projects.clockdistill.engine.config_file import ConfigError
+from projects.clockdistill.errors import UserError
 
 GRAPH_KEY = "graph"  # of the JSON text of `GraphInfo` in a file's metadata
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names of what it computes in
@@ -52,12 +53,12 @@ class GraphInfo:
         """Reads the JSON object of a file's metadata; keys of later versions are ignored.
 
         Raises:
-            ValueError: if a key is missing.
+            UserError: if a key is missing.
         """
         values, names = json.loads(text), [field.name for field in dataclasses.fields(cls)]
         missing = set(names) - set(values)
         if missing:
-            raise ValueError(f"{GRAPH_KEY} in the file's metadata lacks {', '.join(missing)}")
+            raise UserError(f"{GRAPH_KEY} in the file's metadata lacks {', '.join(missing)}")
         return cls(**{name: values[name] for name in names})
 
     @property
@@ -94,8 +95,8 @@ class Runtime:
         """Detects objects; a batch above `max_batch` runs in parts.
 
         Args:
-            images: (B, 3, height, width) in 0 to 255, of any number type, in the spec's channel
-                order, padded to the right and below.
+            images: (B, 3, height, width) in 0 to 255, of any number type, in RGB order,
+                padded to the right and below.
             sizes: (B, 2), (height, width) of each image without padding.
 
         Returns:
@@ -103,7 +104,7 @@ class Runtime:
             (B, N) float32, falling; labels (B, N) int64. Boxes may be empty.
 
         Raises:
-            ValueError: if the images have another size than the file.
+            UserError: if the images have another size than the file.
         """
         outputs = self.outputs(images, sizes)
         if not self.info.raw:
@@ -116,7 +117,7 @@ class Runtime:
         """Returns the outputs of the graph, in the order of `info.outputs`."""
         expected = (len(images), 3, self.height, self.width)
         if images.shape != expected:
-            raise ValueError(f"images of shape {images.shape}, but the file takes {expected}")
+            raise UserError(f"images of shape {images.shape}, but the file takes {expected}")
         images = np.ascontiguousarray(images, dtype=np.float32)
         sizes = np.ascontiguousarray(sizes, dtype=np.int64)
         step = self.max_batch or max(len(images), 1)
@@ -164,12 +165,12 @@ def pad(images: list[torch.Tensor], height: int, width: int) -> tuple[np.ndarray
     """Returns images (3, H, W) as one batch that a file takes, and their own sizes.
 
     Raises:
-        ValueError: if an image is larger than the given size.
+        UserError: if an image is larger than the given size.
     """
     batch = np.zeros((len(images), 3, height, width), dtype=np.float32)
     sizes = np.array([image.shape[1:] for image in images])
     if (sizes > (height, width)).any():
-        raise ValueError(f"images of {sizes.tolist()} do not all fit into {height} x {width}")
+        raise UserError(f"images of {sizes.tolist()} do not all fit into {height} x {width}")
     for padded, image, (h, w) in zip(batch, images, sizes, strict=True):
         padded[:, :h, :w] = image
     return batch, sizes

@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from projects.clockdistill.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 CODEC = "mp4v"  # the MP4 codec that every build of OpenCV writes
@@ -21,14 +23,14 @@ class VideoReader:
         frames: their number as the file says, which may be wrong; None if it does not say.
 
     Raises:
-        ValueError: if the file cannot be read.
+        UserError: if the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
-            raise ValueError(f"unreadable video {path}: OpenCV cannot open it")
+            raise UserError(f"unreadable video {path}: OpenCV cannot open it")
         frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.frames = frames if frames > 0 else None
         self.frames_per_second = self._capture.get(cv2.CAP_PROP_FPS)
@@ -48,7 +50,7 @@ class VideoReader:
         finally:
             self._capture.release()
         if read == 0:
-            raise ValueError(f"unreadable video {self._path}: OpenCV finds no frame in it")
+            raise UserError(f"unreadable video {self._path}: OpenCV finds no frame in it")
         if self.frames is not None and read < self.frames:
             logger.warning("%s: read %d of %d frames", self._path, read, self.frames)
 
@@ -80,14 +82,14 @@ class VideoWriter:
         """Writes a frame, (H, W, 3) uint8 in BGR order.
 
         Raises:
-            OSError: if OpenCV cannot write the file.
+            UserError: if OpenCV cannot write the file.
         """
         if self._writer is None:
             height, width = (side - side % 2 for side in frame.shape[:2])
             codec = cv2.VideoWriter.fourcc(*CODEC)
             self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, (width, height))
             if not self._writer.isOpened():
-                raise OSError(f"{self._path}: this OpenCV cannot write MP4 with {CODEC}")
+                raise UserError(f"{self._path}: this OpenCV cannot write MP4 with {CODEC}")
             self._size = width, height
             logger.info(
                 "%s: codec %s, %d x %d, %g frames/s", self._path, CODEC, width, height, self._rate

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from projects.clockdistill.errors import UserError
 
 INTERRUPTED = 130  # exit code of a program that Ctrl-C ends
@@ -40,20 +42,21 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def one_line_errors(debug: bool) -> Iterator[None]:
+def one_line_errors(debug: bool, interrupted: str = "interrupted") -> Iterator[None]:
     """Ends the program with "error: ..." and exit code 1 where the user can fix what went wrong.
 
     Any other exception is a fault of the program and keeps its traceback.
 
     Args:
         debug: `--debug`; every exception keeps its traceback.
+        interrupted: what Ctrl-C prints.
     """
     try:
         yield
     except KeyboardInterrupt:
         if debug:
             raise
-        print("interrupted", file=sys.stderr)
+        print(f"\n{interrupted}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if debug or not is_users_to_fix(error):
@@ -64,12 +67,15 @@ def one_line_errors(debug: bool) -> Iterator[None]:
 def is_users_to_fix(error: BaseException) -> bool:
     """Returns whether the message of an exception is all that a user needs.
 
-    That holds for every `UserError`, for losses that are not finite and for what the operating
-    system refuses (a full disk, a missing file), whose number and file the message has.
+    That holds for every `UserError` and every other message that names a fix, as those of models
+    do; for losses that are not finite, for too little memory, and for what the operating system
+    refuses (a full disk, a missing file).
     """
+    if isinstance(error, UserError | FloatingPointError | torch.OutOfMemoryError):
+        return True
     if isinstance(error, OSError):
-        return error.errno is not None
-    return isinstance(error, UserError | FloatingPointError)
+        return error.errno is not None or isinstance(error, FileNotFoundError)
+    return isinstance(error, ValueError | RuntimeError) and "Fix: " in str(error)
 
 
 def message(error: BaseException) -> str:
@@ -78,4 +84,9 @@ def message(error: BaseException) -> str:
     if "Original Traceback" in text:
         # torch's ExceptionWrapper: the traceback ends with "module.Class: message"
         text = re.split(rf"^(?:[\w.]+\.)?{type(error).__name__}: ", text, flags=re.MULTILINE)[-1]
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"{text.splitlines()[0]}\nFix: lower dataloader.train.total_batch_size, or split the "
+            "batch with train.accumulate_steps"
+        )
     return text.strip() or type(error).__name__

@@ -1,14 +1,16 @@
-"""Checks that refuse a config, or its datasets, before any work is done."""
+"""Checks that refuse a config before any work is done."""
 
+import math
 import os
 from collections.abc import Iterable
-from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import LazyConfig, instantiate
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from omegaconf import DictConfig, OmegaConf
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from projects.clockdistill.engine.argument_types import misfit
 from projects.clockdistill.engine.config_file import (
     CONFIGS,
     ConfigError,
@@ -16,17 +18,33 @@ from projects.clockdistill.engine.config_file import (
     dicts_in,
     nearest,
 )
+from projects.clockdistill.engine.expected import Expected, expected_of, is_number, like
+from projects.clockdistill.errors import UserError
+from projects.clockdistill.modeling.detectors.base import Detector
 from projects.clockdistill.modeling.detectors.layers.deformable_sampling import VARIABLE, backend
 
 _COMMON = CONFIGS / "common"
+_RETIRED = ("train.allow_pickle",)  # keys in configs of earlier runs that change nothing now
 _TOP_LEVEL = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
+_SHOWN = 80  # characters of a value in a message
+# what constructors raise for arguments that they cannot use
+_REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Checks the keys, the arguments of every lazy call and the device.
+    """Checks keys, types and ranges of all values, the device, and what is cheap to build.
 
     Raises:
-        ConfigError: with the key and the fix.
+        ConfigError: with the key, its value, what was expected, and the fix.
     """
     for key in _TOP_LEVEL:
         if key not in cfg:
@@ -34,10 +52,38 @@ def check_config(cfg: DictConfig) -> None:
                 f"the config has no {key}; it needs {', '.join(_TOP_LEVEL)}.\n"
                 f"Fix: import what is missing from {_COMMON}"
             )
-    _check_train_keys(cfg.train, LazyConfig.load(str(_COMMON / "train.py")).train, "train")
-    _check_calls(cfg)
-    _check_device(cfg.train)
+        if not isinstance(cfg[key], DictConfig):
+            raise ConfigError(f"{key}={cfg[key]}: expected the keys of a config file, not a value")
+    schema = LazyConfig.load(str(_COMMON / "train.py")).train
+    _check_train_keys(cfg.train, schema, "train")
+    check_calls(cfg)
+    check_values(cfg)
+    check_channel_order(cfg.model)
+    check_device(cfg.train.device, "train.device")
+    _check_precision(cfg.train)
     _check_sampling(cfg.train.device)
+    check_solver(cfg)
+    for part in ("train", "test"):
+        mapper = OmegaConf.select(cfg, f"dataloader.{part}.mapper")
+        if mapper is not None:
+            build(mapper, f"dataloader.{part}.mapper")
+
+
+def check_channel_order(model: DictConfig) -> None:
+    """Refuses BGR for detectors that do not reorder the images, such as detrex's.
+
+    Raises:
+        ConfigError: with the key and the fix.
+    """
+    for path, node in dicts_in(model, "model"):
+        target = node.get("_target_")
+        target = locate(target) if isinstance(target, str) else target
+        ours = isinstance(target, type) and issubclass(target, Detector)
+        if node.get("input_format") == "BGR" and not ours:
+            raise ConfigError(
+                f"{path}.input_format=BGR: {getattr(target, '__qualname__', target)} reads images "
+                "as they come, in RGB order.\nFix: use RGB, and weights that were trained so"
+            )
 
 
 def _check_sampling(device: str) -> None:
@@ -56,11 +102,6 @@ def check_batch_size(cfg: DictConfig, processes: int) -> None:
         ConfigError: with the key and the fix.
     """
     steps = cfg.train.accumulate_steps
-    if not isinstance(steps, int) or steps < 1:
-        raise ConfigError(
-            f"train.accumulate_steps={steps} must be a whole number of at least 1.\n"
-            "Fix: 1 does not split the batch"
-        )
     images = cfg.dataloader.train.get("total_batch_size")
     if images is not None and images % (processes * steps):
         raise ConfigError(
@@ -71,32 +112,87 @@ def check_batch_size(cfg: DictConfig, processes: int) -> None:
 
 
 def _check_train_keys(node: DictConfig, schema: DictConfig, path: str) -> None:
-    """Checks that a node has exactly the keys of `schema`, which gives each its default."""
+    """Checks a node against `schema`, which gives each key its default: keys and types."""
     for key in node:
-        if key not in schema:
+        if key not in schema and f"{path}.{key}" not in _RETIRED:
             raise _unknown_key(path, key, schema, path)
     for key, below in schema.items():
+        where = f"{path}.{key}"
         if key not in node:
             raise ConfigError(
-                f"the config has no {path}.{key}. Fix: import train from configs/common/train.py "
+                f"the config has no {where}. Fix: import train from configs/common/train.py "
                 "and change what differs"
             )
         if isinstance(below, DictConfig):
-            _check_train_keys(node[key], below, f"{path}.{key}")
+            if not isinstance(node[key], DictConfig):
+                raise ConfigError(f"{where}={node[key]}: expected the keys {', '.join(below)}")
+            _check_train_keys(node[key], below, where)
+        elif expected_of(where) is None:
+            _require(where, node[key], like(below))
 
 
-def _check_calls(cfg: DictConfig) -> None:
-    """Checks the arguments of every lazy call in a config against its target."""
-    for path, node in dicts_in(cfg):
+def check_values(cfg: DictConfig, path: str = "") -> None:
+    """Checks types and ranges of all values that the table of `expected.py` names.
+
+    Args:
+        cfg: a config, or a part of it.
+        path: the key of that part.
+
+    Raises:
+        ConfigError: with the key, its value and what was expected.
+    """
+    for parent, node in dicts_in(cfg, path):
+        for key in node:
+            where = f"{parent}.{key}" if parent else str(key)
+            _require(where, node[key], expected_of(where))
+
+
+def _require(key: str, value: Any, expected: Expected | None) -> None:
+    if expected is None or expected.holds(value):
+        return
+    raise _unexpected(key, value, expected.words)
+
+
+def _unexpected(key: str, value: Any, words: str) -> ConfigError:
+    if isinstance(value, DictConfig | ListConfig):
+        value = OmegaConf.to_container(value)
+    shown = "null" if value is None else str(value)
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    is_round = isinstance(value, float) and value.is_integer() and words.startswith("a whole")
+    fix = f". Fix: {key}={int(value)}" if is_round else ""
+    return ConfigError(f"{key}={shown}: expected {words}{fix}")
+
+
+def check_calls(cfg: DictConfig, path: str = "") -> None:
+    """Checks the arguments of every lazy call in a config against its target.
+
+    Args:
+        cfg: a config, or a part of it.
+        path: the key of that part.
+
+    Raises:
+        ConfigError: with the key, and what the target takes.
+    """
+    for where, node in dicts_in(cfg, path):
         try:
             accepted = accepted_arguments(node)
         except ImportError as error:
-            raise ConfigError(f"{path}._target_={node['_target_']}: {error}") from error
-        for key in node if accepted is not None else ():
-            if key != "_target_" and key not in accepted:
-                target = node["_target_"]
+            raise ConfigError(f"{where}._target_={node['_target_']}: {error}") from error
+        target = node.get("_target_")
+        if target is None:
+            continue
+        target = locate(target) if isinstance(target, str) else target
+        if not callable(target):
+            raise ConfigError(f"{where}._target_={target}: expected a class or a function")
+        for key in node:
+            if key == "_target_":
+                continue
+            if accepted is not None and key not in accepted:
                 name = getattr(target, "__qualname__", target)
-                raise _unknown_key(path, key, accepted, name)
+                raise _unknown_key(where, key, accepted, name)
+            words = misfit(target, key, node[key])
+            if words is not None:
+                raise _unexpected(f"{where}.{key}", node[key], words)
 
 
 def _unknown_key(path: str, key: str, known: Iterable[str], owner: str) -> ConfigError:
@@ -104,68 +200,96 @@ def _unknown_key(path: str, key: str, known: Iterable[str], owner: str) -> Confi
     return ConfigError(f"unknown config key {path}.{key}{near}\n{owner} has: {', '.join(known)}")
 
 
-def _check_device(train: DictConfig) -> None:
-    try:
-        device = torch.device(train.device)
-    except RuntimeError as error:
-        raise ConfigError(f"train.device={train.device}: {error}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"train.device={train.device}, but PyTorch {torch.__version__} finds no CUDA GPU.\n"
-            "Fix: add train.device=cpu"
-        )
-    if not train.amp.enabled:
-        return
-    dtype = train.amp.dtype
-    if dtype not in ("bfloat16", "float16"):
-        raise ConfigError(f"train.amp.dtype={dtype} is unknown. Fix: use bfloat16 or float16")
-    if dtype == "float16" and device.type != "cuda":
-        raise ConfigError(f"train.amp.dtype={dtype} needs CUDA. Fix: use train.amp.dtype=bfloat16")
-
-
-def check_data(cfg: DictConfig, *, eval_only: bool) -> None:
-    """Checks that every dataset of the config exists and has as many classes as the models.
+def check_device(name: Any, key: str) -> str:
+    """Checks that torch has a device.
 
     Args:
-        cfg: the whole config.
-        eval_only: check only the test data and, of a distillation model, the student.
+        name: such as "cpu" or "cuda:1".
+        key: the config key or option that names it, for the message.
+
+    Returns:
+        The name.
 
     Raises:
-        ConfigError: with the key and the fix.
+        ConfigError: if torch knows no such device or finds none.
     """
-    parts = ["test"] if eval_only else ["train", "test"]
-    classes = {}
-    for part in parts:
-        key = f"dataloader.{part}.dataset.names"
-        _register(cfg, part)
-        for name in dataset_names(cfg, part):
-            classes[f"{key}={name}"] = _thing_classes(name, key)
-    counts = _class_counts(cfg, eval_only=eval_only)
-    for key, names in classes.items():
-        first_key, first = next(iter(classes.items()))
-        if names != first:
-            raise ConfigError(
-                f"{key} has the classes {names}, but {first_key} has {first}.\n"
-                "Fix: name datasets of the same classes"
-            )
-        for model_key, count in counts.items():
-            if count != len(names):
-                raise ConfigError(
-                    f"{model_key}={count}, but {key} has {len(names)} classes "
-                    f"({', '.join(names)}).\nFix: set {model_key}={len(names)}, or name another "
-                    "dataset"
-                )
-
-
-def _register(cfg: DictConfig, part: str) -> None:
-    """Builds a dataset that the config itself describes, which registers its name."""
-    node = OmegaConf.select(cfg, f"dataloader.{part}.dataset")
-    if not isinstance(node, DictConfig) or "json_file" not in node:
-        return
     try:
-        instantiate(node)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"dataloader.{part}.dataset: {error}") from error
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"{key}={name}: expected a device such as cpu or cuda") from error
+    if device.type == "cpu":
+        return name
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if found is None or device.type != found.type:
+        raise ConfigError(
+            f"{key}={name}, but PyTorch {torch.__version__} finds no such device.\n"
+            f"Fix: use {key}={'cpu' if found is None else found.type}"
+        )
+    if device.index is not None and device.index >= torch.accelerator.device_count():
+        raise ConfigError(
+            f"{key}={name}, but PyTorch finds {torch.accelerator.device_count()} such device(s).\n"
+            f"Fix: use {key}={device.type}"
+        )
+    return name
+
+
+def _check_precision(train: DictConfig) -> None:
+    on_gpu = torch.device(train.device).type == "cuda"
+    if train.amp.enabled and train.amp.dtype == "float16" and not on_gpu:
+        raise ConfigError("train.amp.dtype=float16 needs CUDA. Fix: use train.amp.dtype=bfloat16")
+
+
+def check_solver(cfg: DictConfig) -> None:
+    """Builds the optimizer for one weight, and the schedule, as training will for the model.
+
+    Raises:
+        ConfigError: with the key, if they refuse their values.
+    """
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    if "params" not in cfg.optimizer:
+        raise ConfigError("the config has no optimizer.params. Fix: see configs/common/optim.py")
+    build(cfg.optimizer, "optimizer", params=[weight])
+    schedule = build(cfg.lr_multiplier, "lr_multiplier")
+    for progress in (0.0, 0.5, 1.0 - 1e-6):
+        try:
+            factor = schedule(progress)
+        except Exception as error:
+            raise ConfigError(f"lr_multiplier at {progress:.0%} of the run: {error}") from error
+        if not (is_number(factor) and 0 <= factor < math.inf):
+            raise ConfigError(
+                f"lr_multiplier gives {factor} at {progress:.0%} of the run: expected a factor of "
+                "optimizer.lr, a finite number of at least 0"
+            )
+
+
+def build(node: DictConfig, key: str, **arguments: Any) -> Any:
+    """Builds what a lazy call describes; what a constructor refuses is the config's mistake.
+
+    Args:
+        node: a lazy call.
+        key: of the node in the config.
+        **arguments: of the call, instead of the node's own.
+
+    Raises:
+        ConfigError: with the key of the innermost call that fails, and its message.
+    """
+    try:
+        return instantiate({**node, **arguments} if arguments else node)
+    except UserError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except _REFUSALS as error:
+        found = error
+        for path, below in reversed(list(dicts_in(node, key))):
+            if "_target_" in below:
+                try:
+                    instantiate(below)
+                except _REFUSALS as inner:
+                    key, found = path, inner
+                    break
+        lines = str(found).splitlines() or [type(found).__name__]
+        raise ConfigError(f"{key}: {lines[0]}") from error
 
 
 def dataset_names(cfg: DictConfig, part: str) -> list[str]:
@@ -177,47 +301,3 @@ def dataset_names(cfg: DictConfig, part: str) -> list[str]:
             "dataset, such as kitti_train"
         )
     return [names] if isinstance(names, str) else list(names)
-
-
-def _thing_classes(name: str, key: str) -> list[str]:
-    """Returns a dataset's class names after checking that its files exist."""
-    if name not in DatasetCatalog:
-        raise ConfigError(
-            f"{key}={name} is not a registered dataset{nearest(name, DatasetCatalog.list())}\n"
-            "Fix: for your own COCO-format data, give its JSON file and image folder as "
-            "datasets/README.md shows"
-        )
-    metadata = MetadataCatalog.get(name)
-    for field in ("json_file", "image_root"):
-        path = metadata.get(field)
-        if path and not Path(path).exists():
-            raise ConfigError(
-                f"{key}={name}: {path} does not exist.\nFix: put the data there, or set "
-                "DETECTRON2_DATASETS to the folder that holds it (datasets/README.md)"
-            )
-    if not (metadata.get("json_file") and metadata.get("thing_classes")):
-        try:
-            DatasetCatalog.get(name)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{key}={name}: {error}") from error
-    if not metadata.get("thing_classes"):
-        raise ConfigError(
-            f"{key}={name} has no class names.\n"
-            f"Fix: set MetadataCatalog.get('{name}').thing_classes = [...]"
-        )
-    return list(metadata.thing_classes)
-
-
-def _class_counts(cfg: DictConfig, *, eval_only: bool) -> dict[str, int]:
-    """Returns every class count of the detectors by its key, except a backbone's own."""
-    detectors = {"model": cfg.model}
-    if "student" in cfg.model:
-        detectors = {"model.student": cfg.model.student}
-        if not eval_only and not cfg.model.get("class_map"):
-            detectors["model.teacher"] = cfg.model.teacher
-    return {
-        f"{path}.num_classes": node.num_classes
-        for key, detector in detectors.items()
-        for path, node in dicts_in(detector, key)
-        if "backbone" not in path.split(".") and node.get("num_classes") is not None
-    }

@@ -1,16 +1,22 @@
 """Config files: lookup, loading, the command line's key=value overrides, saving."""
 
+import builtins
 import difflib
 import inspect
-from collections.abc import Iterator
+import os
+import traceback
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import LazyConfig
 from detectron2.utils.registry import _convert_target_to_string, locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from projects.clockdistill.engine.atomic import atomic_write
+from projects.clockdistill.engine.expected import holds_text
+from projects.clockdistill.engine.overrides import parse_value
 from projects.clockdistill.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -21,43 +27,119 @@ class ConfigError(UserError):
     """A config that cannot be run; the message names the key and the fix."""
 
 
-def load_config(name: str, overrides: list[str]) -> DictConfig:
+def load_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """Loads a config.
 
     Args:
         name: a file, relative to the current folder, to the repository or to
             `projects/clockdistill/configs`; .py or a saved .yaml.
-        overrides: "key=value", in detectron2's (hydra's) grammar.
+        overrides: "key=value", see `parse_value`.
 
     Raises:
-        ConfigError: if there is no such file, an import in it fails, or an override names no key
-            of the config.
+        ConfigError: if there is no such file, it cannot be read, or an override names no key of
+            the config.
     """
-    path = find_config(name)
-    try:
-        cfg = LazyConfig.load(str(path))
-    except ImportError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    cfg = _read(find_config(name))
     for override in overrides:
         if override.startswith("-"):
             raise ConfigError(f"found {override} after key=value. Fix: write options first")
-        key, equals, _ = override.partition("=")
+        key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"'{override}' is not an override. Fix: write key=value")
         _check_key(cfg, key)
-    return LazyConfig.apply_overrides(cfg, overrides)
+        try:
+            value = parse_value(text, is_text=holds_text(key, _present(cfg, key)))
+            OmegaConf.update(cfg, key, value, merge=True)
+        except (OmegaConfBaseException, ValueError) as error:
+            raise ConfigError(f"{override}: {_first_line(error)}") from error
+    _check_resolves(cfg, {override.partition("=")[0] for override in overrides})
+    _expand_home(cfg)
+    return cfg
+
+
+def _read(path: Path) -> DictConfig:
+    """Reads a config file: a .py runs, a .yaml does not."""
+    original_import = builtins.__import__  # which LazyConfig does not restore after an error
+    try:
+        if path.suffix == ".py":
+            cfg = LazyConfig.load(str(path))
+        else:
+            cfg = OmegaConf.load(path)
+            cfg._set_flag("allow_objects", True)
+    except Exception as error:  # a config is a program, which may raise anything
+        if path.suffix != ".py" or isinstance(error, OSError):
+            raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+        name = type(error).__name__
+        raise ConfigError(f"{_place(path, error)}: {name}: {_first_line(error)}") from error
+    finally:
+        builtins.__import__ = original_import
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError(f"{path} holds a list. Expected keys: model, dataloader, train, ...")
+    return cfg
+
+
+def _place(path: Path, error: Exception) -> str:
+    """Returns the file of a config, or of one that it imports, and the line that failed."""
+    if isinstance(error, SyntaxError):
+        cause = error.__cause__ or error  # detectron2 wraps it
+        return f"{path}, line {cause.lineno}" if isinstance(cause, SyntaxError) else str(path)
+    places = [
+        f"{frame.f_code.co_filename}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__package__")).startswith("detectron2._cfg_loader")
+    ]
+    return places[-1] if places else str(path)
+
+
+def _first_line(error: Exception) -> str:
+    cause = error.__cause__ if isinstance(error, SyntaxError) and error.__cause__ else error
+    lines = str(cause).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _present(cfg: DictConfig, key: str) -> Any:
+    """Returns the value of a key before it is overridden; None where it has none."""
+    try:
+        return OmegaConf.select(cfg, key)
+    except OmegaConfBaseException:
+        return None
+
+
+def _check_resolves(cfg: DictConfig, overridden: Collection[str]) -> None:
+    """Refuses interpolations that lead nowhere and values that are still missing ("???")."""
+    # the user's own keys first: others may follow from them
+    for path, node, key in sorted(leaves(cfg), key=lambda leaf: leaf[0] not in overridden):
+        if OmegaConf.is_missing(node, key):
+            raise ConfigError(f"{path} has no value. Fix: add {path}=...")
+        try:
+            node[key]  # resolves it
+        except (OmegaConfBaseException, ValueError, RecursionError) as error:
+            raw = node._get_node(key)._value()
+            raise ConfigError(f"{path}={raw}: {_first_line(error)}") from error
+
+
+def _expand_home(cfg: DictConfig) -> None:
+    """Replaces "~" at the start of every path; a shell does not do it behind `key=`."""
+    for _, node, key in leaves(cfg):
+        text = node._get_node(key)._value()
+        if isinstance(text, str) and text.startswith("~"):
+            node[key] = os.path.expanduser(text)
 
 
 def save_config(cfg: DictConfig, path: Path) -> None:
-    """Writes a config as YAML with its keys in their order.
+    """Writes a config as YAML."""
+    with atomic_write(path, "w") as handle:
+        handle.write(as_yaml(cfg))
+
+
+def as_yaml(cfg: DictConfig) -> str:
+    """Returns a config as YAML with its keys in their order.
 
     detectron2's own function sorts the keys. A model's parts would then be built in another order
     and draw other initial weights, so that the saved config would not repeat the run.
     """
     content = _targets_by_name(OmegaConf.to_container(cfg, resolve=False))
-    cfg = OmegaConf.create(content, flags={"allow_objects": True})
-    with atomic_write(path, "w") as handle:
-        handle.write(OmegaConf.to_yaml(cfg))
+    return OmegaConf.to_yaml(OmegaConf.create(content, flags={"allow_objects": True}))
 
 
 def _targets_by_name(node: Any) -> Any:
@@ -76,14 +158,30 @@ def find_config(name: str) -> Path:
         raise ConfigError(
             "no config given. Fix: add --config-file projects/clockdistill/configs/<name>.py"
         )
-    for folder in (Path.cwd(), ROOT, CONFIGS):
-        path = folder / name
-        if path.is_file():
+    paths = [folder / os.path.expanduser(name) for folder in (Path.cwd(), ROOT, CONFIGS)]
+    for path in paths:
+        if path.is_file() and path.suffix in (".py", ".yaml", ".yml"):
             return path.resolve()
-    known = [str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.py")]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-    hint = f"; did you mean {CONFIGS.relative_to(ROOT) / near[0]}?" if near else ""
-    raise ConfigError(f"--config-file {name}: there is no such file{hint}")
+    if any(path.is_file() for path in paths):
+        raise ConfigError(f"--config-file {name}: expected a name that ends in .py or .yaml")
+    if any(path.is_dir() for path in paths):
+        raise ConfigError(f"--config-file {name} is a folder. Fix: name a file in it")
+    raise ConfigError(f"--config-file {name}: there is no such file{_nearest_configs(name)}")
+
+
+def _nearest_configs(name: str) -> str:
+    """Returns "; did you mean X or Y?" for the shipped config of the most similar name."""
+    shipped = CONFIGS.relative_to(ROOT).as_posix()
+    wanted = name.rpartition(f"{shipped}/")[2].removesuffix(".py") + ".py"
+    known = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.py"))
+    near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.7)
+    if not near:  # the right name in a wrong folder
+        stem = Path(wanted).name
+        names = difflib.get_close_matches(stem, [Path(k).name for k in known], n=1, cutoff=0.6)
+        near = [one for one in known if Path(one).name in names][:2]
+    if not near:
+        return f".\nFix: name one of the files in {shipped}"
+    return f"; did you mean {' or '.join(f'{shipped}/{one}' for one in near)}?"
 
 
 def accepted_arguments(node: DictConfig) -> list[str] | None:
@@ -109,7 +207,8 @@ def accepted_arguments(node: DictConfig) -> list[str] | None:
         return None
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
         return None
-    return [p.name for p in parameters if p.kind is not inspect.Parameter.POSITIONAL_ONLY]
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.kind in by_name]
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -125,12 +224,17 @@ def nearest(name: str, known: list[str]) -> str:
 def _check_key(cfg: DictConfig, key: str) -> None:
     """Refuses a key that omegaconf would silently add."""
     node = cfg
-    for part in key.split("."):
+    parts = key.split(".")
+    for index, part in enumerate(parts):
         if isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
             node = node._get_node(int(part))
         elif isinstance(node, DictConfig) and part in list(node):
             node = node._get_node(part)
-        elif isinstance(node, DictConfig) and part in (accepted_arguments(node) or ()):
+        elif (
+            index == len(parts) - 1
+            and isinstance(node, DictConfig)
+            and part in (accepted_arguments(node) or ())
+        ):
             return  # an argument that the config leaves at its default
         else:
             raise ConfigError(f"unknown config key {key}{nearest(key, _all_keys(cfg))}")
@@ -155,3 +259,19 @@ def dicts_in(node: DictConfig | ListConfig, path: str = "") -> Iterator[tuple[st
             continue
         if OmegaConf.is_config(node[key]):
             yield from dicts_in(node[key], f"{path}.{key}" if path else str(key))
+
+
+def leaves(
+    node: DictConfig | ListConfig, path: str = ""
+) -> Iterator[tuple[str, DictConfig | ListConfig, Any]]:
+    """Yields the dotted key of every value of a config, with its dict or list and its key there.
+
+    Interpolations are not followed.
+    """
+    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
+        where = f"{path}.{key}" if path else str(key)
+        child = node._get_node(key)
+        if OmegaConf.is_config(child) and isinstance(child._value(), dict | list):
+            yield from leaves(child, where)
+        else:
+            yield where, node, key

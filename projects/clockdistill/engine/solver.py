@@ -30,6 +30,34 @@ def build_optimizer(node: DictConfig, model: nn.Module) -> Optimizer:
     return optimizer
 
 
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Restores what an optimizer has accumulated; its settings stay those it was built with.
+
+    Learning rates, weight decay and the like are thus those of the config, also where it changed
+    since the checkpoint. The schedule multiplies a group's "initial_lr".
+
+    Args:
+        optimizer: as `build_optimizer` returns it.
+        state: `state_dict()` of an optimizer of the same groups.
+
+    Raises:
+        ConfigError: if the groups differ.
+    """
+    settings = [
+        {key: value for key, value in group.items() if key != "params"}
+        for group in optimizer.param_groups
+    ]
+    try:
+        optimizer.load_state_dict(state)
+    except ValueError as error:
+        raise ConfigError(
+            f"the checkpoint's optimizer has other parameter groups than the config's ({error}).\n"
+            "Fix: use the optimizer and the trained parts of the config.yaml of the run"
+        ) from error
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own, initial_lr=own["lr"])
+
+
 def parameter_groups(
     model: nn.Module, *, base_lr: float, lr_factors: Mapping[str, float]
 ) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from projects.clockdistill.engine import interruption
 from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.replay import StepRecorder
 from projects.clockdistill.engine.rng import get_rng_state, set_rng_state
+from projects.clockdistill.engine.solver import load_optimizer
 from projects.clockdistill.modeling.detectors.normalisers import chunks_of
 from projects.clockdistill.modeling.detectors.transfers import to_host
 
@@ -40,7 +41,8 @@ class Trainer(TrainerBase):
         build_loader: returns the endless batches from the given step on.
         optimizer: over the model's trained parameters.
         amp_dtype: "bfloat16" or "float16" for mixed precision, None for float32.
-        max_norm: largest norm of all gradients together; infinity disables clipping.
+        max_norm: largest norm of all gradients together; 0, as in the original repositories of the
+            DETR family, and infinity disable clipping.
         norm_type: order of that norm.
         accumulate_steps: chunks into which a batch is split; one at a time is in memory, and the
             weights change once per batch.
@@ -72,7 +74,7 @@ class Trainer(TrainerBase):
         self._amp_dtype = getattr(torch, amp_dtype) if amp_dtype else None
         # bfloat16 has float32's range: only float16 needs its losses scaled
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=amp_dtype == "float16")
-        self._max_norm = max_norm
+        self._max_norm = max_norm or float("inf")
         self._norm_type = norm_type
         self._accumulate_steps = accumulate_steps
         self._skipped = 0  # steps of this run that changed no weights
@@ -278,8 +280,10 @@ class Trainer(TrainerBase):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned."""
-        super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])
+        # without the hooks' states: the hooks are registered later, and the schedule, whose state
+        # it is, follows from the iteration
+        super().load_state_dict({"iteration": state["iteration"]})
+        load_optimizer(self.optimizer, state["optimizer"])
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         self._resumed = {"rng": _as_list(state["rng"]), "metrics": state.get("metrics", {})}

@@ -6,18 +6,22 @@ Source: https://cocodataset.org/#detection-eval. AP is the mean over IoU 0.50:0.
 import itertools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import MetadataCatalog
-from detectron2.data.datasets.coco import convert_to_coco_dict
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from faster_coco_eval import COCO, COCOeval_faster
+
+from projects.clockdistill.data.annotations import inside_image, repeated_ids
+from projects.clockdistill.data.coco_content import check_boxes, check_list, id_order, parse_coco
+from projects.clockdistill.data.findings import some
+from projects.clockdistill.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +42,17 @@ class CocoEvaluator(DatasetEvaluator):
     Args:
         dataset_name: registered in detectron2's catalogs, with `thing_classes`.
         output_dir: folder for the detections (coco_instances_results.json); None writes nothing.
+        left_out: ids of images that are not evaluated, because they cannot be read.
+
+    Raises:
+        UserError: if images have the same id, or the dataset's file is not in COCO's format.
     """
 
-    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
+    def __init__(
+        self, dataset_name: str, output_dir: str | None = None, left_out: Collection[Any] = ()
+    ) -> None:
         self._output_dir = Path(output_dir) if output_dir else None
-        self._ground_truth = load_ground_truth(dataset_name)
+        self._ground_truth = _without(load_ground_truth(dataset_name), left_out)
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
         self._category_ids = load_categories(dataset_name)
         self._detections: list[dict[str, Any]] = []
@@ -75,7 +85,8 @@ class CocoEvaluator(DatasetEvaluator):
         if self._output_dir:
             self._output_dir.mkdir(parents=True, exist_ok=True)
             path = self._output_dir / "coco_instances_results.json"
-            path.write_text(json.dumps(detections))
+            # an id of the dataset may be a NumPy number
+            path.write_text(json.dumps(detections, default=lambda number: number.item()))
         names = {
             category: self._class_names[label] for label, category in self._category_ids.items()
         }
@@ -83,7 +94,7 @@ class CocoEvaluator(DatasetEvaluator):
 
 
 def to_coco_detections(
-    instances: Instances, image_id: Any, category_ids: dict[int, int]
+    instances: Instances, image_id: Any, category_ids: dict[int, Any]
 ) -> list[dict[str, Any]]:
     """Returns a detector's output on one image in COCO's result format.
 
@@ -100,7 +111,7 @@ def to_coco_detections(
     ]
 
 
-def load_categories(dataset_name: str) -> dict[int, int]:
+def load_categories(dataset_name: str) -> dict[int, Any]:
     """Returns the category id in the ground truth of every class of a registered dataset."""
     metadata = MetadataCatalog.get(dataset_name)
     dataset_ids = metadata.get("thing_dataset_id_to_contiguous_id")
@@ -110,31 +121,77 @@ def load_categories(dataset_name: str) -> dict[int, int]:
 
 
 def load_ground_truth(dataset_name: str) -> dict[str, Any]:
-    """Returns a registered dataset as COCO JSON content.
+    """Returns the ground truth of a registered dataset as COCO JSON content.
 
-    This is the dataset's own JSON file if it has one; otherwise detectron2 converts what is
-    registered now, without its cache file, which could be outdated.
+    This is the dataset's own JSON file, unchanged, if it has one, so that the figures are those
+    of pycocotools on this file. Otherwise the dataset dicts are converted, with the boxes that
+    training uses: the parts inside the image. An object without `area` has its box's.
     """
     json_file = MetadataCatalog.get(dataset_name).get("json_file")
     if not json_file:
-        return {"annotations": [], **convert_to_coco_dict(dataset_name)}
-    with PathManager.open(json_file) as handle:
-        content = json.load(handle)
+        return _from_dicts(DatasetCatalog.get(dataset_name), load_categories(dataset_name))
+    path = Path(PathManager.get_local_path(json_file))
+    content = parse_coco(path)
     if "annotations" not in content:
-        raise ValueError(
+        raise UserError(
             f"{json_file} has no 'annotations', which the evaluation of {dataset_name} needs.\n"
             "Fix: name a split with annotations in dataloader.test.dataset.names"
         )
+    check_list(path, content, "annotations")
+    check_boxes(path, content)
     for annotation in content["annotations"]:  # some labelling tools omit both
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     return content
 
 
+def _from_dicts(dicts: Sequence[dict], category_ids: dict[int, Any]) -> dict[str, Any]:
+    """Converts detectron2's dataset dicts; boxes are clipped, those outside are left out."""
+    annotations = []
+    for record in dicts:
+        for item in record.get("annotations", ()):
+            box = inside_image(item, record["width"], record["height"])
+            if box is not None:
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": record["image_id"],
+                        "category_id": category_ids[int(item["category_id"])],
+                        "bbox": box,
+                        "area": box[2] * box[3] if item.get("area") is None else item["area"],
+                        "iscrowd": int(item.get("iscrowd") or 0),
+                    }
+                )
+    if repeated := repeated_ids(dicts):
+        raise UserError(
+            f"several images have the image_id {some(repeated)}, which the evaluation cannot tell "
+            "apart.\nFix: give each image an id of its own"
+        )
+    images = [
+        {"id": record["image_id"], "width": record["width"], "height": record["height"]}
+        for record in dicts
+    ]
+    return {"images": images, "annotations": annotations}
+
+
+def _without(ground_truth: dict[str, Any], left_out: Collection[Any]) -> dict[str, Any]:
+    """Returns ground truth without some images."""
+    left_out = set(left_out)
+    return {
+        **ground_truth,
+        "images": [image for image in ground_truth["images"] if image["id"] not in left_out],
+        "annotations": [
+            annotation
+            for annotation in ground_truth["annotations"]
+            if annotation["image_id"] not in left_out
+        ],
+    }
+
+
 def box_average_precision(
     ground_truth: dict[str, Any],
     detections: Sequence[dict[str, Any]],
-    class_names: dict[int, str],
+    class_names: dict[Any, str],
 ) -> dict[str, float]:
     """Computes the AP of detections; per class and image, the 100 of highest score count.
 
@@ -146,18 +203,27 @@ def box_average_precision(
     Returns:
         Percent: AP, AP50, AP75, APs, APm, APl and "AP-<class>"; NaN where there is no object.
 
+    Entries of images that are not listed, and of categories without a name, do not count.
+
     Raises:
-        ValueError: if a detection belongs to an image that the ground truth does not have.
+        UserError: if a detection belongs to an image that the ground truth does not have.
     """
-    known = {image["id"] for image in ground_truth["images"]}
-    strange = {d["image_id"] for d in detections} - known
-    if strange:
-        raise ValueError(
-            f"detections in images that the ground truth does not have: {sorted(strange)[:5]}.\n"
+    image_ids = {image["id"] for image in ground_truth["images"]}
+    if strange := {detection["image_id"] for detection in detections} - image_ids:
+        raise UserError(
+            f"detections in images that the ground truth does not have: {list(strange)[:5]}.\n"
             "Fix: give dataloader.evaluator the dataset of dataloader.test"
         )
-    truth = COCO({**ground_truth, "categories": [{"id": id_} for id_ in class_names]})
-    found = COCO(_as_ground_truth(ground_truth, detections, class_names))
+    # COCO's code takes only whole numbers for ids, and an annotation of id 0 for none. The order
+    # of the images decides among detections of the same score.
+    number_of = {id_: number for number, id_ in enumerate(sorted(image_ids, key=id_order), start=1)}
+    label_of = {id_: number for number, id_ in enumerate(class_names, start=1)}
+    truth = _numbered(ground_truth["annotations"], number_of, label_of)
+    found = _numbered(detections, number_of, label_of)
+    for detection in found["annotations"]:
+        detection["area"] = detection["bbox"][2] * detection["bbox"][3]
+        detection["iscrowd"] = 0
+    truth, found = COCO(truth), COCO(found)
     evaluation = COCOeval_faster(truth, found, iouType="bbox")
     evaluation.evaluate()
     evaluation.accumulate()
@@ -171,30 +237,36 @@ def box_average_precision(
         if threshold is not None:
             part = part[np.isclose(parameters.iouThrs, threshold)]
         metrics[name] = _percent(part)
-    for index, category in enumerate(parameters.catIds):
-        metrics[f"AP-{class_names[int(category)]}"] = _percent(precision[:, :, index, 0, -1])
+    for index, name in enumerate(class_names.values()):
+        metrics[f"AP-{name}"] = _percent(precision[:, :, index, 0, -1])
     return metrics
 
 
-def _as_ground_truth(
-    ground_truth: dict[str, Any],
-    detections: Sequence[dict[str, Any]],
-    class_names: dict[int, str],
+def _numbered(
+    entries: Sequence[dict[str, Any]], number_of: dict[Any, int], label_of: dict[Any, int]
 ) -> dict[str, Any]:
-    """Returns detections as annotations; unlike COCO's `loadRes`, this accepts an empty list."""
-    annotations = [
-        {
-            **detection,
-            "id": index,
-            "area": detection["bbox"][2] * detection["bbox"][3],
-            "iscrowd": 0,
-        }
-        for index, detection in enumerate(detections, start=1)
+    """Returns COCO JSON content whose images, categories and annotations count from 1.
+
+    Entries of other images and categories are left out, as COCO's code does. Unlike its
+    `loadRes`, this accepts an empty list.
+    """
+    entries = [
+        entry
+        for entry in entries
+        if entry["image_id"] in number_of and entry["category_id"] in label_of
     ]
     return {
-        "images": ground_truth["images"],
-        "categories": [{"id": id_} for id_ in class_names],
-        "annotations": annotations,
+        "images": [{"id": number} for number in number_of.values()],
+        "categories": [{"id": number} for number in label_of.values()],
+        "annotations": [
+            {
+                **entry,
+                "id": index,
+                "image_id": number_of[entry["image_id"]],
+                "category_id": label_of[entry["category_id"]],
+            }
+            for index, entry in enumerate(entries, start=1)
+        ],
     }
 
 

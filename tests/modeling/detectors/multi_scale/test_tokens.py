@@ -1,5 +1,8 @@
 """Levels as tokens, masks, ratios and centres by hand; proposals and the choice among them."""
 
+import dataclasses
+
+import pytest
 import torch
 
 from projects.clockdistill.modeling.detectors.base import level_masks
@@ -80,6 +83,20 @@ def test_centres_at_the_border_are_not_used():
     usable = token_proposals(levels)[1].view(3, 60)
     assert usable.sum(1).tolist() == [58] * 3
     assert not usable[:, [0, 59]].any()
+
+
+@pytest.mark.parametrize("rounding", [1 - 2**-23, 1.0, 1 + 2**-23])
+def test_rounding_decides_nothing_at_the_border(rounding: float) -> None:
+    # 0.5 / 50 = 0.01: the first cells of 50 x 150 lie at the border itself, rows 0 and 49 and
+    # columns 1 ((1.5) / 150 = 0.01) and 148; runtimes may be off by one unit in the last place
+    shape = (50, 150)
+    features = torch.zeros(1, 4, *shape)
+    mask = torch.zeros(1, *shape, dtype=torch.bool)
+    levels = flatten_levels([features], [mask], [features], torch.zeros(1, 4))
+    levels = dataclasses.replace(levels, centres=levels.centres * rounding)
+    usable = token_proposals(levels)[1].view(shape)
+    assert not usable[[0, 49]].any() and not usable[:, [0, 1, 148, 149]].any()
+    assert usable[1:49, 2:148].all()
 
 
 def test_chooses_by_the_best_class_and_padding_last():
