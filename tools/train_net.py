@@ -16,6 +16,8 @@ import argparse
 import functools
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # run as a script, only tools/ is on the path
@@ -47,7 +49,6 @@ from projects.clockdistill.engine.compile import check_compiler, compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.conventions import class_names, teacher_classes
 from projects.clockdistill.engine.data_check import (
-    DataReport,
     check_data,
     without_bad_images,
 )
@@ -199,41 +200,45 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command in this process."""
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg)
+    if args.replay:
+        replay_step(cfg, args.replay)
+        return
     with torchrun_group(cfg.train.device):
         data = check_data(cfg, eval_only=args.eval_only)
-        if not args.eval_only:
-            check_batch_size(cfg, comm.get_world_size())
-            if cfg.train.compile:
-                check_compiler(cfg.train.device)
-        if args.replay:
-            replay_step(cfg, args.replay)
-        elif args.eval_only:
+        if args.eval_only:
             setup_run(cfg, keep_config=True)
             data.log()
-            cfg = without_bad_images(cfg, data)
-            evaluate(cfg)
-        else:
-            train_in_folder(cfg, data, resume=args.resume, overwrite=args.overwrite)
+            evaluate(without_bad_images(cfg, data))
+            return
+        check_batch_size(cfg, comm.get_world_size())
+        if cfg.train.compile:
+            check_compiler(cfg.train.device)
+        folder = cfg.train.output_dir
+        with (
+            claimed(folder, resume=args.resume, overwrite=args.overwrite),
+            explained(folder),
+            exit_when_interrupted(folder),
+        ):
+            changes = changes_on_resume(cfg) if args.resume else []
+            setup_run(cfg, keep_config=False)
+            data.log()
+            for change in changes:
+                logger.info("changed since the run started: %s", change)
+            train(without_bad_images(cfg, data), resume=args.resume)
 
 
-def train_in_folder(cfg: DictConfig, data: DataReport, *, resume: bool, overwrite: bool) -> None:
-    """Trains in a folder that no other run uses; a signal saves and ends the program."""
-    folder = cfg.train.output_dir
-    with claimed(folder, resume=resume, overwrite=overwrite), explained(folder):
-        changes = changes_on_resume(cfg) if resume else []
-        setup_run(cfg, keep_config=False)
-        data.log()
-        for change in changes:
-            logger.info("changed since the run started: %s", change)
-        try:
-            train(without_bad_images(cfg, data), resume=resume)
-        except Interrupted as interrupted:
-            logger.info(
-                "%s; the run is saved in %s. To go on, run the same command with --resume",
-                interrupted,
-                folder,
-            )
-            sys.exit(interrupted.exit_code)
+@contextmanager
+def exit_when_interrupted(folder: str) -> Iterator[None]:
+    """Ends the program as shells expect it when a signal has ended the training in the block."""
+    try:
+        yield
+    except Interrupted as interrupted:
+        logger.info(
+            "%s; the run is saved in %s. To go on, run the same command with --resume",
+            interrupted,
+            folder,
+        )
+        sys.exit(interrupted.exit_code)
 
 
 def run_quietly(args: argparse.Namespace) -> None:
@@ -245,9 +250,9 @@ def run_quietly(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Reads the command line and starts the processes."""
     parser = default_argument_parser()
-    add_debug(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
     parser.add_argument("--replay", metavar="FILE", default="", help="run a kept step again")
+    add_debug(parser)
     args = parser.parse_args(argv)
     with one_line_errors(args.debug):
         if under_torchrun():
@@ -274,6 +279,8 @@ def main(argv: list[str] | None = None) -> None:
         try:
             launch(run_quietly, *options, args=(args,))
         except ProcessExitedException as error:
+            if error.exit_code in (130, 143):  # a process that a signal ended has saved
+                sys.exit(error.exit_code)
             raise UserError(f"{error}; its own message is above") from error
 
 

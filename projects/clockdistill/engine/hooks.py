@@ -117,6 +117,11 @@ class MetricWriters(hooks.PeriodicWriter):
         start_iter = self.trainer.start_iter
         json_file = Path(self._output_dir) / "metrics.json"
         lines = metrics_file.forget_from(json_file, start_iter)
+        latest = self.trainer.storage.latest()
+        restored = {name for name, (_, iteration) in latest.items() if iteration == start_iter - 1}
+        if lines and lines[-1]["iteration"] == start_iter - 1 and restored - lines[-1].keys():
+            # a signal left out the evaluation of that step, which is repeated now
+            lines = metrics_file.forget_from(json_file, start_iter - 1)
         json_writer = JSONWriter(str(json_file))
         json_writer._last_write = lines[-1]["iteration"] if lines else -1
         self._writers.append(json_writer)
@@ -124,6 +129,12 @@ class MetricWriters(hooks.PeriodicWriter):
         self._writers.append(TensorboardXWriter(self._output_dir, purge_step=start_iter or None))
         if start_iter > 0 and start_iter % self._period == 0:
             json_writer.write()  # what the interruption left unwritten
+
+    def after_train(self) -> None:
+        for writer in self._writers:
+            if not isinstance(writer, CommonMetricPrinter):  # which cannot show a step twice
+                writer.write()
+            writer.close()
 
 
 def writers(output_dir: str, max_iter: int, log_period: int) -> list[HookBase]:
