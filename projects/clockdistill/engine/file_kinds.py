@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 SAFETENSORS, TORCH, PICKLE = "safetensors", "torch", "pickle"  # what can be read
@@ -10,6 +11,7 @@ _HEAD = 4096  # bytes that are looked at
 _DOWNLOAD = "download the file itself; a browser's or wget's result may be the page about it"
 _ONNX_FIELDS = {b"\x12", b"\x1a", b"\x22", b"\x32", b"\x3a", b"\x42"}  # after its version number
 _EXPORTED = "name the checkpoint (.pth or .safetensors) that it was exported from"
+_COPY_AGAIN = "copy or download it again"
 _UNPACK = "unpack it and name the weights in it"
 # first bytes -> what begins so, and the fix
 _MAGIC = (
@@ -74,10 +76,13 @@ def _zip_kind(path: str | Path, size: int) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            is_whole = archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError):
         raise _refusal(
-            f"damaged: its end is missing after {size:,} bytes", "copy or download it again"
+            f"damaged: a part of its {size:,} bytes is missing or changed", _COPY_AGAIN
         ) from None
+    if not is_whole:  # torch reads such a file without a word
+        raise _refusal("damaged: a checksum does not fit its content", _COPY_AGAIN)
     parts = {name.partition("/")[2] for name in names}
     if {"constants.pkl"} <= parts and any(part.startswith("code/") for part in parts):
         raise _refusal("a TorchScript program", _EXPORTED)
