@@ -39,6 +39,7 @@ from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.checks import build as build_part
 from projects.clockdistill.engine.checks import check_config, dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.conventions import teacher_classes
 from projects.clockdistill.engine.data_check import check_data
 from projects.clockdistill.engine.teacher import load_teacher
 from projects.clockdistill.engine.train_loader import build_train_loader
@@ -60,10 +61,8 @@ def build(cfg: DictConfig) -> nn.Module:
     """Returns the model as tools/train_net.py has it before the first step."""
     seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed)
     model = build_part(cfg.model, "model").to(cfg.train.device)
-    allow_pickle = cfg.train.allow_pickle
-    load_teacher(model.teacher, model.teacher_checkpoint, allow_pickle=allow_pickle)
-    checkpointer = DetectorCheckpointer(model, allow_pickle=allow_pickle)
-    checkpointer.load_initial(cfg.train.init_checkpoint)
+    load_teacher(model.teacher, model.teacher_checkpoint, teacher_classes(cfg))
+    DetectorCheckpointer(model).load_initial(cfg.train.init_checkpoint)
     return model
 
 

@@ -27,6 +27,8 @@ from tabulate import tabulate
 
 import projects.clockdistill.data  # noqa: F401  (registers synthkitti)
 from projects.clockdistill.configs.models.parts import MINI_TEACHER_CHECKPOINT
+from projects.clockdistill.deployment.export import PACKAGES
+from projects.clockdistill.deployment.imports import import_extra
 from projects.clockdistill.engine.arguments import (
     one_line_errors,
     positive_int,
@@ -131,6 +133,8 @@ def _drawn(detections: list[dict]) -> list[DrawnBox]:
 
 def demonstrate(arguments: argparse.Namespace) -> None:
     """Trains, evaluates, compares, exports and predicts."""
+    for name in PACKAGES["onnx"]:  # needed at the end; said before ten minutes of training
+        import_extra(name)
     start = time.perf_counter()
     output: Path = arguments.output
     common = ("train.device=cpu",)

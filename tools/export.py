@@ -9,6 +9,7 @@ limits. Any key of the config can be overridden at the end of the line.
 """
 
 import argparse
+import dataclasses
 import logging
 import os
 import sys
@@ -28,14 +29,16 @@ from omegaconf import DictConfig
 from tabulate import tabulate
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
-from projects.clockdistill.deployment.export import PACKAGES, SUFFIXES, write_model
+from projects.clockdistill.deployment.export import PACKAGES, SUFFIXES, convert, save
 from projects.clockdistill.deployment.imports import import_extra
 from projects.clockdistill.deployment.loading import find_run, load_detector
 from projects.clockdistill.deployment.model_spec import ModelSpec
-from projects.clockdistill.deployment.parity import LIMITS, Parity, measure
+from projects.clockdistill.deployment.parity import LIMITS, NOISE, Parity, measure
+from projects.clockdistill.deployment.results import require_folder
 from projects.clockdistill.deployment.runtimes import (
     ExportedDetector,
     GraphInfo,
+    metadata,
     open_model,
     pad,
 )
@@ -44,6 +47,7 @@ from projects.clockdistill.deployment.samples import (
     dataset_images,
     fitted,
     noise_images,
+    require_upright,
 )
 from projects.clockdistill.engine.arguments import (
     one_line_errors,
@@ -54,6 +58,8 @@ from projects.clockdistill.engine.checks import dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.data_check import check_data
 from projects.clockdistill.modeling.detectors.base import Detector
+
+logger = logging.getLogger("projects.clockdistill.export")
 
 IMAGES = 32  # compared with the checkpoint
 CALIBRATION_IMAGES = 128  # of the training set, for int8
@@ -79,6 +85,20 @@ def check(arguments: argparse.Namespace) -> None:
         )
     for name in PACKAGES[arguments.format]:
         import_extra(name)
+    check_output(arguments.output)
+
+
+def check_output(output: Path) -> None:
+    """Refuses an output that cannot be written, or that would replace what is no earlier export."""
+    require_folder(output.parent)
+    if output.is_dir():
+        raise ConfigError(f"--output {output} is a folder. Fix: name a file")
+    weights = output.with_suffix(".bin")  # of OpenVINO
+    if output.suffix == ".xml" and weights.exists() and not output.exists():
+        raise ConfigError(
+            f"--output {output} would replace {weights}, which belongs to no {output.name}.\n"
+            "Fix: choose another name"
+        )
 
 
 def has_data(cfg: DictConfig, arguments: argparse.Namespace) -> bool:
@@ -99,25 +119,46 @@ def choose_size(
     cfg: DictConfig, spec: ModelSpec, arguments: argparse.Namespace, with_data: bool
 ) -> tuple[int, int]:
     """Returns height and width of the file's images."""
-    if arguments.height is not None:
-        return arguments.height, arguments.width
+    given = arguments.height, arguments.width
     if not with_data:
-        raise ConfigError(
-            "the size of the images is unknown without data. Fix: add --height and --width"
-        )
+        if None in given:
+            raise ConfigError(
+                "the size of the images is unknown without data. Fix: add --height and --width"
+            )
+        return given
     height, width = common_size(cfg.dataloader.test.dataset, spec)
-    print(f"size: {height} x {width}, which holds every image of the validation set, resized")
-    return height, width
+    if None in given:
+        print(f"size: {height} x {width}, which holds every image of the validation set, resized")
+        return height, width
+    require_upright(cfg.dataloader.test.dataset, spec, *given)
+    if given[0] < height or given[1] < width:
+        logger.warning(
+            "--height %d --width %d: the validation images are up to %d x %d after resizing; "
+            "larger ones are shrunk to fit",
+            *given,
+            height,
+            width,
+        )
+    return given
+
+
+def describe(parity: Parity, source: str) -> str:
+    """Returns on how many images of which source a file was compared."""
+    text = f"{parity.images} images of {source}"
+    return f"{text}, {parity.left_out} unstable ones left out" if parity.left_out else text
 
 
 def show_parity(parity: Parity, precision: str, title: str) -> None:
     """Prints the comparison next to its limits; int8 has none here."""
     limits = LIMITS.get(precision)
     rows = [
-        ["compared detections without a counterpart", parity.unmatched, 0 if limits else "-"],
-        ["largest difference of a score", parity.score_difference, limits.score if limits else "-"],
-        ["smallest IoU", parity.iou, limits.iou if limits else "-"],
+        ["images left out: the checkpoint is unstable", parity.left_out, parity.images],
+        ["compared detections without a counterpart", parity.unmatched, 0],
+        ["largest difference of a score", parity.score_difference, limits and limits.score],
+        ["smallest IoU", parity.iou, limits and limits.iou],
     ]
+    if limits is None:
+        rows = [[name, value, "-"] for name, value, _ in rows]
     headers = [title, f"{precision}, {parity.detections} detections", "limit"]
     print(tabulate(rows, headers, tablefmt="github", floatfmt=".6g"))
 
@@ -143,13 +184,22 @@ def compare_ap(
 
 
 def refuse_differences(parity: Parity, precision: str) -> None:
-    """Ends the command if the file is not the checkpoint."""
-    if precision in LIMITS and not parity.holds(LIMITS[precision]):
+    """Ends the command if the file is not the checkpoint, or nothing shows that it is."""
+    limits = LIMITS.get(precision)
+    if limits is None or parity.holds(limits):
+        return
+    fix = "" if precision == "fp32" else ".\nFix: export with --precision fp32"
+    if parity.within(limits):  # but on too few images
         raise ConfigError(
-            f"the file differs from the checkpoint beyond the limits of {precision} (table above); "
-            "it was deleted"
-            + (".\nFix: export with --precision fp32" if precision != "fp32" else "")
+            f"the checkpoint itself is unstable on {parity.left_out} of "
+            f"{parity.left_out + parity.images} images: noise of {NOISE:g} grey levels changes its "
+            f"detections beyond the limits of {precision}. The file was deleted"
+            + (fix or ".\nFix: train the checkpoint longer")
         )
+    raise ConfigError(
+        f"the file differs from the checkpoint beyond the limits of {precision} (table above); "
+        f"it was deleted{fix}"
+    )
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -162,18 +212,25 @@ def export(arguments: argparse.Namespace) -> None:
     detector, spec = load_detector(cfg, weights, "cpu")
     if not isinstance(detector, Detector):
         raise ConfigError(
-            f"the config's model is a {type(detector).__name__}; only this project's detectors can "
-            "be exported"
+            f"the config's model is {type(detector).__module__}.{type(detector).__name__}, which "
+            "torch.export cannot convert.\nFix: use this project's config of the same detector; "
+            "detrex's weights fit it"
         )
     with_data = has_data(cfg, arguments)
     height, width = choose_size(cfg, spec, arguments, with_data)
     test = fitted(cfg.dataloader.test, height, width)
     if with_data:
         images = dataset_images(test.dataset, test.mapper, IMAGES)
-        compared_on = f"{len(images)} images of {dataset_names(cfg, 'test')[0]}"
+        source = dataset_names(cfg, "test")[0]
+        if len(images) < IMAGES:
+            logger.warning(
+                "%s has only %d images to compare the file on; %d or more show more",
+                source,
+                len(images),
+                IMAGES,
+            )
     else:
-        images = noise_images(IMAGES, height, width)
-        compared_on = f"{len(images)} images of random noise"
+        images, source = noise_images(IMAGES, height, width), "random noise"
     info = GraphInfo(
         height=height,
         width=width,
@@ -181,7 +238,7 @@ def export(arguments: argparse.Namespace) -> None:
         raw=arguments.raw,
         max_detections=detector.select_box_nums_for_evaluation,
         precision=arguments.precision,
-        compared_on=compared_on,
+        compared_on="nothing",
     )
     calibration = []
     if arguments.precision == "int8":
@@ -189,13 +246,15 @@ def export(arguments: argparse.Namespace) -> None:
         calibration = [pad([image["image"]], height, width) for image in train]
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.output.parent, prefix=".export-") as folder:
-        path = Path(folder) / arguments.output.name
+        draft = Path(folder) / f"draft{arguments.output.suffix}"
         start = time.perf_counter()
-        write_model(detector, spec, info, path, calibration)
-        print(f"exported in {time.perf_counter() - start:.0f} s; comparing on {compared_on}")
-        exported = ExportedDetector(open_model(path))
-        parity = measure(detector, exported, images)
-        show_parity(parity, arguments.precision, compared_on)
+        model = convert(detector, info, draft.suffix, calibration)
+        save(model, metadata(spec, info), draft)
+        print(f"exported in {time.perf_counter() - start:.0f} s; comparing on images of {source}")
+        exported = ExportedDetector(open_model(draft))
+        parity = measure(detector, exported, images, LIMITS.get(arguments.precision))
+        info = dataclasses.replace(info, compared_on=describe(parity, source))
+        show_parity(parity, arguments.precision, info.compared_on)
         refuse_differences(parity, arguments.precision)
         if arguments.evaluate or arguments.precision == "int8":
             loss = compare_ap(cfg, test, detector, exported)
@@ -204,9 +263,12 @@ def export(arguments: argparse.Namespace) -> None:
                     f"int8 loses {loss:.1f} AP, more than {LARGEST_LOSS:g}; the file was deleted.\n"
                     "Fix: keep it with --force, or export with --precision fp32"
                 )
-        for written in sorted(Path(folder).iterdir()):
-            os.replace(written, arguments.output.parent / written.name)
-            print(f"wrote {arguments.output.parent / written.name}")
+        path = draft.with_stem(arguments.output.stem)
+        save(model, metadata(spec, info), path)
+        for written in (path, path.with_suffix(".bin")):
+            if written.exists():
+                os.replace(written, arguments.output.parent / written.name)
+                print(f"wrote {arguments.output.parent / written.name}")
 
 
 def main(argv: list[str] | None = None) -> None:

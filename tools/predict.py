@@ -30,9 +30,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from projects.clockdistill.deployment.images import read_image
-from projects.clockdistill.deployment.inputs import Input, find_inputs
+from projects.clockdistill.deployment.inputs import Input, find_inputs, require_one_picture
 from projects.clockdistill.deployment.predictor import Predictor
-from projects.clockdistill.deployment.results import CocoResults, kitti_lines
+from projects.clockdistill.deployment.results import CocoResults, kitti_lines, require_folder
 from projects.clockdistill.deployment.video import VideoReader, VideoWriter
 from projects.clockdistill.engine.arguments import one_line_errors, tool_parser
 from projects.clockdistill.errors import UserError
@@ -107,6 +107,7 @@ class Run:
 
     def picture(self, item: Input) -> None:
         """Detects in a picture and writes what was found."""
+        require_one_picture(item.path)
         image = read_image(item.path)
         drawn = self._drawn(image, item)
         path = self._outputs.drawn(item)
@@ -196,6 +197,7 @@ def predict(arguments: argparse.Namespace) -> None:
     """Detects in all inputs and writes what was found."""
     inputs = find_inputs(arguments.inputs)
     outputs = Outputs(arguments.output, inputs)
+    require_folder(arguments.output)
     predictor = Predictor(
         arguments.run or arguments.model or arguments.config_file,
         arguments.weights,

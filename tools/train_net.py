@@ -2,7 +2,9 @@
 
     python tools/train_net.py --config-file projects/clockdistill/configs/dino_r18_kitti.py
     python tools/train_net.py --config-file ... --resume
+    python tools/train_net.py --config-file ... --overwrite
     python tools/train_net.py --config-file ... --eval-only train.init_checkpoint=PATH
+    python tools/train_net.py --config-file ... --replay output/.../nonfinite/FILE.pth
     torchrun --nproc-per-node 2 tools/train_net.py --config-file ... train.device=cpu
 
 Any key of the config can be overridden at the end of the line: optimizer.lr=2e-4. This program
@@ -14,6 +16,8 @@ import argparse
 import functools
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # run as a script, only tools/ is on the path
@@ -32,6 +36,7 @@ from torch.multiprocessing import ProcessExitedException
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.deployment.model_spec import ModelSpec
+from projects.clockdistill.engine import weights
 from projects.clockdistill.engine.arguments import add_debug, one_line_errors
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
 from projects.clockdistill.engine.checks import (
@@ -42,12 +47,20 @@ from projects.clockdistill.engine.checks import (
 )
 from projects.clockdistill.engine.compile import check_compiler, compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
-from projects.clockdistill.engine.data_check import check_data, without_bad_images
+from projects.clockdistill.engine.conventions import class_names, teacher_classes
+from projects.clockdistill.engine.data_check import (
+    check_data,
+    without_bad_images,
+)
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
+from projects.clockdistill.engine.failures import explained
 from projects.clockdistill.engine.half_weights import store_weights
 from projects.clockdistill.engine.hooks import PeriodicCheckpoint, writers
+from projects.clockdistill.engine.interruption import Interrupted
+from projects.clockdistill.engine.replay import replay
 from projects.clockdistill.engine.resumed_config import changes_on_resume
+from projects.clockdistill.engine.run_folder import claimed
 from projects.clockdistill.engine.setup import (
     distribute,
     setup_run,
@@ -82,41 +95,55 @@ def evaluate(cfg: DictConfig) -> dict:
         )
     key = "model.student" if "student" in cfg.model else "model"
     model = build(OmegaConf.select(cfg, key), key).to(cfg.train.device)
-    checkpointer = DetectorCheckpointer(model, allow_pickle=cfg.train.allow_pickle)
-    checkpointer.load_exact(cfg.train.init_checkpoint, "train.init_checkpoint")
+    checkpointer = DetectorCheckpointer(model)
+    checkpointer.load_exact(
+        cfg.train.init_checkpoint, "train.init_checkpoint", class_names=class_names(cfg)
+    )
     return Evaluation(cfg.dataloader, cfg.train.output_dir)(model)
+
+
+def build_trainer(cfg: DictConfig) -> Trainer:
+    """Builds the model with its teacher's weights, and its trainer."""
+    options = cfg.train
+    model = build(cfg.model, "model").to(options.device)
+    if hasattr(model, "teacher"):
+        load_teacher(model.teacher, model.teacher_checkpoint, teacher_classes(cfg))
+    return Trainer(
+        distribute(model, options.ddp),
+        functools.partial(build_train_loader, cfg.dataloader.train, options.seed),
+        build_optimizer(cfg.optimizer, model),
+        amp_dtype=options.amp.dtype if options.amp.enabled else None,
+        accumulate_steps=options.accumulate_steps,
+        output_dir=options.output_dir,
+        **(options.clip_grad.params if options.clip_grad.enabled else {}),
+    )
+
+
+def store_teacher_weights(cfg: DictConfig, model: nn.Module) -> None:
+    """Stores a teacher's weights in the type in which mixed precision multiplies them."""
+    if hasattr(model, "teacher") and cfg.train.amp.enabled:
+        store_weights(model.teacher, getattr(torch, cfg.train.amp.dtype))
 
 
 def train(cfg: DictConfig, *, resume: bool) -> None:
     """Trains up to train.max_iter, with evaluations on the way and at the end."""
     options = cfg.train
-    model = build(cfg.model, "model").to(options.device)
-    if hasattr(model, "teacher"):
-        load_teacher(model.teacher, model.teacher_checkpoint, allow_pickle=options.allow_pickle)
-    optimizer = build_optimizer(cfg.optimizer, model)
+    trainer = build_trainer(cfg)
+    model = getattr(trainer.model, "module", trainer.model)  # out of DistributedDataParallel
     detector = plain_detector(model)
     ema = ModelEma(detector, options.model_ema.decay) if options.model_ema.enabled else None
     evaluates_ema = ema is not None and options.model_ema.use_ema_weights_for_eval_only
-    trainer = Trainer(
-        distribute(model, options.ddp),
-        functools.partial(build_train_loader, cfg.dataloader.train, options.seed),
-        optimizer,
-        amp_dtype=options.amp.dtype if options.amp.enabled else None,
-        accumulate_steps=options.accumulate_steps,
-        **(options.clip_grad.params if options.clip_grad.enabled else {}),
-    )
     checkpointer = DetectorCheckpointer(
         model,
         options.output_dir,
         ema=ema,
         evaluates_ema=evaluates_ema,
-        allow_pickle=options.allow_pickle,
         model_spec=model_spec(cfg),
         trainer=trainer,
     )
     resumed = resume and checkpointer.resume()
     if not resumed:
-        checkpointer.load_initial(options.init_checkpoint)
+        checkpointer.load_initial(options.init_checkpoint, class_names(cfg))
         if ema is not None:
             ema.restart(detector)
     start_iter = trainer.iter + 1 if resumed else 0
@@ -128,15 +155,12 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
             dataset_names(cfg, "test")[0],
             options.teacher_check_images,
         )
-    if hasattr(model, "teacher") and options.amp.enabled:
-        store_weights(model.teacher, getattr(torch, options.amp.dtype))
+    store_teacher_weights(cfg, model)
     if options.compile:  # after the teacher's check, whose precision would need graphs of its own
         compile_model(model)
     measure = functools.partial(evaluation, ema.module if evaluates_ema else model)
     if start_iter >= options.max_iter:
         logger.info("train.max_iter=%d is already reached: evaluating", options.max_iter)
-        measure()
-        return
     log_sizes(model)
     trainer.register_hooks(
         [
@@ -155,6 +179,16 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     trainer.train(start_iter, options.max_iter)
 
 
+def replay_step(cfg: DictConfig, path: str) -> None:
+    """Runs a step again that a run kept since it was not finite, and prints what it gives."""
+    content = weights.read(weights.local_path(path, "--replay"))
+    if not {"batch", "model", "rng", "iteration"} <= content.keys():
+        raise CheckpointError(f"{path} holds no step. Fix: name a file of a run's nonfinite/")
+    trainer = build_trainer(cfg)
+    store_teacher_weights(cfg, trainer.model)
+    print(replay(trainer, content))
+
+
 def log_sizes(model: nn.Module) -> None:
     """Logs the number of parameters and of those that are trained."""
     count = sum(p.numel() for p in model.parameters())
@@ -166,22 +200,45 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command in this process."""
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg)
+    if args.replay:
+        replay_step(cfg, args.replay)
+        return
     with torchrun_group(cfg.train.device):
         data = check_data(cfg, eval_only=args.eval_only)
-        if not args.eval_only:
-            check_batch_size(cfg, comm.get_world_size())
-            if cfg.train.compile:
-                check_compiler(cfg.train.device)
-        changes = changes_on_resume(cfg) if args.resume else []
-        setup_run(cfg, keep_config=args.eval_only)
-        data.log()
-        cfg = without_bad_images(cfg, data)
-        for change in changes:
-            logger.info("changed since the run started: %s", change)
         if args.eval_only:
-            evaluate(cfg)
-        else:
-            train(cfg, resume=args.resume)
+            setup_run(cfg, keep_config=True)
+            data.log()
+            evaluate(without_bad_images(cfg, data))
+            return
+        check_batch_size(cfg, comm.get_world_size())
+        if cfg.train.compile:
+            check_compiler(cfg.train.device)
+        folder = cfg.train.output_dir
+        with (
+            claimed(folder, resume=args.resume, overwrite=args.overwrite),
+            explained(folder),
+            exit_when_interrupted(folder),
+        ):
+            changes = changes_on_resume(cfg) if args.resume else []
+            setup_run(cfg, keep_config=False)
+            data.log()
+            for change in changes:
+                logger.info("changed since the run started: %s", change)
+            train(without_bad_images(cfg, data), resume=args.resume)
+
+
+@contextmanager
+def exit_when_interrupted(folder: str) -> Iterator[None]:
+    """Ends the program as shells expect it when a signal has ended the training in the block."""
+    try:
+        yield
+    except Interrupted as interrupted:
+        logger.info(
+            "%s; the run is saved in %s. To go on, run the same command with --resume",
+            interrupted,
+            folder,
+        )
+        sys.exit(interrupted.exit_code)
 
 
 def run_quietly(args: argparse.Namespace) -> None:
@@ -193,6 +250,8 @@ def run_quietly(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Reads the command line and starts the processes."""
     parser = default_argument_parser()
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
+    parser.add_argument("--replay", metavar="FILE", default="", help="run a kept step again")
     add_debug(parser)
     args = parser.parse_args(argv)
     with one_line_errors(args.debug):
@@ -220,6 +279,8 @@ def main(argv: list[str] | None = None) -> None:
         try:
             launch(run_quietly, *options, args=(args,))
         except ProcessExitedException as error:
+            if error.exit_code in (130, 143):  # a process that a signal ended has saved
+                sys.exit(error.exit_code)
             raise UserError(f"{error}; its own message is above") from error
 
 

@@ -1,6 +1,7 @@
 """Rules for annotations, on detectron2's dicts as any route gives them."""
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_sound_annotations_pass_without_a_word():
         image(*GOOD),
         image(*map(item, boxes), index="text"),
         image(item([1, 2, 30, 40], mode=BoxMode.XYXY_ABS), index=1.5),
-        image(index=np.int64(7)),
+        image(index=np.int64(7), file_name=Path("/nowhere/path.png")),
     )
     assert (findings.errors, findings.warnings, dict(findings.counts)) == ([], [], {})
 
@@ -181,7 +182,8 @@ def test_what_readers_changed_is_judged_and_counted():
 
 
 def test_data_without_a_usable_object_is_an_error():
-    useless = [item([1, 1, 5, 5], iscrowd=1), item([1, 1, 0, 5]), item([700, 1, 5, 5])]
+    # the second of width 0 in float32, the third with so much of it inside the image
+    useless = [item([1, 1, 5, 5], iscrowd=1), item([500, 1, 1e-9, 5]), item([-5, 1, 5 + 1e-9, 5])]
     for dicts in ([], [image()], [image(*useless)]):
         assert "no usable object" in check(*dicts).errors[0]
     counts = check(image(*useless)).counts

@@ -52,10 +52,6 @@ def test_an_unchanged_image_keeps_pixels_and_boxes(record):
     assert "annotations" not in mapped
 
 
-def test_img_format_sets_the_channel_order(record):
-    assert DetrMapper([], img_format="BGR")(record)["image"][:, 0, 0].tolist() == [0, 0, 200]
-
-
 def test_a_flip_mirrors_image_and_boxes(record):
     mapped = DetrMapper([T.RandomFlip(prob=1.0)])(record)
     assert mapped["image"][:, 0, 0].tolist() == [0, 100, 0]
@@ -140,8 +136,3 @@ def test_bad_images_are_skipped_by_choice_and_counted_in_the_log(record, caplog)
         assert f"skipped, number {count} of this process: image nowhere/b.png" in caplog.text
     with pytest.raises(ImageError, match="b.png does not exist"):
         DetrMapper([], is_train=False, skip_bad_images=True)({"file_name": "nowhere/b.png"})
-
-
-def test_an_unknown_channel_order_is_refused():
-    with pytest.raises(ValueError, match="img_format='HSV'"):
-        DetrMapper([], img_format="HSV")

@@ -17,11 +17,13 @@ from projects.clockdistill.deployment.parity import (
     compare,
     measure,
 )
+from projects.clockdistill.deployment.quantize import quantize
 from projects.clockdistill.deployment.runtimes import (
     ExportedDetector,
     GraphInfo,
     Runtime,
     open_model,
+    pad,
 )
 from projects.clockdistill.deployment.samples import noise_images
 from projects.clockdistill.engine.config_file import ConfigError
@@ -114,7 +116,10 @@ def test_a_file_detects_what_the_detector_does(
     family: str, name: str, changes: dict, tmp_path: Path
 ) -> None:
     detector = confident(tiny_detector(family))
+    neighbour = tmp_path / ("d.onnx" if name == "d.xml" else "d.bin")
+    neighbour.write_text("another file")
     write_model(detector, SPEC, info(**changes), tmp_path / name)
+    assert neighbour.read_text() == "another file"
     runtime = open_model(tmp_path / name)
     assert runtime.spec == SPEC and runtime.info == info(**changes)
     assert agrees(detector, runtime, images(*SIZES))
@@ -122,8 +127,28 @@ def test_a_file_detects_what_the_detector_does(
         logits, boxes = runtime.outputs(np.zeros((2, 3, HEIGHT, WIDTH)), np.array(SIZES[:2]))
         assert logits.shape == (2, 7, NUM_CLASSES) and boxes.shape == (2, 7, 4)
     if name == "d.onnx":
+        assert_int8_is_close(detector, tmp_path / name)
         halve_weights(tmp_path / name)
         assert agrees(detector, open_model(tmp_path / name), images(*SIZES), LIMITS["fp16"])
+
+
+def assert_int8_is_close(detector: torch.nn.Module, path: Path) -> None:
+    """Quantises an ONNX file: backbone and encoder compute in int8, and detections stay close."""
+    onnx = pytest.importorskip("onnx")
+    batch = images(*[(HEIGHT, WIDTH)] * 4)
+    model = quantize(onnx.load(path), [pad([image["image"]], HEIGHT, WIDTH) for image in batch])
+    weights = [w.name for w in model.graph.initializer if w.name.endswith("weight_quantized")]
+    assert any(name.startswith("detector.backbone") for name in weights)
+    assert not any("transformer.decoder" in name or "class_embed" in name for name in weights)
+    activations = [n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    assert len(activations) > 20
+    target = path.with_stem("int8")
+    onnx.save(model, target)
+    exported = ExportedDetector(open_model(target))
+    with torch.no_grad():  # the order of queries may change, scores by rank are close
+        pairs = [(detector([x])[0]["instances"], exported([x])[0]["instances"]) for x in batch]
+    for expected, found in pairs:
+        assert 0 < (expected.scores - found.scores).abs().mean() < 0.05
 
 
 def halve_weights(path: Path) -> None:
@@ -156,6 +181,14 @@ def test_equal_scores_in_another_order_are_the_same() -> None:
     one.scores = torch.full_like(one.scores, 0.5)
     assert compare([(one, one[torch.arange(len(one) - 1, -1, -1)])]).holds(LIMITS["fp32"])
     assert compare([(one, one[1:])]).unmatched == 1
+
+
+def test_only_openvino_computes_in_bf16(tmp_path: Path) -> None:
+    (tmp_path / "d.onnx").touch()
+    with pytest.raises(ConfigError, match="bf16 needs OpenVINO"):
+        open_model(tmp_path / "d.onnx", "bf16")
+    with pytest.raises(ConfigError, match="fp8 is unknown"):
+        open_model(tmp_path / "d.onnx", "fp8")
 
 
 def test_a_missing_package_is_named_with_the_extra(

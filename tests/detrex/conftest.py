@@ -9,5 +9,6 @@ except ImportError:
         "test_checkpoints.py",
         "test_configs.py",
         "test_distillation.py",
+        "test_export.py",
         "test_parity.py",
     ]

@@ -208,3 +208,9 @@ def test_other_processes_wait_for_the_main_process(plain, monkeypatch, message_o
     else:
         with pytest.raises(ConfigError, match=message_of_main):
             check_data(plain, eval_only=False)
+
+
+def test_a_config_without_a_dataset_is_named(plain) -> None:
+    plain.dataloader.test.dataset = None
+    with pytest.raises(ConfigError, match=r"the config has no dataloader\.test\.dataset\.names"):
+        check_data(plain, eval_only=True)

@@ -21,6 +21,8 @@ from projects.clockdistill.engine.hooks import PeriodicCheckpoint, ProgressBar, 
 class _Idle(TrainerBase):
     """A loop that trains nothing."""
 
+    interrupted = 0
+
     def run_step(self) -> None:
         self.storage.put_scalars(total_loss=2.5, lr=1e-3)
 
@@ -83,10 +85,38 @@ def test_best_is_kept_also_over_a_resume(
     assert _best(tmp_path) == (4, 30.0)
     assert trainer.storage.latest()["bbox/AP"] == (20.0, 5)
     assert "bbox/AP-red" not in trainer.storage.latest()  # no number, nothing to draw
+    _log(tmp_path, 6)
     _run([_evaluate(checkpointer, [25.0])], 6, 8)
     assert _best(tmp_path) == (4, 30.0)
+    _log(tmp_path, 8)
     _run([_evaluate(checkpointer, [35.0])], 8, 10)
     assert _best(tmp_path) == (10, 35.0)
+
+
+def _log(folder: Path, done: int) -> None:
+    line = {"iteration": done - 1, "bbox/AP": 1.0}
+    (folder / "metrics.json").write_text(json.dumps(line) + "\n")
+
+
+def test_evaluation_that_a_kill_interrupted_is_repeated(
+    checkpointer: DetectorCheckpointer, tmp_path: Path
+) -> None:
+    _log(tmp_path, 4)
+    # the checkpoint of step 6 was written; what follows step 6 is the evaluation after step 7
+    trainer = _run([_evaluate(checkpointer, [7.0, 2.0])], 6, 7)
+    assert _best(tmp_path) == (6, 7.0)
+    assert trainer.storage.history("bbox/AP").values() == [(7.0, 5), (2.0, 6)]
+
+
+def test_resumed_run_completes_metrics_json(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+        _run(writers(str(folder), max_iter=8, log_period=2), 0, 8)
+    lines = (cut / "metrics.json").read_text()
+    (cut / "metrics.json").write_text(lines[:-9])  # killed while it wrote the last line
+    _run(writers(str(cut), max_iter=8, log_period=2), 4, 8)
+    assert (cut / "metrics.json").read_text() == (whole / "metrics.json").read_text()
 
 
 def test_new_run_in_the_same_folder_forgets_the_old_best(

@@ -32,7 +32,7 @@ def _detections_of(detector: nn.Module):
 def test_whole_checkpoint_loads(tmp_path: Path) -> None:
     saved, teacher = nn.Linear(2, 3), nn.Linear(2, 3)
     DetectorCheckpointer(saved, str(tmp_path)).save("model_final")
-    load_teacher(teacher, str(tmp_path / "model_final.pth"), allow_pickle=False)
+    load_teacher(teacher, str(tmp_path / "model_final.pth"))
     assert torch.equal(teacher.weight, saved.weight)
 
 
@@ -41,7 +41,7 @@ def test_checkpoint_that_does_not_fit_is_refused_with_the_key(tmp_path: Path, bi
     torch.save(nn.Linear(2, 3, bias=bias).state_dict(), tmp_path / "teacher.pth")
     with pytest.raises(CheckpointError, match=r"model\.teacher_ch.*\n  bias.*\nFix: name a check"):
         teacher = nn.Linear(2, 3, bias=not bias)
-        load_teacher(teacher, str(tmp_path / "teacher.pth"), allow_pickle=False)
+        load_teacher(teacher, str(tmp_path / "teacher.pth"))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_checkpoint_that_does_not_fit_is_refused_with_the_key(tmp_path: Path, bi
 )
 def test_missing_checkpoint_is_refused_with_the_command_that_writes_it(checkpoint, config) -> None:
     with pytest.raises(CheckpointError, match=f"train_net.py --config-file .*/configs/{config}.py"):
-        load_teacher(nn.Linear(2, 3), checkpoint, allow_pickle=False)
+        load_teacher(nn.Linear(2, 3), checkpoint)
 
 
 def test_good_teacher_passes_quietly(loader, caplog: pytest.LogCaptureFixture) -> None:

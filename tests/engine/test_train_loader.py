@@ -58,7 +58,9 @@ def test_processes_share_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_batches_hold_one_orientation_and_continue() -> None:
     is_wide = [True, False, True, True, False]
     whole = _draw(ResumableSampler(5, 3, 2, is_wide=is_wide), 20)
-    assert all(is_wide[a % 5] == is_wide[b % 5] for a, b in zip(whole[::2], whole[1::2]))
+    assert all(
+        is_wide[a % 5] == is_wide[b % 5] for a, b in zip(whole[::2], whole[1::2], strict=True)
+    )
     for start in range(1, 6):
         rest = _draw(ResumableSampler(5, 3, 2, start, is_wide=is_wide), 8)
         assert rest == whole[2 * start : 2 * start + 8]

@@ -50,6 +50,16 @@ def test_demo_writes_table_and_pictures(environment: dict[str, str], tmp_path: P
     assert demo.SHIPPED_TEACHER.stat().st_size <= 5_000_000
 
 
+def test_a_missing_package_ends_the_demo_before_it_trains(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--output", str(tmp_path / "demo")])
+    with pytest.raises(SystemExit, match="pip install -e '.\\[export\\]'"):
+        demo.main()
+    assert not (tmp_path / "demo").exists()
+
+
 def test_a_failing_run_ends_the_demo_with_its_last_lines(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -1,9 +1,10 @@
 """tools/export.py from a run folder to a file, and what it refuses."""
 
 import contextlib
+import dataclasses
 import io
+import json
 import re
-import shutil
 from pathlib import Path
 
 import export
@@ -13,8 +14,9 @@ import torch
 from detectron2.config import instantiate
 
 from projects.clockdistill.deployment.model_spec import ModelSpec
+from projects.clockdistill.deployment.parity import Parity
 from projects.clockdistill.deployment.predictor import Predictor
-from projects.clockdistill.deployment.runtimes import open_model
+from projects.clockdistill.deployment.runtimes import Runtime, open_model
 from projects.clockdistill.engine.config_file import load_config, save_config
 from tests.tiny_run import PLAIN, OracleDetector, register_drawings, tiny_overrides
 
@@ -91,16 +93,103 @@ def test_the_predictor_finds_in_the_file_what_it_finds_in_the_run(
     assert torch.equal(found.pred_classes, expected.pred_classes)
 
 
-def test_a_file_that_differs_is_deleted(
-    run: Path, exported: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def write_older(detector: torch.nn.Module, spec, info, path: Path, calibration) -> None:
-        shutil.copy(exported[0], path)
-        raise_scores(detector, by=0.001)
+class Instant:
+    """Replaces converting and writing: each export has the graph of `exported`, and is a JSON text.
 
-    monkeypatch.setattr(export, "write_model", write_older)
+    Attributes:
+        score_error: by which the checkpoint's logits differ from the file's.
+        calibration: what the command calibrates with.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.score_error = 0.0
+        self.calibration = []
+
+    def convert(self, detector: torch.nn.Module, info, suffix: str, calibration) -> None:
+        raise_scores(detector, self.score_error)
+        self.calibration = calibration
+
+    def save(self, model: None, texts: dict[str, str], path: Path) -> None:
+        path.write_text(json.dumps(texts))
+
+    def open_model(self, path: Path) -> Runtime:
+        assert path.is_file()
+        return self._runtime
+
+
+@pytest.fixture(scope="module")
+def runtime(exported: tuple[Path, str]) -> Runtime:
+    return open_model(exported[0])
+
+
+@pytest.fixture
+def instant(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Instant:
+    instant = Instant(runtime)
+    for name in ("convert", "save", "open_model"):
+        monkeypatch.setattr(export, name, getattr(instant, name))
+    return instant
+
+
+def graph_of(output: Path) -> dict:
+    return json.loads(json.loads(output.read_text())["graph"])
+
+
+def test_a_file_that_differs_is_deleted(run: Path, instant: Instant, tmp_path: Path) -> None:
+    instant.score_error = 0.001
     message = refused(run, tmp_path / "model.pt2")
     assert "differs from the checkpoint" in message and "deleted" in message
+
+
+def test_few_images_are_counted_with_a_warning(
+    run: Path, instant: Instant, tmp_path: Path, caplog
+) -> None:
+    register_drawings("few_val", run / "few_val", images=3)
+    command(run, tmp_path / "model.pt2", "dataloader.test.dataset.names=few_val")
+    assert "few_val has only 3 images" in caplog.text
+    assert graph_of(tmp_path / "model.pt2")["compared_on"] == "3 images of few_val"
+
+
+def test_the_file_tells_how_many_images_were_left_out(
+    run: Path, instant: Instant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    found = Parity(20, left_out=12, detections=99, unmatched=0, score_difference=0.0, iou=1.0)
+    monkeypatch.setattr(export, "measure", lambda *arguments: found)
+    command(run, tmp_path / "model.pt2")
+    text = "20 images of drawings_val, 12 unstable ones left out"
+    assert graph_of(tmp_path / "model.pt2")["compared_on"] == text
+    assert text in capsys.readouterr().out
+    found = dataclasses.replace(found, images=15, left_out=17)
+    message = refused(run, tmp_path / "new/model.pt2")
+    assert "unstable on 17 of 32 images" in message and "deleted" in message
+
+
+def test_random_noise_must_be_allowed_and_is_told(
+    run: Path, instant: Instant, tmp_path: Path
+) -> None:
+    no_data = "dataloader.test.dataset.names=nowhere_val"
+    output, size = tmp_path / "model.pt2", ("--height", "48", "--width", "64")
+    assert "--allow-random" in refused(run, output, *size, no_data)
+    assert "--allow-random" in refused(run, output, *size, "--allow-random", "--evaluate", no_data)
+    command(run, output, *size, "--allow-random", no_data)
+    assert graph_of(output)["compared_on"] == "32 images of random noise"
+
+
+def test_int8_may_lose_one_ap_unless_forced(
+    run: Path, instant: Instant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, options = tmp_path / "model.onnx", ("--precision", "int8")
+    monkeypatch.setattr(export, "compare_ap", lambda *arguments: loss)
+    loss = 1.1
+    message = refused(run, output, *options, format="onnx")
+    assert "int8 loses 1.1 AP, more than 1" in message and "--force" in message
+    command(run, output, *options, "--force", format="onnx")
+    assert graph_of(output)["precision"] == "int8"
+    output.unlink()
+    loss = 0.9
+    command(run, output, *options, format="onnx")
+    assert output.is_file()
+    assert len(instant.calibration) == 12  # all training images
 
 
 def test_mistakes_name_their_fix(run: Path, tmp_path: Path, monkeypatch) -> None:
@@ -111,6 +200,11 @@ def test_mistakes_name_their_fix(run: Path, tmp_path: Path, monkeypatch) -> None
     no_data = "dataloader.test.dataset.names=nowhere_val"
     assert "--allow-random" in refused(run, tmp_path / "m.pt2", no_data)
     assert "--height" in refused(run, tmp_path / "m.pt2", "--allow-random", no_data)
+    message = refused(run, tmp_path / "m.pt2", "--height", "64", "--width", "48")
+    assert "Fix: --height 48 --width 64" in message
+    (tmp_path / "m.bin").write_text("of somebody else")
+    assert "would replace" in refused(run, tmp_path / "m.xml", format="openvino")
+    assert "cannot write" in refused(run, tmp_path / "m.bin/m.pt2")
     monkeypatch.setitem(export.sys.modules, "onnxscript", None)
     message = refused(run, tmp_path / "m.onnx", format="onnx")
     assert "onnxscript" in message and "pip install -e '.[export]'" in message

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import predict
 import pytest
+import torch
 from faster_coco_eval import COCO
 from PIL import Image
 
@@ -144,6 +145,29 @@ def test_files_that_cannot_be_used_are_named_and_the_others_go_on(run, caplog) -
     assert files("predictions") == {"000.png", "001.png", "002.png", "predictions.json"}
 
 
+def test_animations_and_pages_are_refused_rather_than_read_in_part(run, caplog) -> None:
+    pages = [Image.open(f"pictures/00{index}.png").convert("RGB") for index in range(3)]
+    for name in ("moving.gif", "moving.webp", "pages.tiff"):
+        pages[0].save(f"pictures/{name}", save_all=True, append_images=pages[1:])
+    # cameras write a preview behind the picture: this is one picture
+    pages[0].save("pictures/camera.jpg", "MPO", save_all=True, append_images=pages[1:2])
+    assert "3 of 8 files" in refused("--run", run, "pictures")
+    for name in ("moving.gif", "moving.webp", "pages.tiff"):
+        assert f"pictures/{name} holds 3 pictures" in caplog.text
+    assert len(results()["images"]) == 5
+    with pytest.raises(ValueError, match="holds 3 pictures"):
+        Predictor(run)("pictures/moving.gif")
+
+
+def test_weights_with_nan_are_refused(run) -> None:
+    path = run / "model_final.pth"
+    content = torch.load(path)
+    next(iter(content["model"].values())).view(-1)[0] = float("nan")
+    torch.save(content, path)
+    assert "hold NaN or infinite values" in refused("--run", run, "pictures")
+    assert not Path("predictions").exists()
+
+
 def test_equal_names_do_not_replace_each_other(run) -> None:
     shutil.copytree("pictures", "others")
     Image.open("pictures/000.png").save("others/000.jpg")
@@ -179,6 +203,9 @@ def test_mistakes_are_explained_before_any_work(run, capsys) -> None:
     Path("empty").mkdir()
     assert "no picture or video found: empty" in refused("--run", run, "pictures", "empty")
     assert "is not a folder" in refused("--run", "nowhere", "pictures")
+    Path("taken").touch()
+    assert "cannot write" in refused("--run", run, "pictures", "--output", "taken")
+    assert "cannot write" in refused("--run", run, "pictures", "--output", "taken/new")
     assert "threshold 50.0 is not a score" in refused("--run", run, "pictures", "--threshold", 50)
     assert "--config-file nowhere.py" in refused(
         "--config-file", "nowhere.py", "--weights", "x", "pictures"

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from projects.clockdistill.data.annotations import (
     DROPPED,
+    MIN_SIZE,
     Annotations,
     collect_annotations,
     repeated_ids,
@@ -136,9 +137,10 @@ def _check_extent(found: Annotations, findings: Findings, is_own_file: bool) -> 
     """
     left, top, right, bottom = found.boxes_xyxy.T
     image_width, image_height = found.sizes[found.images].T
-    is_empty = (right <= left) | (bottom <= top)
-    is_outside = (left >= image_width) | (top >= image_height) | (right <= 0) | (bottom <= 0)
-    is_outside &= ~is_empty
+    is_empty = np.minimum(right - left, bottom - top) < MIN_SIZE
+    visible_width = np.minimum(right, image_width) - np.maximum(left, 0)
+    visible_height = np.minimum(bottom, image_height) - np.maximum(top, 0)
+    is_outside = (np.minimum(visible_width, visible_height) < MIN_SIZE) & ~is_empty
     overhangs = (left < 0) | (top < 0) | (right > image_width) | (bottom > image_height)
     findings.count("boxes without width or height, not trained on", int(is_empty.sum()))
     findings.count("boxes outside their image, not trained on", int(is_outside.sum()))

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ UNCLIPPED = "unclipped_bbox"  # of an annotation: its box in the file, where tha
 DROPPED = "dropped"  # of an image: why annotations of the file are missing here -> how many
 
 MAX_COORDINATE = 1e9  # pixels; float32 does not tell larger ones apart, and no image has them
+# Pixels; thinner boxes are empty. In float32, as in training, coordinates near 8192 have this step.
+MIN_SIZE = 1e-3
 _PLAIN = {int, float}
 
 
@@ -110,7 +113,7 @@ def clip_xywh(box: Sequence[float], width: int, height: int) -> list[float] | No
     """Returns the part of a box (xywh, pixels) inside an image; None if there is none."""
     left, top = max(box[0], 0), max(box[1], 0)
     right, bottom = min(box[0] + box[2], width), min(box[1] + box[3], height)
-    if right <= left or bottom <= top:
+    if right - left < MIN_SIZE or bottom - top < MIN_SIZE:
         return None
     # Sums of floats are rounded: only edges that were moved are computed again.
     is_moved_x = left != box[0] or right != box[0] + box[2]
@@ -174,7 +177,7 @@ def _fault_of_image(record: Any) -> tuple[str, str] | None:
     """Returns what is wrong with an image's dict, without its annotations, and the fix."""
     if not isinstance(record, dict):
         return "images that are no dict", "return detectron2's dataset dicts"
-    if not isinstance(record.get("file_name"), str):
+    if not isinstance(record.get("file_name"), (str, os.PathLike)):
         return "images whose file_name is missing or no text", "give each image its file"
     if not is_id(record.get("image_id")):
         return "images whose image_id is missing or neither text nor number", "number the images"

@@ -10,7 +10,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.structures import BoxMode
 
-from projects.clockdistill.data.annotations import DROPPED, UNCLIPPED, clip_xywh
+from projects.clockdistill.data.annotations import DROPPED, MIN_SIZE, UNCLIPPED, clip_xywh
 from projects.clockdistill.data.coco_content import (
     box_of_segmentation,
     brief,
@@ -177,7 +177,7 @@ def _add_annotations(
         box = entry.get("bbox") or _derived_box(json_file, index, entry, record)
         inside = clip_xywh(box, record["width"], record["height"])
         if inside is None:
-            reason = EMPTY if box[2] <= 0 or box[3] <= 0 else OUTSIDE
+            reason = EMPTY if min(box[2:]) < MIN_SIZE else OUTSIDE
             dropped[reason].append(f"{entry_name('annotations', index, entry)}: bbox {box}")
             of_image = record.setdefault(DROPPED, {})
             of_image[reason] = of_image.get(reason, 0) + 1

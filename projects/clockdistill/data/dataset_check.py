@@ -61,7 +61,8 @@ def check_dataset(
     """
     dicts = list(dicts)
     known_as = fingerprint(dicts)
-    settings = [list(metadata.thing_classes), title, queries, skip_bad_images]
+    has_file = bool(getattr(metadata, "json_file", None))
+    settings = [list(metadata.thing_classes), title, has_file, queries, skip_bad_images]
     for was_decoded in (True,) if decode else (False, True):
         if (known := recall(known_as, [*settings, was_decoded])) is not None:
             return DatasetReport(**known)

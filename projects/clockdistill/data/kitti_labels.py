@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from projects.clockdistill.data.annotations import MAX_COORDINATE
+from projects.clockdistill.data.annotations import MAX_COORDINATE, MIN_SIZE
 
 OFFICIAL_TYPES = (
     "Car",
@@ -122,10 +122,10 @@ def parse_label_line(line: str) -> KittiObject:
         raise ValueError(_field_message(1, fields[1], "outside [0, 1]", "give a share, or -1"))
     if occluded not in (-1, 0, 1, 2, 3):
         raise ValueError(_field_message(2, fields[2], "not a state", "give 0, 1, 2, 3 or -1"))
-    if right <= left:
+    if right - left < MIN_SIZE:
         fix = f"give a value above left = {fields[4]}"
         raise ValueError(_field_message(6, fields[6], "box without width", fix))
-    if bottom <= top:
+    if bottom - top < MIN_SIZE:
         fix = f"give a value above top = {fields[5]}"
         raise ValueError(_field_message(7, fields[7], "box without height", fix))
     return KittiObject(

@@ -4,6 +4,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+from projects.clockdistill.data.annotations import clip_xywh
 from projects.clockdistill.data.image_header import read_image_size
 from projects.clockdistill.data.kitti_labels import KittiObject, parse_label_file
 from projects.clockdistill.errors import UserError
@@ -133,7 +134,7 @@ def _read_frame(
         return None, [*problems, str(error)]
     for item in objects:
         left, top, right, bottom = item.box_xyxy
-        if left >= width or top >= height or right <= 0 or bottom <= 0:
+        if clip_xywh((left, top, right - left, bottom - top), width, height) is None:
             problems.append(
                 f"{label_path}: the box {item.box_xyxy} of a {item.type} lies outside the image "
                 f"of {width} x {height}. Fix: give the box in pixels of this image."

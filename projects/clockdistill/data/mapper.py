@@ -28,7 +28,6 @@ class DetrMapper:
         augmentation: Sequence[T.Augmentation],
         augmentation_with_crop: Sequence[T.Augmentation] | None = None,
         is_train: bool = True,
-        img_format: str = "RGB",
         skip_bad_images: bool = False,
     ) -> None:
         """Initializes the mapper.
@@ -38,18 +37,14 @@ class DetrMapper:
             augmentation_with_crop: transforms with a crop; None or empty to always use the
                 first.
             is_train: whether to return boxes.
-            img_format: channel order of the tensor, "RGB" or "BGR".
             skip_bad_images: whether to go on without images that cannot be used: the check of the
                 data leaves them out, and a training image that is damaged later is named in the
                 log.
         """
-        if img_format not in ("RGB", "BGR"):
-            raise ValueError(f"img_format={img_format!r} is unknown. Fix: use 'RGB' or 'BGR'")
         self._augmentations = [T.AugmentationList(list(augmentation))]
         if augmentation_with_crop:
             self._augmentations.append(T.AugmentationList(list(augmentation_with_crop)))
         self._is_train = is_train
-        self._img_format = img_format
         self._skip_bad_images = skip_bad_images
         self._skipped = 0
 
@@ -60,10 +55,10 @@ class DetrMapper:
             dataset_dict: detectron2's standard dict; not changed.
 
         Returns:
-            The dict without "annotations", with "image": (3, H, W) uint8 and, in training,
-            "instances": gt_boxes (N, 4) absolute xyxy in the augmented image and gt_classes
-            (N,) int64. N may be 0; crowd boxes and boxes outside the crop are left out. None if
-            the image cannot be used and bad images are skipped.
+            The dict without "annotations", with "image": (3, H, W) uint8 in RGB order and, in
+            training, "instances": gt_boxes (N, 4) absolute xyxy in the augmented image and
+            gt_classes (N,) int64. N may be 0; crowd boxes and boxes outside the crop are left
+            out. None if the image cannot be used and bad images are skipped.
 
         Raises:
             MissingImageError: if the image file is missing.
@@ -94,7 +89,7 @@ class DetrMapper:
         pixels = read_pixels(PathManager.get_local_path(mapped["file_name"]), size)
         # a dict without a size gets the image's, to which the evaluation maps boxes back
         mapped["height"], mapped["width"] = pixels.shape[:2]
-        return pixels[:, :, ::-1] if self._img_format == "BGR" else pixels
+        return pixels
 
 
 def _instances(

@@ -1,9 +1,11 @@
 """A detector as a file: ONNX, OpenVINO or torch's exported program."""
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,14 +38,23 @@ def write_model(
     path: Path,
     calibration: Sequence[Batch] = (),
 ) -> None:
+    """Exports a detector to a file; the arguments are those of `convert` and `save`."""
+    save(convert(detector, info, path.suffix, calibration), metadata(spec, info), path)
+
+
+def convert(
+    detector: Detector, info: GraphInfo, suffix: str, calibration: Sequence[Batch] = ()
+) -> Any:
     """Exports a detector.
 
     Args:
         detector: with its weights.
-        spec: for the file's metadata.
         info: what to export.
-        path: the file; its suffix, one of `SUFFIXES`, chooses the format.
+        suffix: of the file, one of `SUFFIXES`; chooses the format.
         calibration: training images for int8.
+
+    Returns:
+        An `ExportedProgram`, `onnx.ModelProto` or `openvino.Model`.
 
     Raises:
         ConfigError: if a package of the extra `export` is missing.
@@ -55,26 +66,39 @@ def write_model(
         raw=info.raw,
         dynamic_batch=info.max_batch is None,
     )
-    texts = metadata(spec, info)
-    if path.suffix == ".pt2":
-        torch.export.save(program, path, extra_files=texts)
-        return
-    onnx = import_extra("onnx")
+    if suffix == ".pt2":
+        return program
     model = to_onnx(program, info.outputs)
     if info.precision == "int8":
         model = quantize(model, calibration)
     if info.precision == "fp16":
         store_weights_in_half(model)
-    if path.suffix == ".xml":
-        _write_openvino(model, texts, path)
-        return
-    onnx.helper.set_model_props(model, texts)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
+    return _to_openvino(model) if suffix == ".xml" else model
+
+
+def save(model: Any, texts: dict[str, str], path: Path) -> None:
+    """Writes what `convert` returned.
+
+    Args:
+        model: of the format that the path's suffix names.
+        texts: the metadata.
+        path: the file; the weights of an OpenVINO model go to a .bin file next to it.
+    """
+    if path.suffix == ".pt2":
+        torch.export.save(model, path, extra_files=texts)
+    elif path.suffix == ".xml":
+        set_openvino_metadata(model, texts)
+        import_extra("openvino").save_model(model, path, compress_to_fp16=False)
+    else:
+        onnx = import_extra("onnx")
+        onnx.helper.set_model_props(model, texts)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, path)
 
 
 def to_onnx(program: ExportedProgram, outputs: Sequence[str]):
     """Returns the graph as an `onnx.ModelProto`."""
+    import_extra("onnx")
     import_extra("onnxscript")
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells of each constant it keeps
     with warnings.catch_warnings():
@@ -111,14 +135,10 @@ def store_weights_in_half(model) -> None:
     graph.node.extend(nodes)
 
 
-def _write_openvino(model, texts: dict[str, str], path: Path) -> None:
+def _to_openvino(model: Any) -> Any:
     openvino = import_extra("openvino")
     # From ONNX rather than from torch's program: names and fixed sizes stay, and loading is faster.
-    onnx_path = path.with_suffix(".onnx")
-    import_extra("onnx").save(model, onnx_path)
-    try:
-        converted = openvino.convert_model(onnx_path)
-        set_openvino_metadata(converted, texts)
-        openvino.save_model(converted, path, compress_to_fp16=False)
-    finally:
-        onnx_path.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        import_extra("onnx").save(model, path)
+        return openvino.convert_model(path)

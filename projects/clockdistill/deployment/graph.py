@@ -28,7 +28,7 @@ class DetectorGraph(nn.Module):
         """Returns the detections of a batch.
 
         Args:
-            images: (B, 3, H, W) float32 in 0 to 255, padded to the right and below.
+            images: (B, 3, H, W) float32, RGB in 0 to 255, padded to the right and below.
             sizes: (B, 2) int64, (height, width) of each image without padding.
 
         Returns:
@@ -40,8 +40,9 @@ class DetectorGraph(nn.Module):
         columns = torch.arange(images.shape[3], device=images.device)
         heights, widths = sizes[:, :1, None], sizes[:, 1:, None]
         mask = (rows >= heights) | (columns >= widths)  # (B, H, W)
-        normalised = (images - self.detector.pixel_mean) / self.detector.pixel_std
-        normalised = normalised.masked_fill(mask[:, None], 0.0)  # the mean colour
+        normalised = self.detector.normalise(images).masked_fill(
+            mask[:, None], 0.0
+        )  # the mean colour
         logits, boxes = self.detector.predictions(normalised, mask)
         if self.raw:
             return logits, boxes

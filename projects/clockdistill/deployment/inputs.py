@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from projects.clockdistill.errors import UserError
 
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -54,6 +56,27 @@ def find_inputs(arguments: Sequence[str]) -> list[Input]:
         return [Input(path, path.name) for path in paths]
     folder = Path(os.path.commonpath([path.parent for path in paths]))
     return [Input(path, path.relative_to(folder).as_posix()) for path in paths]
+
+
+def require_one_picture(path: str | Path) -> None:
+    """Refuses a file of several pictures, of which only the first would be read.
+
+    Files that cannot be opened pass; reading them tells why.
+
+    Raises:
+        ValueError: for an animation or a file of several pages; with the fix.
+    """
+    try:
+        with Image.open(path) as image:
+            # the second picture of MPO, a camera's JPEG, is a preview or the other eye's
+            count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return
+    if count > 1:
+        raise ValueError(
+            f"{path} holds {count} pictures; only the first would be read.\n"
+            "Fix: split it into one file per picture, or convert an animation to MP4"
+        )
 
 
 def _files(argument: str) -> list[Path]:

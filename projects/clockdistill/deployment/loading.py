@@ -12,6 +12,7 @@ from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.checks import build, check_calls, check_device, check_values
 from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.conventions import class_difference
 from projects.clockdistill.engine.weights import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -58,8 +59,8 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
         The detector in eval mode, and its spec.
 
     Raises:
-        ConfigError: if the config describes no detector, or another input than the weights'.
-        CheckpointError: if the weights do not fit.
+        ConfigError: if the config describes no detector.
+        CheckpointError: if the weights do not fit, or were trained with another input.
     """
     cfg.train.device = device  # detrex's detectors are built for a device
     key = "model.student" if "student" in cfg.model else "model"
@@ -67,7 +68,7 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
     check_calls(node, key)
     check_values(node, key)
     detector = build(node, key).to(device).eval()
-    checkpointer = DetectorCheckpointer(detector, allow_pickle=cfg.train.allow_pickle)
+    checkpointer = DetectorCheckpointer(detector)
     checkpointer.load_exact(str(weights), "weights")
     if checkpointer.loaded_spec is None:
         logger.warning(
@@ -75,15 +76,14 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
             "the config",
             weights,
         )
-        return detector, ModelSpec.from_config(cfg)
-    spec = ModelSpec.from_json(checkpointer.loaded_spec)
-    for key in ("pixel_mean", "pixel_std"):
-        if tuple(node[key]) != getattr(spec, key):
-            raise ConfigError(
-                f"the config has {key}={list(node[key])}, but {weights} was trained with "
-                f"{list(getattr(spec, key))}.\nFix: use the config.yaml of the run"
+        spec = ModelSpec.from_config(cfg)
+        other_classes = class_difference(checkpointer.loaded_classes, spec.class_names)
+        if other_classes is not None:
+            raise CheckpointError(
+                f"weights={weights}: {other_classes}.\nFix: use a config of the file's classes"
             )
-    return detector, spec
+        return detector, spec
+    return detector, ModelSpec.from_json(checkpointer.loaded_spec)
 
 
 def choose_device(name: str | None) -> str:

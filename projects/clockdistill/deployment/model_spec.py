@@ -31,9 +31,10 @@ class ModelSpec:
         short_edge: pixels to which an image's shorter side is resized, keeping its shape; None
             leaves images as they are.
         max_size: limit of the longer side after resizing; None without a limit.
-        input_format: channel order of the images, "RGB" or "BGR".
-        pixel_mean: per channel, on the scale 0 to 255.
-        pixel_std: per channel.
+        input_format: channel order that the backbone reads, "RGB" or "BGR"; the detector takes RGB
+            images and reorders them itself.
+        pixel_mean: per channel in that order, on the scale 0 to 255.
+        pixel_std: per channel in that order.
         threshold: lowest score of a detection that is shown.
         version: of this project, when the spec was made.
         commit: of this project, when the spec was made.
@@ -104,7 +105,7 @@ class ModelSpec:
             category_ids=tuple(categories[label] for label in range(len(class_names))),
             short_edge=short_edge,
             max_size=max_size,
-            input_format=mapper.get("img_format", "RGB"),
+            input_format=detector.get("input_format", "RGB"),
             pixel_mean=tuple(detector.pixel_mean),
             pixel_std=tuple(detector.pixel_std),
         )

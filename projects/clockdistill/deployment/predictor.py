@@ -15,6 +15,7 @@ from torch import nn
 
 from projects.clockdistill.deployment import runtimes
 from projects.clockdistill.deployment.images import fitted_size, read_image
+from projects.clockdistill.deployment.inputs import require_one_picture
 from projects.clockdistill.deployment.loading import choose_device, find_run, load_detector
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.config_file import ConfigError, load_config
@@ -78,7 +79,11 @@ class Predictor:
             the upright picture), `scores` in [0, 1] and `pred_classes`.
         """
         one = isinstance(images, np.ndarray | Image.Image | str | Path)
-        batch = [self._input(read_image(image)) for image in ([images] if one else images)]
+        images = [images] if one else images
+        for image in images:
+            if isinstance(image, str | Path):
+                require_one_picture(image)
+        batch = [self._input(read_image(image)) for image in images]
         outputs = self._detector(batch) if batch else []
         found = [output["instances"].to("cpu") for output in outputs]
         found = [instances[instances.scores >= self.threshold] for instances in found]
@@ -90,8 +95,6 @@ class Predictor:
         size = self.spec.input_size(height, width)
         if self._limits is not None:
             size = fitted_size(*size, self._limits)
-        if self.spec.input_format == "BGR":
-            image = image[:, :, ::-1]
         pixels = T.ResizeTransform(height, width, *size, Image.BILINEAR).apply_image(image)
         pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         return {"image": pixels, "height": height, "width": width}

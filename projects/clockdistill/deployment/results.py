@@ -1,6 +1,7 @@
 """Detections as files: COCO's JSON and KITTI's result files."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,25 @@ from detectron2.structures import Instances
 from projects.clockdistill.data.kitti_labels import KittiObject
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.atomic import atomic_write
+from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.evaluation.coco import to_coco_detections
+
+
+def require_folder(folder: Path) -> None:
+    """Refuses a folder for results that cannot be created or written; creates nothing.
+
+    Raises:
+        ConfigError: with the fix.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to the output folder {folder}: {existing}: {error.strerror}.\n"
+            "Fix: name a folder that you may write to"
+        ) from error
 
 
 class CocoResults:

@@ -95,8 +95,8 @@ class Runtime:
         """Detects objects; a batch above `max_batch` runs in parts.
 
         Args:
-            images: (B, 3, height, width) in 0 to 255, of any number type, in the spec's channel
-                order, padded to the right and below.
+            images: (B, 3, height, width) in 0 to 255, of any number type, in RGB order,
+                padded to the right and below.
             sizes: (B, 2), (height, width) of each image without padding.
 
         Returns:
@@ -185,9 +185,16 @@ def open_model(path: str | Path, precision: str = "fp32") -> Runtime:
 
     Raises:
         ConfigError: if the file is none of these, is missing or was not exported by this project,
-            or its library is not installed.
+            its library is not installed or does not compute in this precision.
     """
     path = Path(path)
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision} is unknown. Fix: one of {list(PRECISIONS)}")
+    if precision != "fp32" and path.suffix != ".xml":
+        raise ConfigError(
+            f"precision={precision} needs OpenVINO; {path} computes in fp32.\n"
+            "Fix: export with --format openvino, or leave precision out"
+        )
     openers = {
         ".onnx": _open_onnx,
         ".xml": functools.partial(_open_openvino, precision=precision),
@@ -236,8 +243,6 @@ def _open_onnx(path: Path) -> tuple[dict[str, str], Run]:
 
 def _open_openvino(path: Path, precision: str) -> tuple[dict[str, str], Run]:
     openvino = import_extra("openvino")
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision={precision} is unknown. Fix: one of {list(PRECISIONS)}")
     core = openvino.Core()
     try:
         model = core.read_model(path)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from projects.clockdistill.deployment.images import fitted_size
 from projects.clockdistill.deployment.model_spec import ModelSpec
+from projects.clockdistill.engine.config_file import ConfigError
 
 
 class FitInto(T.Augmentation):
@@ -40,9 +41,34 @@ def fitted(test: DictConfig, height: int, width: int) -> DictConfig:
 
 def common_size(dataset: DictConfig, spec: ModelSpec) -> tuple[int, int]:
     """Returns the smallest height and width that hold all images of a dataset, resized."""
-    sizes = {(record["height"], record["width"]) for record in instantiate(dataset)}
-    heights, widths = zip(*(spec.input_size(*size) for size in sizes), strict=True)
+    heights, widths = zip(*_sizes(dataset, spec), strict=True)
     return max(heights), max(widths)
+
+
+def require_upright(dataset: DictConfig, spec: ModelSpec, height: int, width: int) -> None:
+    """Refuses a size that shrinks every image of a dataset more than it would with sides swapped.
+
+    Raises:
+        ConfigError: with the fix.
+    """
+    sizes = _sizes(dataset, spec)
+    if all(_scale(*size, height, width) < _scale(*size, width, height) for size in sizes):
+        found, wanted = min(sizes), f"--height {width} --width {height}"
+        raise ConfigError(
+            f"--height {height} --width {width} shrinks every validation image (for example of "
+            f"{found[0]} x {found[1]}); {wanted} would not, or less.\nFix: {wanted}"
+        )
+
+
+def _sizes(dataset: DictConfig, spec: ModelSpec) -> set[tuple[int, int]]:
+    """Returns height and width of the images of a dataset, resized."""
+    sizes = {(record["height"], record["width"]) for record in instantiate(dataset)}
+    return {spec.input_size(*size) for size in sizes}
+
+
+def _scale(height: int, width: int, *limits: int) -> float:
+    """Returns how much of an image's sides is left when it fits into (height, width)."""
+    return min(1.0, limits[0] / height, limits[1] / width)
 
 
 def dataset_images(dataset: DictConfig, mapper: DictConfig, count: int) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ By hand: neither torch nor detectron2 writes a checkpoint so that a kill cannot 
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -30,7 +30,8 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that is lost or read-only
+            temporary.unlink()
         raise
     _sync_directory(path.parent)
 

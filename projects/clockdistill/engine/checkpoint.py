@@ -1,7 +1,7 @@
 """Checkpoints of the plain detector, with the state that resuming needs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,25 @@ from torch import nn
 
 from projects.clockdistill.engine import weights
 from projects.clockdistill.engine.atomic import atomic_write
+from projects.clockdistill.engine.checkpoint_names import Origin, translate
+from projects.clockdistill.engine.conventions import (
+    class_difference,
+    differences,
+    origin_of_spec,
+)
 from projects.clockdistill.engine.ema import ModelEma
-from projects.clockdistill.engine.weights import BACKBONE, CheckpointError
+from projects.clockdistill.engine.last_checkpoint import newest_whole
+from projects.clockdistill.engine.weight_fit import (
+    Fit,
+    Misfit,
+    fill_shared,
+    not_finite,
+    one_line,
+    shortened,
+)
+from projects.clockdistill.engine.weights import CheckpointError
 
 logger = logging.getLogger(__name__)
-
-_SHOWN_KEYS = 3
 
 
 def plain_detector(model: nn.Module) -> nn.Module:
@@ -40,7 +53,6 @@ class DetectorCheckpointer(DetectionCheckpointer):
         save_dir: folder of the run.
         ema: moving average of the plain detector.
         evaluates_ema: whether the average is evaluated.
-        allow_pickle: whether files that need pickled code may be loaded.
         model_spec: what files hold under this key; None leaves it out.
         **checkpointables: further parts with `state_dict` and `load_state_dict`.
     """
@@ -52,7 +64,6 @@ class DetectorCheckpointer(DetectionCheckpointer):
         *,
         ema: ModelEma | None = None,
         evaluates_ema: bool = False,
-        allow_pickle: bool = False,
         model_spec: str | None = None,
         **checkpointables: Any,
     ) -> None:
@@ -64,25 +75,33 @@ class DetectorCheckpointer(DetectionCheckpointer):
         super().__init__(plain_detector(model), save_dir, **checkpointables)
         self._ema = ema
         self._evaluates_ema = evaluates_ema
-        self._allow_pickle = allow_pickle
         self._model_spec = model_spec
         self.loaded_spec: str | None = None  # "model_spec" of the file that was loaded last
         self._resuming = False
-        self._is_backbone = False
         self._file_has_ema = False
-        self._incompatible: Any = None
+        self._check: Callable[[dict[str, torch.Tensor]], None] | None = None
+        self._fit: Fit | None = None  # of the file that was read last
+        self._origin = Origin()
+
+    @property
+    def loaded_classes(self) -> tuple[str, ...] | None:
+        """Returns the class names of the file that was loaded last; None if they are unknown."""
+        return self._origin.class_names
 
     # ---------------------------------------------------------------- writing
 
     def save(self, name: str, **extra: Any) -> None:
-        """Writes a full checkpoint `name`.pth, from which `resume` continues."""
-        if not self.save_dir or not self.save_to_disk:
-            return
+        """Writes a full checkpoint `name`.pth, from which `resume` continues.
+
+        All processes call it together, since they collect their generators' states.
+        """
         content = {"model": self._evaluated_weights()}
         if self._evaluates_ema:
             content["raw_model"] = self.model.state_dict()
         for key, part in self.checkpointables.items():
             content[key] = part.state_dict()
+        if not self.save_dir or not self.save_to_disk:
+            return
         self._write(name, {**content, **extra})
         self.tag_last_checkpoint(f"{name}.pth")
 
@@ -110,75 +129,100 @@ class DetectorCheckpointer(DetectionCheckpointer):
 
     # ---------------------------------------------------------------- reading
 
-    def load_initial(self, address: str) -> None:
-        """Loads the weights to start from; keys that do not fit are logged.
+    def load_initial(self, address: str, class_names: Sequence[str] | None = None) -> None:
+        """Loads the weights to start from; what does not fit is logged.
 
         Args:
             address: path or URL of a detector or a backbone, or `torchvision://...` for a
                 backbone; "" loads nothing.
+            class_names: of the data, for a comparison with the file's.
 
         Raises:
-            CheckpointError: if no key fits, or a backbone does not fit completely.
+            CheckpointError: if no key fits, or the backbone is not filled completely. The model is
+                unchanged then.
         """
         if not address:
             logger.info("train.init_checkpoint is empty: starting from scratch")
             return
-        self._load(address, "train.init_checkpoint")
-        misfits = self._misfits()
-        if self._is_backbone:
-            misfits = [line for line in misfits if line.startswith(BACKBONE)]
-            if misfits:
-                raise CheckpointError(
-                    f"train.init_checkpoint={address} does not fit this backbone:\n"
-                    f"{_summary(misfits)}\nFix: name weights of the backbone's depth, or start "
-                    'from scratch with train.init_checkpoint=""'
-                )
+        what = f"train.init_checkpoint={address}"
+        fix = 'name weights of this backbone, or start from scratch with train.init_checkpoint=""'
+        self._load(
+            address,
+            "train.init_checkpoint",
+            lambda state: self._require(what, fix, state, exact=False),
+        )
+        if self._fit.is_backbone:
             logger.info("the backbone starts from %s, the rest from scratch", address)
-            return
-        # torch does not call a batch norm's counter missing
-        keys = [k for k in self.model.state_dict() if not k.endswith("num_batches_tracked")]
-        if set(keys) <= set(self._incompatible.missing_keys):
-            raise CheckpointError(
-                f"train.init_checkpoint={address}: none of its keys fits this model. It has "
-                f"{self._incompatible.unexpected_keys[:3]}, the model {keys[:3]}"
-            )
-        if misfits:
+        elif self._fit.misfits:
             logger.warning(
-                "train.init_checkpoint=%s fits in part; these keys keep their initial values:\n%s",
-                address,
-                "\n".join(misfits),
+                "%s fills %d of the model's %d keys; these keep their initial values:\n%s",
+                what,
+                len(self._fit.filled),
+                len(self._fit.filled) + len(self._fit.misfits),
+                shortened(self._fit.misfits),
             )
+        other_classes = class_difference(self._origin.class_names, class_names)
+        for line in [*differences(self._origin, self.model), *filter(None, [other_classes])]:
+            logger.warning("%s: %s", what, line)
         self._log_unexpected(address)
 
-    def load_exact(self, address: str, key: str, *, allow_unexpected: bool = True) -> None:
+    def load_exact(
+        self,
+        address: str,
+        key: str,
+        *,
+        allow_unexpected: bool = True,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
         """Loads weights that must fit completely.
 
         Args:
             address: path or URL.
             key: the config key that holds the address, for the message.
             allow_unexpected: whether the file may hold keys that the model does not have.
+            class_names: of the data; None compares no names.
 
         Raises:
-            CheckpointError: if they do not fit.
+            CheckpointError: if they do not fit, or belong to a model that reads images in another
+                way or has other classes. The model is unchanged then.
         """
-        self._load(address, key)
-        self._require_exact(f"{key}={address}")
-        if not allow_unexpected and self._incompatible.unexpected_keys:
-            raise CheckpointError(
-                f"{key}={address} holds keys that the model does not have:\n"
-                f"{_summary(self._incompatible.unexpected_keys)}\n"
-                "Fix: name a checkpoint of this model, or use the config of this checkpoint"
-            )
+        what = f"{key}={address}"
+        fix = (
+            "name a checkpoint of this model, or use the config of this checkpoint (class counts "
+            "and sizes must agree)"
+        )
+        self._load(
+            address,
+            key,
+            lambda state: self._require(
+                what,
+                fix,
+                state,
+                exact=True,
+                allow_unexpected=allow_unexpected,
+                class_names=class_names,
+            ),
+        )
         self._log_unexpected(address)
 
     def resume(self) -> bool:
         """Loads the last full checkpoint of the run; returns whether there was one.
 
+        A damaged file is passed over with a warning for the one before it.
+
         Raises:
-            CheckpointError: if it is damaged, missing or of another model.
+            CheckpointError: if none is whole, or it is of another model.
         """
         # the main process chooses: another machine may see a shared folder as it was a minute ago
-        path = comm.all_gather(self.get_checkpoint_file())[0]
+        path, error = "", ""
+        if comm.is_main_process():
+            try:
+                path = newest_whole(Path(self.save_dir))
+            except CheckpointError as damaged:
+                error = str(damaged)
+        path, error = comm.all_gather((path, error))[0]
+        if error:
+            raise CheckpointError(error)
         if not path:
             logger.info("--resume: nothing to resume in %s", self.save_dir)
             return False
@@ -187,91 +231,104 @@ class DetectorCheckpointer(DetectionCheckpointer):
                 f"process {comm.get_rank()} has no file {path}, from which the main process "
                 "resumes.\nFix: set train.output_dir to a folder that all machines share"
             )
-        try:
-            self._load(path, "last_checkpoint", resuming=True)
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}.\nFix: {self._other_checkpoint(path)}") from error
+        self._load(path, "last_checkpoint", resuming=True)
         self._require_exact(path)
         if self._ema is not None and not self._file_has_ema:
             self._ema.restart(self.model)
         return True
 
-    def _load(self, address: str, key: str, *, resuming: bool = False) -> None:
+    def _load(
+        self,
+        address: str,
+        key: str,
+        check: Callable[[dict[str, torch.Tensor]], None] | None = None,
+        *,
+        resuming: bool = False,
+    ) -> None:
         path = weights.local_path(address, key)
         self._resuming = resuming
+        self._check = check
         self.load(path, checkpointables=None if resuming else [])
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """Reads a file; called by detectron2's `load`."""
-        if filename.endswith((".pkl", ".pyth")):
-            if not self._allow_pickle:
-                raise weights.needs_pickle(filename)
-            return super()._load_file(filename)
-        content = weights.read(filename, allow_pickle=self._allow_pickle)
+        content = weights.read(filename)
         self._file_has_ema = "ema" in content
         self.loaded_spec = content.pop("model_spec", None)
-        self._is_backbone = all(name.startswith(BACKBONE) for name in content["model"])
         if self._resuming and "raw_model" in content:
             content["model"] = content.pop("raw_model")
         return content
 
-    def _log_incompatible_keys(self, incompatible: Any) -> None:
-        """Keeps what did not fit instead of logging it; called by detectron2's `load`."""
-        self._incompatible = incompatible
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        """Compares a file with the model before it changes the model; called by `load`."""
+        wanted = self.model.state_dict()
+        state, self._origin = translate(
+            checkpoint.pop("model"), wanted, str(checkpoint.get("__author__", ""))
+        )
+        fill_shared(state, wanted)
+        if self.loaded_spec is not None:
+            self._origin = origin_of_spec(self.loaded_spec)
+        self._fit = Fit.compare(state, wanted)
+        if self._check is not None:
+            self._check(state)
+        return super()._load_model({"model": state})
 
-    def _misfits(self) -> list[str]:
-        other_shape = {
-            name: f"{name}: {found} in the file, {wanted} in the model"
-            for name, found, wanted in self._incompatible.incorrect_shapes
-        }
-        missing = [
-            f"{name}: not in the file"
-            for name in self._incompatible.missing_keys
-            if name not in other_shape
-        ]
-        return [*other_shape.values(), *missing]
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        """Logs nothing; `Fit` knows what does not fit. Called by detectron2's `load`."""
+
+    def _require(
+        self,
+        what: str,
+        fix: str,
+        state: dict[str, torch.Tensor],
+        *,
+        exact: bool,
+        allow_unexpected: bool = True,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        """Refuses a file that does not fit.
+
+        Raises:
+            CheckpointError: with the reason.
+        """
+        try:
+            if exact:
+                self._fit.require_exact(allow_unexpected=allow_unexpected)
+            else:
+                self._fit.require_start()
+        except Misfit as error:
+            logger.debug("all keys that do not fit:\n%s", "\n".join(self._fit.misfits))
+            raise CheckpointError(f"{what}: {error}\nFix: {fix}") from error
+        broken = not_finite(state, self._fit.filled)
+        if broken:
+            raise CheckpointError(
+                f"{what}: it holds values that are not finite:\n{one_line(broken)}\n"
+                "Fix: name a checkpoint from before the training diverged"
+            )
+        if not exact:
+            return
+        for line in differences(self._origin, self.model):
+            raise CheckpointError(f"{what}: {line}")
+        other_classes = class_difference(self._origin.class_names, class_names)
+        if other_classes is not None:
+            raise CheckpointError(
+                f"{what}: {other_classes}.\nFix: name weights of these classes, or list the "
+                "data's in the file's order"
+            )
 
     def _require_exact(self, what: str) -> None:
-        misfits = self._misfits()
-        if not misfits:
-            return
-        if self._is_backbone:
-            raise CheckpointError(
-                f"{what} holds only a backbone. Fix: name the weights of a whole detector"
-            )
-        raise CheckpointError(
-            f"{what} does not fit the model of this config:\n{_summary(misfits)}\n"
-            "Fix: name a checkpoint of this model, or use the config of this checkpoint (class "
-            "counts and sizes must agree)"
-        )
+        fix = "name a checkpoint of this model, or use the config of this checkpoint"
+        self._require(what, fix, {}, exact=True)
 
     def _log_unexpected(self, address: str) -> None:
-        if self._incompatible.unexpected_keys and not self._is_backbone:
+        ignored = [f"{key}: {reason}" for key, reason in self._origin.ignored.items()]
+        if ignored:
+            logger.info(
+                "%s: of %s; not used:\n%s", address, self._origin.project, shortened(ignored)
+            )
+        if self._fit.unexpected:
             logger.warning(
                 "%s holds keys that the model does not have:\n%s",
                 address,
-                "\n".join(self._incompatible.unexpected_keys),
+                shortened(self._fit.unexpected),
             )
-
-    def _other_checkpoint(self, damaged: str) -> str:
-        """Returns how to resume from the newest other checkpoint of the run that can be read."""
-        others = sorted(
-            Path(self.save_dir).glob("model_[0-9]*.pth"),
-            key=lambda path: path.stat().st_mtime,
-            reverse=True,
-        )
-        for path in others:
-            if path.name != Path(damaged).name and not weights.is_damaged(str(path)):
-                return (
-                    f"write {path.name}, the newest other checkpoint, into "
-                    f"{Path(self.save_dir) / 'last_checkpoint'}"
-                )
-        return "start the run again without --resume; there is no other checkpoint in the folder"
-
-
-def _summary(lines: Sequence[str]) -> str:
-    """Returns the first lines in one line, for a message; a run's log has all of them."""
-    if len(lines) > _SHOWN_KEYS:
-        logger.debug("all keys that do not fit:\n%s", "\n".join(lines))
-    more = f"; and {len(lines) - _SHOWN_KEYS} more" if len(lines) > _SHOWN_KEYS else ""
-    return f"  {'; '.join(lines[:_SHOWN_KEYS])}{more}"

@@ -1,11 +1,8 @@
-"""Key maps: the names of other projects' checkpoints -> ours (docs/checkpoints.md).
+"""Key maps: the names of other projects' checkpoints -> ours (docs/checkpoints.md)."""
 
-A map is a table of rules (pattern, replacements). The first pattern that matches a key decides; a key
-may fill several of ours, and none if the rule gives a reason instead.
-"""
-
+import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,12 +10,10 @@ from detectron2.checkpoint.c2_model_loading import convert_basic_c2_names
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from torch import Tensor
 
-BACKBONE = "backbone."
-_COUNTER = "num_batches_tracked"
-_WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
+from projects.clockdistill.engine.checkpoint_rules import DAB, DEFORMABLE, RESNET, Rules
 
-_Replacement = str | Callable[[re.Match], str]
-_Rules = tuple[tuple[str, tuple[_Replacement, ...]], ...]
+BACKBONE = "backbone."
+_WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 
 
 @dataclass(frozen=True)
@@ -60,93 +55,39 @@ _COCO_IDS = [category["id"] for category in COCO_CATEGORIES if category["isthing
 _COCO_NAMES = tuple(category["name"] for category in COCO_CATEGORIES if category["isthing"])
 _COCO_ROWS = 91  # of the original repositories: the largest id and 1
 
-# torchvision's, timm's and MoCo's ResNet -> detectron2's
-_RESNET: _Rules = (
-    (r"^conv1\.", ("stem.conv1.",)),
-    (r"^bn1\.", ("stem.conv1.norm.",)),
-    (r"^layer(\d)\.(\d+)\.conv(\d)\.", (lambda m: f"res{int(m[1]) + 1}.{m[2]}.conv{m[3]}.",)),
-    (r"^layer(\d)\.(\d+)\.bn(\d)\.", (lambda m: f"res{int(m[1]) + 1}.{m[2]}.conv{m[3]}.norm.",)),
-    (r"^layer(\d)\.(\d+)\.downsample\.0\.", (lambda m: f"res{int(m[1]) + 1}.{m[2]}.shortcut.",)),
-    (
-        r"^layer(\d)\.(\d+)\.downsample\.1\.",
-        (lambda m: f"res{int(m[1]) + 1}.{m[2]}.shortcut.norm.",),
-    ),
-)
-_ENCODER, _DECODER = (rf"^(transformer\.{part}\.layers\.\d+)\." for part in ("encoder", "decoder"))
-_FFN: _Rules = (
-    (r"^(transformer\.\w+\.layers\.\d+)\.linear1\.", (r"\1.ffns.0.layers.0.0.",)),
-    (r"^(transformer\.\w+\.layers\.\d+)\.linear2\.", (r"\1.ffns.0.layers.1.",)),
-)
-# Deformable-DETR and DINO. Their decoder layer counts its normalisations in the order in which it
-# defines them: 1 follows the cross-attention, 2 the self-attention, 3 the feed-forward part.
-_DEFORMABLE: _Rules = (
-    *_FFN,
-    (r"^transformer\.level_embed$", ("transformer.level_embeds",)),
-    (_ENCODER + r"self_attn\.", (r"\1.attentions.0.",)),
-    (_ENCODER + r"norm1\.", (r"\1.norms.0.",)),
-    (_ENCODER + r"norm2\.", (r"\1.norms.1.",)),
-    (_DECODER + r"self_attn\.", (r"\1.attentions.0.attn.",)),
-    (_DECODER + r"cross_attn\.", (r"\1.attentions.1.",)),
-    (_DECODER + r"norm1\.", (r"\1.norms.1.",)),
-    (_DECODER + r"norm2\.", (r"\1.norms.0.",)),
-    (_DECODER + r"norm3\.", (r"\1.norms.2.",)),
-    (r"^query_embed\.", ("query_embedding.",)),
-)
-_DAB: _Rules = (
-    *_FFN,
-    (_ENCODER + r"self_attn\.", (r"\1.attentions.0.attn.",)),
-    (
-        r"^(transformer\.\w+\.layers\.\d+)\.activation\.",  # one module under two names
-        (r"\1.ffns.0.activation.", r"\1.ffns.0.layers.0.1."),
-    ),
-    *(
-        (rf"{_DECODER}{theirs}_{part}_proj\.", (rf"\1.attentions.{number}.{name}_proj.",))
-        for number, theirs in enumerate(("sa", "ca"))
-        for part, name in (
-            ("qcontent", "query_content"),
-            ("qpos", "query_pos"),
-            ("qpos_sine", "query_pos_sine"),
-            ("kcontent", "key_content"),
-            ("kpos", "key_pos"),
-            ("v", "value"),
-        )
-    ),
-    (_DECODER + r"self_attn\.", (r"\1.attentions.0.",)),
-    (_DECODER + r"cross_attn\.", (r"\1.attentions.1.",)),
-    *(
-        (rf"^(transformer\.\w+\.layers\.\d+)\.norm{n + 1}\.", (rf"\1.norms.{n}.",))
-        for n in range(3)
-    ),
-    (r"^transformer\.decoder\.norm\.", ("transformer.decoder.post_norm_layer.",)),
-    (r"^refpoint_embed\.", ("anchor_box_embed.",)),
-)
-
 
 def translate(
-    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], author: str = ""
 ) -> tuple[dict[str, Tensor], Origin]:
     """Renames a file's weights to those of a model.
 
     Args:
         state: the file's weights; not changed.
         wanted: the model's, for its keys and shapes.
+        author: what files of detectron2's model zoo say under "__author__".
 
     Returns:
         The weights under our names; those that no rule knows keep their names. And their origin.
     """
     state = _unwrapped(state)
+    for anchor in ("backbone.0.body.conv1.weight", "backbone.stem.conv1.weight"):
+        prefix = _prefix(state, anchor)
+        if prefix:  # a detector inside another module
+            inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            result, origin = translate(inside, wanted)
+            reason = f"no part of {prefix.removesuffix('.')}"
+            ignored = {key: reason for key in state if not key.startswith(prefix)}
+            return result, dataclasses.replace(origin, ignored=origin.ignored | ignored)
     if "backbone.0.body.conv1.weight" in state:
         return _original_detector(state, wanted)
     if "conv1_w" in state:
         return _caffe2(state)
-    for stem, convert in (("stem.conv1.weight", _detectron2), ("conv1.weight", _resnet)):
-        prefix = _prefix(
-            state, stem, "res2.0.conv1.weight" if "stem" in stem else "layer1.0.conv1.weight"
-        )
-        if prefix is not None and prefix != BACKBONE:
-            return convert(state, prefix)
-    if "backbone.conv1.weight" in state:
-        return _resnet(state, BACKBONE)
+    prefix = _prefix(state, "stem.conv1.weight", "res2.0.conv1.weight")
+    if prefix is not None and prefix != BACKBONE:
+        return _detectron2(state, prefix, author)
+    prefix = _prefix(state, "conv1.weight", "layer1.0.conv1.weight")
+    if prefix is not None:
+        return _resnet(state, prefix)
     return state, Origin()
 
 
@@ -179,12 +120,20 @@ def _resnet(state: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor]
     if prefix:
         project += f" under {prefix.removesuffix('.')}"
     origin = Origin(project, pixels=IMAGENET, stride_in_1x1=False)
-    return _backbone(state, prefix, _RESNET, origin), origin
+    return _backbone(state, prefix, RESNET, origin), origin
 
 
-def _detectron2(state: Mapping[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], Origin]:
-    """Takes the backbone out of a model of detectron2."""
-    origin = Origin("detectron2")
+def _detectron2(
+    state: Mapping[str, Tensor], prefix: str, author: str
+) -> tuple[dict[str, Tensor], Origin]:
+    """Takes the backbone out of a model of detectron2.
+
+    Its model zoo starts from MSRA's weights by default and keeps their pixels and strides; files
+    that it converted from torchvision say so.
+    """
+    known = {"torchvision": (IMAGENET, False), "Caffe2": (CAFFE, True)}
+    known["Detectron2 Model Zoo"] = known["Caffe2"]
+    origin = Origin("detectron2", *known.get(author, (None, None)))
     return _backbone(state, prefix, ((r"^(stem|res\d)\.", (r"\1.",)),), origin), origin
 
 
@@ -209,7 +158,7 @@ def _caffe2(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Origin]:
 
 
 def _backbone(
-    state: Mapping[str, Tensor], prefix: str, rules: _Rules, origin: Origin
+    state: Mapping[str, Tensor], prefix: str, rules: Rules, origin: Origin
 ) -> dict[str, Tensor]:
     """Returns what `rules` make of the keys with a prefix; the others are no part of a backbone."""
     result = {}
@@ -222,7 +171,7 @@ def _backbone(
     return result
 
 
-def _renamed(key: str, rules: _Rules) -> list[str] | None:
+def _renamed(key: str, rules: Rules) -> list[str] | None:
     """Returns the names that the first rule gives, or None if none matches."""
     for pattern, replacements in rules:
         if re.search(pattern, key):
@@ -236,21 +185,25 @@ def _original_detector(
     """Renames the detectors of the repositories that published them."""
     is_dab = "transformer.decoder.layers.0.ca_qcontent_proj.weight" in state
     is_dino = "transformer.tgt_embed.weight" in state
-    rules = (*_neck_rules(wanted), *_head_rules(state), *(_DAB if is_dab else _DEFORMABLE))
+    rules = (*_neck_rules(wanted), *_head_rules(state), *(DAB if is_dab else DEFORMABLE))
     project = "DAB-DETR" if is_dab else "DINO" if is_dino else "Deformable-DETR"
-    classes = state.get("class_embed.weight", state.get("class_embed.0.weight"))
+    sizes = [
+        len(weights[key]) if key in weights else 0
+        for weights in (state, wanted)
+        for key in ["class_embed.bias" if is_dab else "class_embed.0.bias"]
+    ]
     origin = Origin(
         f"the original {project}",
         pixels=IMAGENET,
         stride_in_1x1=False,
         positions=(20.0, 0.0) if is_dab or is_dino else (10000.0, -0.5),
-        class_names=_COCO_NAMES if classes is not None and len(classes) == _COCO_ROWS else None,
+        class_names=_COCO_NAMES if sizes == [_COCO_ROWS, len(_COCO_IDS)] else None,
     )
     body = "backbone.0.body."
     result = {}
     for key, value in state.items():
         if key.startswith(body):
-            names = _renamed(key.removeprefix(body), _RESNET)
+            names = _renamed(key.removeprefix(body), RESNET)
             names = None if names is None else [BACKBONE + name for name in names]
         else:
             names = _renamed(key, rules) or [key]
@@ -261,8 +214,8 @@ def _original_detector(
     return result, origin
 
 
-def _neck_rules(wanted: Mapping[str, Tensor]) -> _Rules:
-    """Returns the rules of `input_proj`: one projection per backbone feature, then further levels."""
+def _neck_rules(wanted: Mapping[str, Tensor]) -> Rules:
+    """Returns the rules of `input_proj`: one level per feature of the backbone, then others."""
     features = 1 + max(
         (int(key.split(".")[2]) for key in wanted if key.startswith("neck.convs.")), default=-1
     )
@@ -278,7 +231,7 @@ def _neck_rules(wanted: Mapping[str, Tensor]) -> _Rules:
     return ((r"^input_proj\.(\d+)\.([01])\.", (rename,)),)
 
 
-def _head_rules(state: Mapping[str, Tensor]) -> _Rules:
+def _head_rules(state: Mapping[str, Tensor]) -> Rules:
     """Returns the rules of DINO's heads on the proposals, which follow the layers' heads here."""
     layers = len([key for key in state if re.fullmatch(r"class_embed\.\d+\.bias", key)])
     return tuple(
@@ -293,9 +246,8 @@ def _head_rules(state: Mapping[str, Tensor]) -> _Rules:
 def _class_rows(name: str, value: Tensor, wanted: Mapping[str, Tensor]) -> Tensor:
     """Returns the rows of the model's classes.
 
-    The original repositories index classes by COCO's ids, up to 90, here they are counted. The label
-    embedding has a row for "no object" at the end, and those of DINO has one more for ids that a
-    dataset may have, neither of which is read.
+    The original repositories index classes by COCO's ids, up to 90; here they are counted. DINO's
+    label embedding has further rows at its end, which are not read.
     """
     if name not in wanted or not re.search(r"class_embed\.|label_enc\.", name):
         return value

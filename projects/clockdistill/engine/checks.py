@@ -20,9 +20,11 @@ from projects.clockdistill.engine.config_file import (
 )
 from projects.clockdistill.engine.expected import Expected, expected_of, is_number, like
 from projects.clockdistill.errors import UserError
+from projects.clockdistill.modeling.detectors.base import Detector
 from projects.clockdistill.modeling.detectors.layers.deformable_sampling import VARIABLE, backend
 
 _COMMON = CONFIGS / "common"
+_RETIRED = ("train.allow_pickle",)  # keys in configs of earlier runs that change nothing now
 _TOP_LEVEL = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
 _SHOWN = 80  # characters of a value in a message
 # what constructors raise for arguments that they cannot use
@@ -55,7 +57,7 @@ def check_config(cfg: DictConfig) -> None:
     schema = LazyConfig.load(str(_COMMON / "train.py")).train
     _check_train_keys(cfg.train, schema, "train")
     check_values(cfg)
-    check_calls(cfg)
+    check_channel_order(cfg.model)
     check_device(cfg.train.device, "train.device")
     _check_precision(cfg.train)
     _check_sampling(cfg.train.device)
@@ -64,6 +66,23 @@ def check_config(cfg: DictConfig) -> None:
         mapper = OmegaConf.select(cfg, f"dataloader.{part}.mapper")
         if mapper is not None:
             build(mapper, f"dataloader.{part}.mapper")
+
+
+def check_channel_order(model: DictConfig) -> None:
+    """Refuses BGR for detectors that do not reorder the images, such as detrex's.
+
+    Raises:
+        ConfigError: with the key and the fix.
+    """
+    for path, node in dicts_in(model, "model"):
+        target = node.get("_target_")
+        target = locate(target) if isinstance(target, str) else target
+        ours = isinstance(target, type) and issubclass(target, Detector)
+        if node.get("input_format") == "BGR" and not ours:
+            raise ConfigError(
+                f"{path}.input_format=BGR: {getattr(target, '__qualname__', target)} reads images "
+                "as they come, in RGB order.\nFix: use RGB, and weights that were trained so"
+            )
 
 
 def _check_sampling(device: str) -> None:
@@ -94,7 +113,7 @@ def check_batch_size(cfg: DictConfig, processes: int) -> None:
 def _check_train_keys(node: DictConfig, schema: DictConfig, path: str) -> None:
     """Checks a node against `schema`, which gives each key its default: keys and types."""
     for key in node:
-        if key not in schema:
+        if key not in schema and f"{path}.{key}" not in _RETIRED:
             raise _unknown_key(path, key, schema, path)
     for key, below in schema.items():
         where = f"{path}.{key}"

@@ -216,14 +216,14 @@ def _check_classes(cfg: DictConfig, parts: list[str], *, eval_only: bool) -> Non
 def _load(cfg: DictConfig, part: str) -> list[dict]:
     """Returns the dicts of a part's datasets."""
     key = f"dataloader.{part}.dataset"
+    names = dataset_names(cfg, part)
     node = OmegaConf.select(cfg, key)
     if "json_file" not in node:
-        names = dataset_names(cfg, part)
-        key += f".names={','.join(names)}"
         for name in names:
-            _check_exists(name, f"dataloader.{part}.dataset.names={name}")
+            _check_exists(name, f"{key}.names={name}")
+        key += f".names={','.join(names)}"
     try:
-        for name in dataset_names(cfg, part):
+        for name in names:
             _check_file(name)
         dicts = instantiate(node)
     except (OSError, ValueError) as error:

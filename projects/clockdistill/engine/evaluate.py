@@ -1,10 +1,12 @@
 """Evaluation on the config's test data, alone or as a hook of training."""
 
+import errno
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import instantiate
 from detectron2.engine import HookBase
@@ -13,6 +15,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
+from projects.clockdistill.engine import interruption, metrics_file
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.config_file import ConfigError, accepted_arguments
@@ -36,6 +39,7 @@ class Evaluation:
     def __init__(self, dataloader: DictConfig, output_dir: str) -> None:
         self._output_dir = output_dir
         self.loader = instantiate(dataloader.test)
+        interruption.shield_workers(self.loader)
         node = dataloader.evaluator
         extra = {}
         if node.get("output_dir") is None and "output_dir" in (accepted_arguments(node) or ()):
@@ -55,7 +59,7 @@ class Evaluation:
             {task: {metric: percent}} on the main process, {} on the others.
         """
         with preserved_rng():
-            results = inference_on_dataset(model, self.loader, self._evaluator)
+            results = inference_on_dataset(model, _Interruptible(self.loader), self._evaluator)
         if comm.is_main_process():
             write_results(results, self._output_dir)
             for task, metrics in results.items():
@@ -63,8 +67,29 @@ class Evaluation:
         return results or {}
 
 
+class _Interruptible:
+    """A loader that a signal ends between two images, in a run of one process.
+
+    Several processes would have to agree, which they do after the next step.
+    """
+
+    def __init__(self, loader: Iterable) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._loader:
+            if comm.get_world_size() == 1:
+                interruption.check()
+            yield batch
+
+
 class Evaluate(HookBase):
     """Evaluates every `period` steps and at the end, and keeps the best weights.
+
+    A run that was interrupted in an evaluation repeats it when it is resumed.
 
     Args:
         evaluate: returns results as {task: {metric: value}} on the main process.
@@ -88,16 +113,43 @@ class Evaluate(HookBase):
         self._best = -math.inf
 
     def before_train(self) -> None:
+        start = self.trainer.start_iter
         # in a file of its own, since a run may die between an evaluation and the next checkpoint
-        if self.trainer.start_iter > 0 and self._record.is_file():
+        if start > 0 and self._record.is_file():
             kept = json.loads(self._record.read_text())
             if kept["metric"] == self._best_metric:
                 self._best = kept["value"]
+        if start > 0 and self._is_due(start):
+            finished = start >= self.trainer.max_iter
+            # the main process decides, which writes what tells it
+            if comm.all_gather(finished or not self._is_logged(start))[0]:
+                self._measure(start)
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        if done != self.trainer.max_iter and (self._period <= 0 or done % self._period != 0):
+        if not self._is_due(done):
             return
+        if self.trainer.interrupted and done < self.trainer.max_iter:
+            return  # there is a checkpoint: the resumed run evaluates
+        try:
+            self._measure(done)
+        except interruption.Interrupted:
+            if done < self.trainer.max_iter:
+                self._checkpointer.save(f"model_{self.trainer.iter:07d}")
+            raise
+
+    def _is_due(self, done: int) -> bool:
+        return done >= self.trainer.max_iter or (self._period > 0 and done % self._period == 0)
+
+    def _is_logged(self, done: int) -> bool:
+        lines = metrics_file.read(Path(self._checkpointer.save_dir) / "metrics.json")
+        return any(x["iteration"] == done - 1 and self._best_metric in x for x in lines)
+
+    def _measure(self, done: int) -> None:
+        """Evaluates the weights after `done` steps."""
+        folder = Path(self._checkpointer.save_dir)
+        if not folder.is_dir():  # the evaluator would create it again, without the checkpoints
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(folder))
         results = self._evaluate()
         comm.synchronize()  # the other ranks wait for the main process
         if not comm.is_main_process():
@@ -107,9 +159,12 @@ class Evaluate(HookBase):
             for task, metrics in results.items()
             for metric, value in metrics.items()
         }
+        storage = self.trainer.storage
+        now, storage.iter = storage.iter, done - 1
         for name, value in flat.items():
             if math.isfinite(value):  # a class without objects has no AP
-                self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
+                storage.put_scalar(name, value, smoothing_hint=False)
+        storage.iter = now
         self._keep_best(flat, done)
 
     def _keep_best(self, results: dict[str, float], done: int) -> None:

@@ -117,6 +117,7 @@ TABLE = {
     "model.teacher_checkpoint": CHECKPOINT,
     "model.*backbone.*num_classes": either(whole(1), None, "null"),
     "model.*num_classes": whole(1),
+    "model.*input_format": Expected("RGB or BGR", lambda v: v in ("RGB", "BGR"), is_text=True),
     "model.*num_queries": whole(1),
     "model.*num_points": whole(0),
     "model.*num_feature_levels": whole(1),

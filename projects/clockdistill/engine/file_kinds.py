@@ -2,13 +2,16 @@
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 SAFETENSORS, TORCH, PICKLE = "safetensors", "torch", "pickle"  # what can be read
 
 _HEAD = 4096  # bytes that are looked at
 _DOWNLOAD = "download the file itself; a browser's or wget's result may be the page about it"
+_ONNX_FIELDS = {b"\x12", b"\x1a", b"\x22", b"\x32", b"\x3a", b"\x42"}  # after its version number
 _EXPORTED = "name the checkpoint (.pth or .safetensors) that it was exported from"
+_COPY_AGAIN = "copy or download it again"
 _UNPACK = "unpack it and name the weights in it"
 # first bytes -> what begins so, and the fix
 _MAGIC = (
@@ -37,7 +40,7 @@ def kind_of(path: str | Path) -> str:
     """Returns `SAFETENSORS`, `TORCH` or `PICKLE`.
 
     Raises:
-        NotWeights: for anything else: "is ...\\nFix: ...".
+        NotWeights: for anything else: "is ...", then the fix.
     """
     size = Path(path).stat().st_size
     with open(path, "rb") as handle:
@@ -59,7 +62,7 @@ def kind_of(path: str | Path) -> str:
         return TORCH if head[2:13] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P" else PICKLE  # torch's number
     if head[257:262] == b"ustar":
         raise _refusal("a tar archive", _UNPACK)
-    if head[:1] == b"\x08" and (b"\x12" in head[:8] or str(path).endswith(".onnx")):
+    if head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] in _ONNX_FIELDS:
         raise _refusal("an ONNX model", _EXPORTED)
     _refuse_text(path, head)
     raise _refusal(
@@ -73,10 +76,13 @@ def _zip_kind(path: str | Path, size: int) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            is_whole = archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError):
         raise _refusal(
-            f"damaged: its end is missing after {size:,} bytes", "copy or download it again"
+            f"damaged: a part of its {size:,} bytes is missing or changed", _COPY_AGAIN
         ) from None
+    if not is_whole:  # torch reads such a file without a word
+        raise _refusal("damaged: a checksum does not fit its content", _COPY_AGAIN)
     parts = {name.partition("/")[2] for name in names}
     if {"constants.pkl"} <= parts and any(part.startswith("code/") for part in parts):
         raise _refusal("a TorchScript program", _EXPORTED)

@@ -13,6 +13,7 @@ from detectron2.utils.events import CommonMetricPrinter, JSONWriter, Tensorboard
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from projects.clockdistill.engine import metrics_file
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.config_file import ConfigError
 
@@ -24,7 +25,7 @@ class PeriodicCheckpoint(HookBase):
     """Saves every `period` steps and at the end; removes the oldest beyond `max_to_keep`.
 
     It counts the files in the folder, so that a resumed run removes those of the run before it,
-    which detectron2's own hook does not.
+    which detectron2's own hook does not. A run that a signal ends saves after its last step.
 
     Args:
         checkpointer: writes the files.
@@ -43,7 +44,7 @@ class PeriodicCheckpoint(HookBase):
         done = self.trainer.iter + 1
         if done >= self.trainer.max_iter:
             self._checkpointer.save("model_final")
-        elif self._period > 0 and done % self._period == 0:
+        elif self.trainer.interrupted or (self._period > 0 and done % self._period == 0):
             self._checkpointer.save(f"model_{self.trainer.iter:07d}")
             self._remove_oldest()
 
@@ -96,8 +97,48 @@ class ProgressBar(HookBase):
         self._stack.close()
 
 
+class MetricWriters(hooks.PeriodicWriter):
+    """Writes the metrics to metrics.json, TensorBoard and the console.
+
+    A resumed run removes the lines that it repeats, and ends up with those of an uninterrupted one.
+
+    Args:
+        output_dir: folder of the run.
+        max_iter: steps of the run.
+        period: steps between two lines.
+        console: whether the console gets a line, too.
+    """
+
+    def __init__(self, output_dir: str, max_iter: int, period: int, *, console: bool) -> None:
+        super().__init__([CommonMetricPrinter(max_iter)] if console else [], period)
+        self._output_dir = output_dir
+
+    def before_train(self) -> None:
+        start_iter = self.trainer.start_iter
+        json_file = Path(self._output_dir) / "metrics.json"
+        lines = metrics_file.forget_from(json_file, start_iter)
+        latest = self.trainer.storage.latest()
+        restored = {name for name, (_, iteration) in latest.items() if iteration == start_iter - 1}
+        if lines and lines[-1]["iteration"] == start_iter - 1 and restored - lines[-1].keys():
+            # a signal left out the evaluation of that step, which is repeated now
+            lines = metrics_file.forget_from(json_file, start_iter - 1)
+        json_writer = JSONWriter(str(json_file))
+        json_writer._last_write = lines[-1]["iteration"] if lines else -1
+        self._writers.append(json_writer)
+        # TensorBoard hides what an interrupted run logged beyond its last checkpoint
+        self._writers.append(TensorboardXWriter(self._output_dir, purge_step=start_iter or None))
+        if start_iter > 0 and start_iter % self._period == 0:
+            json_writer.write()  # what the interruption left unwritten
+
+    def after_train(self) -> None:
+        for writer in self._writers:
+            if not isinstance(writer, CommonMetricPrinter):  # which cannot show a step twice
+                writer.write()
+            writer.close()
+
+
 def writers(output_dir: str, max_iter: int, log_period: int) -> list[HookBase]:
-    """Returns the hooks that write the metrics to metrics.json, TensorBoard and the console.
+    """Returns the hooks that show and write the metrics.
 
     The console gets a progress bar if it is a terminal, otherwise one line per `log_period`.
 
@@ -106,8 +147,6 @@ def writers(output_dir: str, max_iter: int, log_period: int) -> list[HookBase]:
         max_iter: steps of the run.
         log_period: steps between two lines.
     """
-    Path(output_dir).mkdir(parents=True, exist_ok=True)
-    files = [JSONWriter(str(Path(output_dir) / "metrics.json")), TensorboardXWriter(output_dir)]
-    if sys.stdout.isatty():
-        return [hooks.PeriodicWriter(files, log_period), ProgressBar(log_period)]
-    return [hooks.PeriodicWriter([CommonMetricPrinter(max_iter), *files], log_period)]
+    bar = sys.stdout.isatty()
+    files = MetricWriters(output_dir, max_iter, log_period, console=not bar)
+    return [files, ProgressBar(log_period)] if bar else [files]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from projects.clockdistill.engine import metrics_file, run_folder
 from projects.clockdistill.engine.config_file import CONFIGS, ROOT
 
 TOOLS = ROOT / "tools"
@@ -52,9 +53,11 @@ class Run:
 
     def start(self, threads: int) -> subprocess.Popen:
         """Starts the program with `threads` CPU threads, in a process group of its own."""
-        if "--resume" not in self.options:
-            shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
+        run_folder.lock(self.folder).close()  # refuses a folder that another run uses
+        if "--resume" not in self.options:
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
         with self.console.open("a") as console:
             return subprocess.Popen(
                 self.command,
@@ -74,12 +77,7 @@ class Run:
 
     def logged(self) -> list[dict[str, Any]]:
         """Returns the lines of its `metrics.json`, without those that an interruption cut off."""
-        file = self.folder / "metrics.json"
-        lines = []
-        for line in file.read_text().splitlines() if file.exists() else []:
-            with suppress(json.JSONDecodeError):
-                lines.append(json.loads(line))
-        return lines
+        return metrics_file.read(self.folder / "metrics.json")
 
     def progress(self) -> str:
         """Returns its title and the last training step that it logged."""

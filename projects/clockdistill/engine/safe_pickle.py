@@ -1,7 +1,7 @@
 """Pickled files read without running anything that they name.
 
-A pickle is a program: it names functions and calls them. Here a name stands for numpy's arrays or for
-a plain container; every other name ends the reading, or stands for an object that does nothing.
+A pickle is a program: it names functions and calls them. Here a name stands for numpy's arrays or
+a plain container; any other ends the reading, or stands for an object that does nothing.
 """
 
 import argparse
@@ -110,12 +110,13 @@ def load_torch(path: str | Path) -> tuple[Any, list[str]]:
     """
     known = [(value, name) for name, value in _NUMPY.items()]
     known += [*_DTYPES, argparse.Namespace]
-    with safe_globals(known):
+    with open(path, "rb") as handle, safe_globals(known):
         left_out = []
         with contextlib.suppress(ValueError):  # older than torch 1.6: not a zip file
-            left_out = sorted(get_unsafe_globals_in_checkpoint(str(path)))
+            left_out = sorted(get_unsafe_globals_in_checkpoint(handle))
         for name in left_out:
             if name.partition(".")[0] in _DANGEROUS:
                 raise UnsafePickle(name)
         with safe_globals([(_LeftOut, name) for name in left_out]):
-            return torch.load(path, map_location="cpu", weights_only=True), left_out
+            handle.seek(0)
+            return torch.load(handle, map_location="cpu", weights_only=True), left_out

@@ -41,6 +41,7 @@ def setup_run(cfg: DictConfig, *, keep_config: bool) -> None:
     for name, short in _LOGGERS.items():
         logging.getLogger(name).handlers.clear()
         setup_logger(str(folder), distributed_rank=rank, name=name, abbrev_name=short)
+    logging.raiseExceptions = False  # a log on a full disk must not hide the run's own message
     logger.info("command: %s", " ".join(sys.argv))
     logger.debug("environment:\n%s", collect_env_info())
     config = folder / "config.yaml"
@@ -69,7 +70,7 @@ def torchrun_group(device: str) -> Iterator[None]:
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if on_gpu else "gloo")
-    _create_local_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+    _create_local_group(int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size())))
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ the losses fall all the same.
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,19 @@ logger = logging.getLogger(__name__)
 _MARGIN = 5.0
 
 
-def load_teacher(teacher: nn.Module, checkpoint: str | None, *, allow_pickle: bool) -> None:
+def load_teacher(
+    teacher: nn.Module, checkpoint: str | None, class_names: Sequence[str] | None = None
+) -> None:
     """Loads a teacher's weights, which must fit completely.
 
     Args:
         teacher: the frozen detector.
         checkpoint: `model.teacher_checkpoint`, a path or an address.
-        allow_pickle: whether a file that needs pickled code may be loaded.
+        class_names: of the data; None compares no names, as with a `model.class_map`.
 
     Raises:
-        CheckpointError: if there is no such file, or a key is missing, unexpected or of another
-            shape.
+        CheckpointError: if there is no such file, a key is missing, unexpected or of another
+            shape, or the classes are others.
     """
     key = "model.teacher_checkpoint"
     if not checkpoint:
@@ -55,8 +57,8 @@ def load_teacher(teacher: nn.Module, checkpoint: str | None, *, allow_pickle: bo
         local_path(checkpoint, key)
     except CheckpointError as error:
         raise CheckpointError(f"{error}.\nFix: {_how_to_train(checkpoint)}") from error
-    reader = DetectorCheckpointer(teacher, allow_pickle=allow_pickle)
-    reader.load_exact(checkpoint, key, allow_unexpected=False)
+    reader = DetectorCheckpointer(teacher)
+    reader.load_exact(checkpoint, key, allow_unexpected=False, class_names=class_names)
 
 
 def _how_to_train(checkpoint: str) -> str:

@@ -19,6 +19,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
+from projects.clockdistill.engine import interruption
 from projects.clockdistill.engine.config_file import accepted_arguments
 
 
@@ -153,12 +154,12 @@ def build_train_loader(
         images = SeededImages(dataset, instantiate(node.mapper), seed)
         extra = {"dataset": images, "mapper": None, "sampler": sampler}
     loader = instantiate({**node, **extra})
-    _seed_workers(loader)
+    _prepare_workers(loader)
     return loader
 
 
-def _seed_workers(loader: Iterable[list[dict[str, Any]]]) -> None:
-    """Derives the workers' seed from the process's seed, without a draw from its generator.
+def _prepare_workers(loader: Iterable[list[dict[str, Any]]]) -> None:
+    """Derives the workers' seed from the process's seed, and lets them survive signals.
 
     PyTorch draws that seed when the loader is first read, which would advance the state that a
     resumed run has just restored by one draw.
@@ -168,3 +169,4 @@ def _seed_workers(loader: Iterable[list[dict[str, Any]]]) -> None:
         loader = getattr(loader, "dataset", getattr(loader, "_dataset", None))
     if loader is not None:
         loader.generator = torch.Generator().manual_seed(torch.initial_seed())
+        interruption.shield_workers(loader)

@@ -1,6 +1,8 @@
 """Training step on CPU or GPU, in one process or several, with or without mixed precision."""
 
+import logging
 import math
+import signal
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -10,10 +12,13 @@ import torch
 import torch.distributed as dist
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from projects.clockdistill.engine import interruption
 from projects.clockdistill.engine.config_file import ConfigError
+from projects.clockdistill.engine.replay import StepRecorder
 from projects.clockdistill.engine.rng import get_rng_state, set_rng_state
 from projects.clockdistill.engine.solver import load_optimizer
 from projects.clockdistill.modeling.detectors.normalisers import chunks_of
@@ -22,6 +27,10 @@ from projects.clockdistill.modeling.detectors.transfers import to_host
 # Halved so often, GradScaler's first scale of 2^16 is 2^-14, float16's smallest normal number: a
 # gradient that is still not finite is not so because of its scale.
 _MAX_SKIPPED_IN_A_ROW = 30
+# Metrics are logged as medians of so many steps: detectron2's default.
+_LOGGED_WINDOW = 20
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(TrainerBase):
@@ -37,6 +46,11 @@ class Trainer(TrainerBase):
         norm_type: order of that norm.
         accumulate_steps: chunks into which a batch is split; one at a time is in memory, and the
             weights change once per batch.
+        output_dir: folder of the run, for a step that is not finite; "" writes nothing.
+
+    Attributes:
+        interrupted: number of the signal that ends the run after this step, or 0; all processes
+            agree on it.
     """
 
     def __init__(
@@ -49,6 +63,7 @@ class Trainer(TrainerBase):
         max_norm: float = float("inf"),
         norm_type: float = 2.0,
         accumulate_steps: int = 1,
+        output_dir: str = "",
     ) -> None:
         super().__init__()
         self.model = model
@@ -64,19 +79,50 @@ class Trainer(TrainerBase):
         self._accumulate_steps = accumulate_steps
         self._skipped = 0  # steps of this run that changed no weights
         self._skipped_in_a_row = 0
-        self._resumed_rng: dict[str, Any] | None = None
+        self._recorder = StepRecorder(model, output_dir)
+        self._resumed: dict[str, Any] = {}
+        self.interrupted = 0
 
     def train(self, start_iter: int, max_iter: int) -> None:
-        """Runs the steps from `start_iter` up to `max_iter`."""
+        """Runs the steps from `start_iter` up to `max_iter`.
+
+        By hand: detectron2's own loop prints a traceback for every exception.
+
+        Raises:
+            Interrupted: after a step, or in an evaluation, if there was SIGTERM or SIGINT.
+        """
         self.model.train()
-        if start_iter > 0:
-            # otherwise augmentations, and draws on other ranks, would repeat the first steps' own
+        self.iter = self.start_iter = start_iter
+        self.max_iter = max_iter
+        logger.info("Starting training from iteration %d", start_iter)
+        with interruption.deferred_signals(), EventStorage(start_iter) as self.storage:
+            if start_iter < max_iter:
+                self._batches = iter(self._build_loader(start_iter))
+            self._restore(start_iter)
+            try:
+                self.before_train()
+                for self.iter in range(start_iter, max_iter):
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                    if self.interrupted:
+                        raise interruption.Interrupted(self.interrupted)
+                self.iter = max_iter  # tells hooks that no exception ended the loop
+            finally:
+                self.after_train()
+
+    def _restore(self, start_iter: int) -> None:
+        """Sets generators and metrics to what a resumed checkpoint holds."""
+        for name, entries in self._resumed.get("metrics", {}).items():
+            for value, iteration in entries["values"]:
+                self.storage.iter = iteration
+                self.storage.put_scalar(name, value, smoothing_hint=entries["smooth"])
+        self.storage.iter = start_iter
+        states = self._resumed.get("rng", [])
+        if len(states) == comm.get_world_size():
+            set_rng_state(states[comm.get_rank()])
+        elif start_iter > 0:  # otherwise the draws would repeat the first steps' own
             torch.manual_seed(torch.initial_seed() + start_iter)
-        self._batches = iter(self._build_loader(start_iter))
-        # a checkpoint holds the main process's state; other ranks continue with a fresh one
-        if self._resumed_rng is not None and comm.is_main_process():
-            set_rng_state(self._resumed_rng)
-        super().train(start_iter, max_iter)
 
     def run_step(self) -> None:
         """Runs one step.
@@ -90,12 +136,21 @@ class Trainer(TrainerBase):
         batch = next(self._batches)
         data_time = time.perf_counter() - start
 
+        self._recorder.before_step(batch, self.iter)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self._backward(batch)
+        try:
+            losses = self.backward(batch)
+        except FloatingPointError as error:  # the matcher refuses predictions that are not finite
+            raise FloatingPointError(f"{error}\n{self._keep_step(batch)}") from error
         self._scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, self._max_norm, self._norm_type)
 
-        metrics = self._checked_metrics({**losses, "grad_norm": grad_norm, **self._scale()}, batch)
+        signal_number = grad_norm.new_full((), interruption.received())
+        values = {**losses, "grad_norm": grad_norm, **self._scale(), "signal": signal_number}
+        metrics = self._checked_metrics(values, batch)
+        # the processes agree on it, wherever and whenever the signal came
+        any_signal = metrics.pop("signal") > 0
+        self.interrupted = (interruption.received() or signal.SIGTERM) if any_signal else 0
         if self._scaler.is_enabled():
             metrics["amp_skipped_steps"] = self._count_skipped(metrics)
         self.storage.put_scalars(**metrics, data_time=data_time)
@@ -103,7 +158,7 @@ class Trainer(TrainerBase):
         self._scaler.step(self.optimizer)
         self._scaler.update()
 
-    def _backward(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def backward(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Adds up the gradients of a batch, chunk by chunk.
 
         Returns:
@@ -194,21 +249,33 @@ class Trainer(TrainerBase):
             bad = []  # the scaler skips such a step and lowers its scale
         if bad:
             own = dict(zip(tensors, local.tolist(), strict=True))
-            files = ", ".join(str(x.get("file_name", x.get("image_id"))) for x in batch)
+            own.pop("signal")
             raise FloatingPointError(
                 f"not finite at iteration {self.iter}: {', '.join(bad)}. The weights were not "
-                f"changed. On rank {comm.get_rank()}: {own}.\nImages of the batch: {files}.\nFix: "
+                f"changed. On rank {comm.get_rank()}: {own}.\n{self._keep_step(batch)}\nFix: "
                 "check these images and boxes, lower optimizer.lr, or set train.amp.enabled=False"
             )
         return dict(zip(tensors, mean.tolist(), strict=True))
 
+    def _keep_step(self, batch: list[dict[str, Any]]) -> str:
+        """Keeps the step for `--replay`; returns its images and the command, for a message."""
+        files = ", ".join(str(x.get("file_name", x.get("image_id"))) for x in batch)
+        return f"Images of the batch of iteration {self.iter}: {files}.{self._recorder.save()}"
+
     def state_dict(self) -> dict[str, Any]:
-        """Returns what resuming needs besides the weights."""
+        """Returns what resuming needs besides the weights; all processes call it together."""
         return {
             **super().state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "rng": get_rng_state(),
+            "rng": comm.gather(get_rng_state()),
+            "metrics": {
+                name: {
+                    "values": [list(entry) for entry in history.values()[-_LOGGED_WINDOW:]],
+                    "smooth": self.storage.smoothing_hints()[name],
+                }
+                for name, history in self.storage.histories().items()
+            },
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -219,4 +286,9 @@ class Trainer(TrainerBase):
         load_optimizer(self.optimizer, state["optimizer"])
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
-        self._resumed_rng = state["rng"]
+        self._resumed = {"rng": _as_list(state["rng"]), "metrics": state.get("metrics", {})}
+
+
+def _as_list(rng: Any) -> list[dict[str, Any]]:
+    """Returns the generators' states of all processes; older files hold the main process's."""
+    return [rng] if isinstance(rng, dict) else rng

@@ -1,13 +1,14 @@
 """Weights from a file or an address, read without running code from the file."""
 
+import logging
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import safetensors.torch
 import torch
 from detectron2.utils import comm
@@ -16,9 +17,12 @@ from torch import Tensor
 from torchvision.models import ResNet18_Weights, ResNet50_Weights, ResNet101_Weights
 
 from projects.clockdistill.engine.config_file import ROOT
+from projects.clockdistill.engine.file_kinds import PICKLE, SAFETENSORS, NotWeights, kind_of
+from projects.clockdistill.engine.safe_pickle import UnsafePickle, load_plain, load_torch
 from projects.clockdistill.errors import UserError
 
-BACKBONE = "backbone."
+logger = logging.getLogger(__name__)
+
 _TORCHVISION = "torchvision://"
 # the first version of the weights, from which the DETR family's published results start
 _IMAGENET = {
@@ -26,15 +30,8 @@ _IMAGENET = {
     "resnet50": ResNet50_Weights.IMAGENET1K_V1,
     "resnet101": ResNet101_Weights.IMAGENET1K_V1,
 }
-# torchvision's names -> those of detectron2's ResNet
-_NAMES = (
-    (r"^conv1\.", "stem.conv1."),
-    (r"^bn1\.", "stem.conv1.norm."),
-    (r"^layer(\d)\.(\d+)\.conv(\d)\.", lambda m: f"res{int(m[1]) + 1}.{m[2]}.conv{m[3]}."),
-    (r"^layer(\d)\.(\d+)\.bn(\d)\.", lambda m: f"res{int(m[1]) + 1}.{m[2]}.conv{m[3]}.norm."),
-    (r"^layer(\d)\.(\d+)\.downsample\.0\.", lambda m: f"res{int(m[1]) + 1}.{m[2]}.shortcut."),
-    (r"^layer(\d)\.(\d+)\.downsample\.1\.", lambda m: f"res{int(m[1]) + 1}.{m[2]}.shortcut.norm."),
-)
+# keys under which others keep the weights: mmdetection and Lightning; pycls; Detectron 1
+_MODEL_KEYS = ("model", "state_dict", "model_state", "model_state_dict", "blobs")
 
 
 class CheckpointError(UserError):
@@ -61,6 +58,10 @@ def local_path(address: str, key: str) -> str:
         path = PathManager.get_local_path(address)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{key}={address}: {error}") from error
+    if Path(path).is_dir():
+        inside = Path(path) / "model_final.pth"
+        fix = f"use {inside}" if inside.is_file() else "name a file in it"
+        raise CheckpointError(f"{key}={address} is a folder, expected a file.\nFix: {fix}")
     if not Path(path).is_file():
         raise CheckpointError(f"{key}={address}: there is no such file")
     return path
@@ -93,87 +94,89 @@ def _imagenet_weights(address: str, key: str) -> str:
     )
 
 
-def read(path: str, *, allow_pickle: bool = False) -> dict[str, Any]:
-    """Reads a whole checkpoint.
+def read(path: str) -> dict[str, Any]:
+    """Reads a whole checkpoint; nothing that it names is run.
 
     Args:
-        path: a local .safetensors file, or one that `torch.save` wrote.
-        allow_pickle: whether code from the file may run if the file requires it.
+        path: a local file: safetensors, of `torch.save`, or a pickle of arrays as in detectron2's
+            model zoo. Its content decides, not its suffix.
 
     Returns:
-        The content of the file, with the weights under "model"; torchvision's ResNet is renamed to
-        the backbone of our detectors.
+        The content of the file, with the weights, tensors on the CPU, under "model".
 
     Raises:
-        CheckpointError: if the file is damaged, holds no weights or needs pickled code.
+        CheckpointError: if the file is of another kind, damaged, without weights or running code.
     """
-    if path.endswith(".safetensors"):
-        try:
-            return {"model": safetensors.torch.load_file(path)}
-        except safetensors.SafetensorError as error:
-            raise _damaged(path, error) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+        kind = kind_of(path)
+        if kind == SAFETENSORS:
+            return {"model": safetensors.torch.load_file(path)}
+        content, left_out = (load_plain(path), []) if kind == PICKLE else load_torch(path)
+    except NotWeights as error:
+        raise CheckpointError(f"{path} {error}") from error
+    except UnsafePickle as error:
+        raise _unsafe(path, str(error)) from error
     except pickle.UnpicklingError as error:
-        if re.search(r"Unsupported (global|class)|GLOBAL", str(error)):
-            raise needs_pickle(path) from error
+        name = re.search(r"(?:GLOBAL|global|class) ([\w.]+\.\w+)", str(error))
+        raise (_unsafe(path, name[1]) if name else _damaged(path, error)) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    except Exception as error:  # a garbled pickle raises anything
         raise _damaged(path, error) from error
-    except (RuntimeError, OSError, EOFError, KeyError, IndexError) as error:
-        raise _damaged(path, error) from error
-    content = _with_model(path, content)
-    if {"conv1.weight", "bn1.weight", "layer1.0.conv1.weight"} <= content["model"].keys():
-        content["model"] = _as_backbone(content["model"])
-    return content
+    if left_out:
+        logger.warning(
+            "%s also holds objects of %s, which were neither run nor read",
+            path,
+            ", ".join(left_out),
+        )
+    try:
+        return _with_model(path, content)
+    except CheckpointError as error:
+        if not left_out:
+            raise
+        raise CheckpointError(
+            f"{path} holds no weights by name, but objects of {', '.join(left_out[:3])}, ...\n"
+            "Fix: ask its author for torch.save(model.state_dict(), ...) or a .safetensors file"
+        ) from error
 
 
-def needs_pickle(path: str) -> CheckpointError:
-    """Returns the error for a file whose loading could run any code."""
+def _unsafe(path: str, name: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} holds pickled objects besides tensors; loading it would run code from that file.\n"
-        "Fix: if you trust its source, set train.allow_pickle=True"
+        f"{path} names {name}, which loading would run; nothing of it was run or read.\n"
+        "Fix: ask its author for a file with nothing but weights, such as .safetensors"
     )
 
 
-def is_damaged(path: str) -> bool:
-    """Returns whether a file that `torch.save` should have written is truncated or garbled."""
-    if not zipfile.is_zipfile(path):
-        return True
-    with zipfile.ZipFile(path) as archive:
-        return not any(name.endswith("data.pkl") for name in archive.namelist())
-
-
 def _damaged(path: str, error: Exception) -> CheckpointError:
-    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return CheckpointError(f"{path} is damaged or not a checkpoint ({first_line})")
+    # torch's advice to read the file with its code is not repeated
+    first_line = str(error).splitlines()[0] if str(error) else ""
+    reason = type(error).__name__ if not first_line or "weights_only" in str(error) else first_line
+    return CheckpointError(
+        f"{path} is damaged or not a checkpoint ({reason}).\nFix: copy or download it again"
+    )
 
 
 def _with_model(path: str, content: object) -> dict[str, Any]:
-    """Returns a file's content with its weights under "model"."""
+    """Returns a file's content with its weights, as tensors by name, under "model"."""
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not weights")
     content = dict(content)
-    if isinstance(content.get("model"), Mapping):
-        return content
-    if isinstance(content.get("state_dict"), Mapping):
-        content["model"] = content.pop("state_dict")
-        return content
-    if content and all(isinstance(value, Tensor) for value in content.values()):
-        return {"model": content}
-    found = ", ".join(str(key) for key in list(content)[:8]) or "nothing"
-    raise CheckpointError(f"{path} holds no weights under 'model'; it has: {found}")
+    key = next((k for k in _MODEL_KEYS if isinstance(content.get(k), Mapping)), None)
+    if key is not None:
+        state = content.pop(key)
+    elif content and all(isinstance(value, Tensor | np.ndarray) for value in content.values()):
+        state, content = content, {}
+    else:
+        found = ", ".join(str(key) for key in list(content)[:8]) or "nothing"
+        raise CheckpointError(f"{path} holds no weights under 'model'; it has: {found}")
+    tensors = {str(key): _tensor(value) for key, value in state.items()}
+    return {**content, "model": {k: value for k, value in tensors.items() if value is not None}}
 
 
-def _as_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames torchvision's ResNet; its classifier, which a backbone lacks, is dropped."""
-    renamed = {}
-    for key, value in state.items():
-        if key.startswith("fc."):
-            continue
-        for pattern, replacement in _NAMES:
-            new, count = re.subn(pattern, replacement, key)
-            if count:
-                renamed[BACKBONE + new] = value
-                break
-        else:
-            raise CheckpointError(f"{key} is not a name of a torchvision ResNet")
-    return renamed
+def _tensor(value: object) -> Tensor | None:
+    """Returns a tensor, or None of what is none, such as a module's own extra state."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.from_numpy(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))
+    return None

@@ -145,16 +145,6 @@ def load_ground_truth(dataset_name: str) -> dict[str, Any]:
     return content
 
 
-def _without(content: dict[str, Any], left_out: Sequence) -> dict[str, Any]:
-    """Returns COCO JSON content without some images."""
-    gone = set(left_out)
-    return {
-        **content,
-        "images": [image for image in content["images"] if image["id"] not in gone],
-        "annotations": [item for item in content["annotations"] if item["image_id"] not in gone],
-    }
-
-
 def _from_dicts(dicts: Sequence[dict], category_ids: dict[int, Any]) -> dict[str, Any]:
     """Converts detectron2's dataset dicts; boxes are clipped, those outside are left out."""
     annotations = []

@@ -27,6 +27,16 @@ class StepRandom(nn.Module):
         """Returns draws from [0, 1) of the shape, on the CPU, and counts the step."""
         return torch.rand(shape, generator=self._generator())
 
+    @property
+    def count(self) -> int:
+        """Number of draws so far."""
+        return self._steps
+
+    def restart(self, count: int) -> None:
+        """Continues as after `count` draws."""
+        self._steps = count
+        self.steps.fill_(count)
+
     def _generator(self) -> torch.Generator:
         entropy = np.random.SeedSequence((self.seed, comm.get_rank(), self._steps))
         generator = torch.Generator()

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
 
+from projects.clockdistill.deployment.graph import DetectorGraph
 from projects.clockdistill.modeling.detectors.base import Detector, detections
+from tests.modeling.tiny_detectors import FAMILIES, batch, tiny_config, tiny_detector
 
 
 @pytest.fixture
@@ -111,3 +114,39 @@ def test_images_of_a_batch_keep_their_own_sizes():
     found = detections(torch.zeros(2, 1, 1), boxes, sizes, sizes, 5)
     for (height, width), instances in zip(sizes, found, strict=True):
         assert instances.pred_boxes.tensor.tolist() == [[0.0, 0.0, width, height]]
+
+
+@pytest.mark.parametrize("name", ["rgb", "GBR", "", None])
+def test_an_unknown_channel_order_is_refused(name):
+    with pytest.raises(ValueError, match=r"input_format=.* is unknown.*\nFix: use RGB or BGR"):
+        Detector(3, [0.0] * 3, [1.0] * 3, input_format=name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bgr_weights_give_what_rgb_weights_give(family):
+    rgb = tiny_detector(family).eval()
+    mean, std = rgb.pixel_mean.flatten().tolist(), rgb.pixel_std.flatten().tolist()
+    config = tiny_config(family)
+    config.input_format, config.pixel_mean, config.pixel_std = "BGR", mean[::-1], std[::-1]
+    bgr = instantiate(config).eval()
+    state = rgb.state_dict()
+    state["backbone.stem.conv1.weight"] = state["backbone.stem.conv1.weight"].flip(1)
+    bgr.load_state_dict(state)
+    images_and_boxes = batch()
+    with torch.no_grad():
+        for found, expected in zip(bgr(images_and_boxes), rgb(images_and_boxes), strict=True):
+            scores = found["instances"].scores, expected["instances"].scores
+            torch.testing.assert_close(*scores, rtol=0, atol=1e-5)
+        images = torch.rand(2, 3, 64, 96) * 255
+        sizes = torch.tensor([[64, 96], [40, 64]])
+        for found, expected in zip(
+            DetectorGraph(bgr)(images, sizes), DetectorGraph(rgb)(images, sizes), strict=True
+        ):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+    for detector in (bgr, rgb):
+        detector.train()
+    losses = []
+    for detector in (bgr, rgb):
+        torch.manual_seed(0)
+        losses.append(detector(images_and_boxes))
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)

@@ -6,8 +6,6 @@ train = dict(
     # weights to start from (or to evaluate): a path, a URL, torchvision://resnet18|50|101 for the
     # backbone alone; "" starts from scratch
     init_checkpoint="",
-    # whether to load .pkl files and checkpoints that need pickled code: only if you trust them
-    allow_pickle=False,
     max_iter=90_000,
     # below 0: every run differs
     seed=0,

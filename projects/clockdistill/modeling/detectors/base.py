@@ -21,9 +21,11 @@ class Detector(nn.Module):
 
     Args:
         num_classes: classes that the annotations may name.
-        pixel_mean: per channel, on the scale of the images (0 to 255).
-        pixel_std: per channel.
-        input_format: channel order of the images, which the data mapper must deliver.
+        pixel_mean: per channel in the order of `input_format`, on the scale of the images (0 to
+            255).
+        pixel_std: per channel in the order of `input_format`.
+        input_format: channel order that the backbone reads, "RGB" or "BGR". Images come in RGB
+            order and are reordered here, so that a BGR teacher and an RGB student share them.
         select_box_nums_for_evaluation: detections per image.
     """
 
@@ -36,6 +38,11 @@ class Detector(nn.Module):
         select_box_nums_for_evaluation: int = 300,
     ):
         super().__init__()
+        if input_format not in ("RGB", "BGR"):
+            raise ValueError(
+                f"input_format={input_format!r} is unknown, expected a channel order.\n"
+                "Fix: use RGB or BGR, the one that the backbone's weights were trained with"
+            )
         self.num_classes = num_classes
         self.input_format = input_format
         self.select_box_nums_for_evaluation = select_box_nums_for_evaluation
@@ -55,9 +62,10 @@ class Detector(nn.Module):
         """Returns losses in train mode, detections in eval mode.
 
         Args:
-            batched_inputs: detectron2's dicts: "image" (3, H, W) in 0 to 255, of its own size; in
-                train mode "instances" with gt_boxes (absolute xyxy of that image) and gt_classes;
-                in eval mode "height" and "width" of the original image, by default the image's.
+            batched_inputs: detectron2's dicts: "image" (3, H, W) in RGB order and 0 to 255, of its
+                own size; in train mode "instances" with gt_boxes (absolute xyxy of that image) and
+                gt_classes; in eval mode "height" and "width" of the original image, by
+                default the image's.
             targets: what `prepare_targets` returns, read in train mode; by default prepared here.
 
         Returns:
@@ -102,11 +110,17 @@ class Detector(nn.Module):
         """
         raise NotImplementedError
 
+    def normalise(self, images: Tensor) -> Tensor:
+        """Maps RGB images (..., 3, H, W) in 0 to 255 to what the backbone reads."""
+        if self.input_format == "BGR":
+            images = images.flip(-3)
+        return (images - self.pixel_mean) / self.pixel_std
+
     def preprocess_images(self, batched_inputs: list[dict[str, Any]]) -> tuple[ImageList, Tensor]:
         """Normalises the images and pads them to one size with zeros (the mean colour).
 
         Args:
-            batched_inputs: each with "image", (C, H, W) of any number type.
+            batched_inputs: each with "image", (C, H, W) in RGB order, of any number type.
 
         Returns:
             The batch with every image's own size, and its mask (B, H, W) bool, True = padding.
@@ -124,10 +138,7 @@ class Detector(nn.Module):
                     f"{_name(entry)}: expected an image of shape ({channels}, H, W), got {shape}"
                 )
         images = ImageList.from_tensors(
-            [
-                (to_device(entry["image"], self.device) - self.pixel_mean) / self.pixel_std
-                for entry in batched_inputs
-            ]
+            [self.normalise(to_device(entry["image"], self.device)) for entry in batched_inputs]
         )
         # Convolutions and pooling keep this layout and run faster in it, above all on a CPU.
         images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)

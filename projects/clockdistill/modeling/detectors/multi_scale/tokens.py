@@ -13,9 +13,9 @@ from projects.clockdistill.modeling.detectors.layers.boxes import inverse_sigmoi
 
 BASE_SIZE = 0.05  # side of a proposal on the finest level, in [0, 1] of the image; doubles a level
 BORDER = 0.01  # a proposal whose centre or size comes nearer to 0 or 1 than this is not used
-# A centre (i + 0.5) / n may lie exactly at the border, and runtimes round this division in their own
-# ways, by up to 1.2e-7. Other centres are 0.01 / n or more away from it: no result depends on the
-# margin up to n = 16,000 cells.
+# A centre (i + 0.5) / n may lie exactly at the border, and runtimes round this division in their
+# own ways, by up to 1.2e-7. Other centres are 0.01 / n or more away from it, so that the margin
+# changes none of them up to n = 16,000 cells.
 BORDER_MARGIN = 5e-7
 
 
