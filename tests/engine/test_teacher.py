@@ -94,3 +94,10 @@ def test_check_draws_nothing_from_the_generators(loader) -> None:
 def test_zero_images_disable_the_check(loader) -> None:
     detect = _detections_of(OracleDetector("drawings_val"))
     assert check_teacher(detect, loader, "drawings_val", images=0) is None
+
+
+def test_a_teacher_of_other_classes_is_refused_with_the_class_map(tmp_path: Path) -> None:
+    teacher = nn.ModuleDict({"class_embed": nn.Linear(2, 7)})
+    torch.save({"model": teacher.state_dict()}, tmp_path / "t")
+    with pytest.raises(CheckpointError, match=r"Fix: .*set model\.teacher\.num_classes.*class_map"):
+        load_teacher(nn.ModuleDict({"class_embed": nn.Linear(2, 3)}), str(tmp_path / "t"))

@@ -26,6 +26,10 @@ from projects.clockdistill.modeling.detectors.layers.deformable_sampling import 
 _COMMON = CONFIGS / "common"
 _RETIRED = ("train.allow_pickle",)  # keys in configs of earlier runs that change nothing now
 _TOP_LEVEL = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
+_LAZY_CALLS = (
+    *("model", "optimizer", "optimizer.params", "lr_multiplier"),
+    *("dataloader.train", "dataloader.test", "dataloader.evaluator"),
+)
 _SHOWN = 80  # characters of a value in a message
 # what constructors raise for arguments that they cannot use
 _REFUSALS = (
@@ -54,18 +58,25 @@ def check_config(cfg: DictConfig) -> None:
             )
         if not isinstance(cfg[key], DictConfig):
             raise ConfigError(f"{key}={cfg[key]}: expected the keys of a config file, not a value")
+    for key in _LAZY_CALLS:
+        node = OmegaConf.select(cfg, key)
+        if not (isinstance(node, DictConfig) and "_target_" in node):
+            raise ConfigError(f"{key}={node}: expected a lazy call, LazyCall(...)(...) in a config")
     schema = LazyConfig.load(str(_COMMON / "train.py")).train
     _check_train_keys(cfg.train, schema, "train")
     check_values(cfg)
+    check_calls(cfg)
     check_channel_order(cfg.model)
     check_device(cfg.train.device, "train.device")
     _check_precision(cfg.train)
     _check_sampling(cfg.train.device)
     check_solver(cfg)
     for part in ("train", "test"):
-        mapper = OmegaConf.select(cfg, f"dataloader.{part}.mapper")
-        if mapper is not None:
-            build(mapper, f"dataloader.{part}.mapper")
+        key = f"dataloader.{part}.mapper"
+        if "mapper" in cfg.dataloader[part]:
+            mapper = OmegaConf.select(cfg, key)
+            if not callable(mapper if not isinstance(mapper, DictConfig) else build(mapper, key)):
+                raise ConfigError(f"{key}={mapper}: expected a data mapper, such as DetrMapper")
 
 
 def check_channel_order(model: DictConfig) -> None:
@@ -245,8 +256,6 @@ def check_solver(cfg: DictConfig) -> None:
         ConfigError: with the key, if they refuse their values.
     """
     weight = torch.nn.Parameter(torch.zeros(2, 2))
-    if "params" not in cfg.optimizer:
-        raise ConfigError("the config has no optimizer.params. Fix: see configs/common/optim.py")
     build(cfg.optimizer, "optimizer", params=[weight])
     schedule = build(cfg.lr_multiplier, "lr_multiplier")
     for progress in (0.0, 0.5, 1.0 - 1e-6):

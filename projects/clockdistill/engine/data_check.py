@@ -206,10 +206,12 @@ def _check_classes(cfg: DictConfig, parts: list[str], *, eval_only: bool) -> Non
             )
         for model_key, count in counts.items():
             if count != len(names):
+                other = "name another dataset"
+                if model_key.startswith("model.teacher."):
+                    other = "model.class_map to the teacher's class for each of the student's"
                 raise ConfigError(
                     f"{model_key}={count}, but {key} has {len(names)} classes "
-                    f"({', '.join(names)}).\nFix: set {model_key}={len(names)}, or name another "
-                    "dataset"
+                    f"({', '.join(names)}).\nFix: set {model_key}={len(names)}, or {other}"
                 )
 
 

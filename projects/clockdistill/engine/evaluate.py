@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import instantiate
 from detectron2.engine import HookBase
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
@@ -18,7 +17,8 @@ from torch import nn
 from projects.clockdistill.engine import interruption, metrics_file
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.config_file import ConfigError, accepted_arguments
+from projects.clockdistill.engine.checks import build
+from projects.clockdistill.engine.config_file import accepted_arguments
 from projects.clockdistill.engine.rng import preserved_rng
 from projects.clockdistill.evaluation.report import format_table, write_results
 
@@ -38,16 +38,13 @@ class Evaluation:
 
     def __init__(self, dataloader: DictConfig, output_dir: str) -> None:
         self._output_dir = output_dir
-        self.loader = instantiate(dataloader.test)
+        self.loader = build(dataloader.test, "dataloader.test")
         interruption.shield_workers(self.loader)
         node = dataloader.evaluator
         extra = {}
         if node.get("output_dir") is None and "output_dir" in (accepted_arguments(node) or ()):
             extra["output_dir"] = str(Path(output_dir) / "inference")
-        try:
-            self._evaluator = instantiate({**node, **extra})
-        except ValueError as error:
-            raise ConfigError(f"dataloader.evaluator: {error}") from error
+        self._evaluator = build(node, "dataloader.evaluator", **extra)
 
     def __call__(self, model: nn.Module) -> dict:
         """Evaluates a model, logs the table and writes it; no random generator changes.

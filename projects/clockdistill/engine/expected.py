@@ -61,6 +61,11 @@ def _one_or_more_texts(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _three_numbers(value: Any) -> bool:
+    is_list = isinstance(value, list | tuple | ListConfig)
+    return is_list and len(value) == 3 and all(is_number(one) for one in value)
+
+
 FLAG = Expected("True or False", lambda value: isinstance(value, bool))
 TEXT = Expected("text", lambda value: isinstance(value, str), is_text=True)
 TEXTS = Expected("a name or a list of names", _one_or_more_texts, is_text=True)
@@ -71,13 +76,14 @@ CHECKPOINT = Expected(
 POSITIVE = number("a finite number above 0", lambda v: 0 < v < math.inf)
 NOT_NEGATIVE = number("a finite number of at least 0", lambda v: 0 <= v < math.inf)
 SHARE = number("a number of 0 to 1", lambda v: 0 <= v <= 1)
+CHANNELS = Expected("3 numbers, one per channel", _three_numbers)
 DECAY = number("a number of at least 0 and below 1", lambda v: 0 <= v < 1)
 
 # key, with * for any part of it -> its values; the first that fits applies
 TABLE = {
     "train.output_dir": FOLDER,
     "train.init_checkpoint": CHECKPOINT,
-    "train.max_iter": whole(1),
+    "train.max_iter": whole(1, 1_000_000_000),
     "train.seed": Expected(
         f"a whole number of at most {LARGEST_SEED}; below 0, every run differs",
         lambda value: is_whole(value) and value <= LARGEST_SEED,
@@ -127,6 +133,10 @@ TABLE = {
     "model.*feedforward_dim": whole(1),
     "model.*dn_number": whole(0),
     "model.*select_box_nums_for_evaluation": whole(1),
+    "model.*pixel_mean": CHANNELS,
+    "model.*pixel_std": Expected(
+        "3 numbers other than 0, one per channel", lambda v: CHANNELS.holds(v) and 0 not in v
+    ),
     "model.*label_noise_ratio": SHARE,
     "model.*box_noise_scale": NOT_NEGATIVE,
     "model.*temperature": POSITIVE,

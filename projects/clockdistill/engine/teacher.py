@@ -56,9 +56,19 @@ def load_teacher(
     try:
         local_path(checkpoint, key)
     except CheckpointError as error:
+        if "Fix: " in str(error):
+            raise
         raise CheckpointError(f"{error}.\nFix: {_how_to_train(checkpoint)}") from error
     reader = DetectorCheckpointer(teacher)
-    reader.load_exact(checkpoint, key, allow_unexpected=False, class_names=class_names)
+    try:
+        reader.load_exact(checkpoint, key, allow_unexpected=False, class_names=class_names)
+    except CheckpointError as error:
+        if "class" not in str(error):
+            raise
+        raise CheckpointError(
+            f"{error}, or, for a teacher of other classes, set model.teacher.num_classes to their "
+            "number and model.class_map to the teacher's class for each of the student's"
+        ) from error
 
 
 def _how_to_train(checkpoint: str) -> str:

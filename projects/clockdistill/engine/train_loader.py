@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
 from projects.clockdistill.engine import interruption
+from projects.clockdistill.engine.checks import build
 from projects.clockdistill.engine.config_file import accepted_arguments
 
 
@@ -153,7 +154,7 @@ def build_train_loader(
             dataset = DatasetFromList(dataset, copy=False)
         images = SeededImages(dataset, instantiate(node.mapper), seed)
         extra = {"dataset": images, "mapper": None, "sampler": sampler}
-    loader = instantiate({**node, **extra})
+    loader = build(node, "dataloader.train", **extra)
     _prepare_workers(loader)
     return loader
 
