@@ -1,5 +1,7 @@
 """SIGTERM and Ctrl-C: the run finishes its step, saves and leaves; a second one ends it at once."""
 
+import atexit
+import multiprocessing
 import os
 import signal
 import sys
@@ -88,3 +90,16 @@ def _start_worker(worker: int) -> None:
     worker_init_reset_seed(worker)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, first_sigterm)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Ends the workers that are left when the program ends.
+
+    Python ends them by SIGTERM, which they would outlive, and waits for them.
+    """
+    workers = [child for child in multiprocessing.active_children() if child.daemon]
+    if workers:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report their end
+    for worker in workers:
+        worker.kill()
