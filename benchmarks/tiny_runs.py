@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import projects.clockdistill  # noqa: F401  before detectron2: silences a warning of its import
 
 # isort: split
 import numpy as np
 import torch
-import train_net
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from PIL import Image, ImageDraw
@@ -29,6 +28,7 @@ from PIL import Image, ImageDraw
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.evaluate import Evaluation
 from projects.clockdistill.engine.hooks import MetricWriters
+from tools import train_net
 
 TEACHER = "mini/teachers/dino_r50_synthkitti.py"
 STUDENT = "mini/dino_r18_synthkitti.py"

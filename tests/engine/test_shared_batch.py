@@ -104,17 +104,18 @@ def step(model: nn.Module, images: list[dict] = IMAGES, chunks: int = 1, **optio
     return Step(losses, {n: p.grad for n, p in model.named_parameters() if p.grad is not None})
 
 
-def assert_same(got: Step, expected: Step) -> None:
+def assert_same(got: Step, expected: Step, relative: float = 1e-5) -> None:
     assert got.losses == pytest.approx(expected.losses, rel=1e-5, abs=1e-6)
-    assert_same_gradients(got.gradients, expected.gradients)
+    assert_same_gradients(got.gradients, expected.gradients, relative)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_chunks_of_a_batch_give_its_gradients(family: str) -> None:
     # The fused kernel's gradients of a saturated attention, which this DAB-DETR's first one is,
-    # are rounding: 1e-3 of the gradients behind them.
+    # are rounding: 1e-3 of the gradients behind them. Without it they are up to 3e-5 on some CPUs.
+    relative = 1e-4 if family == "dab_detr" else 1e-5
     with sdpa_kernel(SDPBackend.MATH):
-        assert_same(step(detector(family), chunks=4), step(detector(family)))
+        assert_same(step(detector(family), chunks=4), step(detector(family)), relative)
 
 
 @pytest.mark.parametrize("layers", ["same", "teacher_last"])

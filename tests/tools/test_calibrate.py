@@ -112,7 +112,7 @@ def test_another_student_and_a_missing_teacher(tmp_path: Path) -> None:
     assert other["detection"]["value"]["median"] != pytest.approx(fresh, rel=1e-3)
 
     message = refused("--config-file", CONFIG, *SHORT, "model.teacher_checkpoint=nowhere.pth")
-    assert message.startswith("calibrate: model.teacher_checkpoint=nowhere.pth")
+    assert message.startswith("error: model.teacher_checkpoint=nowhere.pth")
 
 
 def test_a_plain_detector_is_refused() -> None:

@@ -96,20 +96,27 @@ class Trainer(TrainerBase):
         self.max_iter = max_iter
         logger.info("Starting training from iteration %d", start_iter)
         with interruption.deferred_signals(), EventStorage(start_iter) as self.storage:
-            if start_iter < max_iter:
-                self._batches = iter(self._build_loader(start_iter))
-            self._restore(start_iter)
             try:
-                self.before_train()
-                for self.iter in range(start_iter, max_iter):
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                    if self.interrupted:
-                        raise interruption.Interrupted(self.interrupted)
-                self.iter = max_iter  # tells hooks that no exception ended the loop
+                self._train_steps(start_iter, max_iter)
             finally:
-                self.after_train()
+                # ends its workers: they outlive the SIGTERM by which Python would end them at exit
+                self._batches = iter(())
+
+    def _train_steps(self, start_iter: int, max_iter: int) -> None:
+        if start_iter < max_iter:
+            self._batches = iter(self._build_loader(start_iter))
+        self._restore(start_iter)
+        try:
+            self.before_train()
+            for self.iter in range(start_iter, max_iter):
+                self.before_step()
+                self.run_step()
+                self.after_step()
+                if self.interrupted:
+                    raise interruption.Interrupted(self.interrupted)
+            self.iter = max_iter  # tells hooks that no exception ended the loop
+        finally:
+            self.after_train()
 
     def _restore(self, start_iter: int) -> None:
         """Sets generators and metrics to what a resumed checkpoint holds."""
