@@ -17,12 +17,17 @@ from projects.clockdistill.data.synthkitti.render import draw_frame
 from projects.clockdistill.data.synthkitti.style import SceneStyle
 from projects.clockdistill.data.synthkitti.tree import DEFAULT_FRAMES, DEFAULT_SEED, ensure_tree
 from projects.clockdistill.engine.arguments import one_line_errors, positive_int, tool_parser
+from projects.clockdistill.errors import UserError
 
 _PREVIEW_FRAMES = 24
 
 
 def draw(arguments: argparse.Namespace) -> None:
     """Draws the tree or the preview."""
+    if arguments.seed < 0:
+        raise UserError(f"--seed {arguments.seed}: expected a whole number of at least 0")
+    if arguments.preview and arguments.preview.suffix.lower() not in (".png", ".jpg"):
+        raise UserError(f"--preview {arguments.preview}: expected a name that ends in .png or .jpg")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.preview:
         count = arguments.frames or _PREVIEW_FRAMES

@@ -43,6 +43,7 @@ def from_a_worker() -> Exception:
             "error: [Errno 28] No space left: 'a.pth'",
         ),
         (FileNotFoundError("image a.png does not exist"), "error: image a.png does not exist"),
+        (FileExistsError("taken. Fix: move it"), "error: taken. Fix: move it"),
         (None, "error: image 7.png is damaged.\nFix: restore it"),
     ],
 )

@@ -62,6 +62,9 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
         ConfigError: if the config describes no detector.
         CheckpointError: if the weights do not fit, or were trained with another input.
     """
+    for part in ("model", "train"):
+        if not isinstance(cfg.get(part), DictConfig):
+            raise ConfigError(f"the config has no {part}. Fix: name the config of a detector")
     cfg.train.device = device  # detrex's detectors are built for a device
     key = "model.student" if "student" in cfg.model else "model"
     node = OmegaConf.select(cfg, key)

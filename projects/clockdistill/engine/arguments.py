@@ -73,9 +73,9 @@ def is_users_to_fix(error: BaseException) -> bool:
     """
     if isinstance(error, UserError | FloatingPointError | torch.OutOfMemoryError):
         return True
-    if isinstance(error, OSError):
-        return error.errno is not None or isinstance(error, FileNotFoundError)
-    return isinstance(error, ValueError | RuntimeError) and "Fix: " in str(error)
+    if isinstance(error, FileNotFoundError) or getattr(error, "errno", None) is not None:
+        return True
+    return isinstance(error, ValueError | RuntimeError | OSError) and "Fix: " in str(error)
 
 
 def message(error: BaseException) -> str:

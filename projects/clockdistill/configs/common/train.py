@@ -18,6 +18,7 @@ train = dict(
     # torch.compile on encoder and decoder layers (docs/training.md); needs a compiler
     compile=False,
     # norm of all gradients together
+    # (0, as in the original repositories, disables clipping)
     clip_grad=dict(enabled=True, params=dict(max_norm=0.1, norm_type=2.0)),
     # of several processes. static_graph is left out: torch cannot accumulate gradients with it
     ddp=dict(find_unused_parameters=False, gradient_as_bucket_view=True, fp16_compression=False),
