@@ -121,7 +121,8 @@ def assert_same_gradients(
 ) -> None:
     """Holds gradients equal up to `relative` of each norm.
 
-    1e-5 is what sums in another order reach in float32. 1e-6 is rounding where a gradient is 0 in exact arithmetic (largest norms here: 1 to 30).
+    1e-5 is what sums in another order reach in float32. 1e-6 is rounding where a gradient is
+    0 in exact arithmetic (largest norms here: 1 to 30).
     """
     assert got.keys() == expected.keys()
     for name, gradient in expected.items():

@@ -102,5 +102,7 @@ def _state(folder: Path) -> str:
     """Returns which checkpoint a resumed run would start from."""
     try:
         return f"The last checkpoint is whole: {(folder / 'last_checkpoint').read_text()}."
+    except PermissionError:
+        return "The folder cannot be read."
     except OSError:
         return "There is no checkpoint in the folder." if folder.is_dir() else "The folder is gone."

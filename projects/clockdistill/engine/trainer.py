@@ -96,8 +96,7 @@ class Trainer(TrainerBase):
         self.max_iter = max_iter
         logger.info("Starting training from iteration %d", start_iter)
         with interruption.deferred_signals(), EventStorage(start_iter) as self.storage:
-            if start_iter < max_iter:
-                self._batches = iter(self._build_loader(start_iter))
+            self._batches = iter(self._build_loader(start_iter))
             self._restore(start_iter)
             try:
                 self.before_train()
