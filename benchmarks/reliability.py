@@ -199,7 +199,7 @@ def worker_part(root: Path, count: int) -> Result:
             {
                 "killed": len(workers[:1]),
                 "exit_code": code,
-                **_said(run, "a data worker ended"),
+                **_said(run, "a data worker ended", root),
                 "differences": differences(root / STRAIGHT, root / name),
             }
         )
@@ -218,7 +218,7 @@ def disk_part(root: Path) -> Result:
         assert start(root, folder.name, "--resume").wait() == 0
         part[name] = {
             "exit_code": code,
-            **_said(run, "cannot write"),
+            **_said(run, "cannot write", root),
             "last_whole": Path(last).stem,
             "differences": differences(root / STRAIGHT, folder),
         }
@@ -269,7 +269,7 @@ def full_disk_part(root: Path) -> Result:
         assert start(root, "small/run", "--resume").wait() == 0
         return {
             "exit_code": code,
-            **_said(run, "cannot write"),
+            **_said(run, "cannot write", root),
             "last_whole": Path(last).stem,
             "differences": differences(root / STRAIGHT, folder / "run"),
         }
@@ -289,10 +289,11 @@ def _before_step(step: int, action: Callable[[], Any]) -> None:
     Trainer.run_step = acting
 
 
-def _said(run: ForkedRun, words: str) -> Result:
+def _said(run: ForkedRun, words: str, root: Path) -> Result:
     lines = run.console().splitlines()
+    message = next((line for line in lines if words in line), "")
     return {
-        "message": next((line for line in lines if words in line), ""),
+        "message": message.replace(f"{root}/", ""),  # no name of a temporary folder
         "tracebacks": sum(line.startswith("Traceback") for line in lines),
     }
 
@@ -308,7 +309,7 @@ def ranks_part(root: Path) -> Result:
     began = time.monotonic()
     code = other.wait()
     part["seconds_to_end"] = round(time.monotonic() - began, 1)
-    part.update(exit_code=code, **_said(other, "another process of this run"))
+    part.update(exit_code=code, **_said(other, "another process of this run", root))
     killed.wait()
     for process in _ranks(root, "one_of_two", "--resume"):
         assert process.wait() == 0, process.console()
