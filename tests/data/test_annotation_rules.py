@@ -11,7 +11,6 @@ from detectron2.structures import BoxMode
 
 from projects.clockdistill.data.annotation_rules import (
     check_annotations,
-    class_table,
     shared_images,
     unmatched_objects,
 )
@@ -226,11 +225,3 @@ def test_objects_beyond_the_queries_are_counted():
     crowd = item([1, 1, 5, 5], iscrowd=1)
     dicts = [image(*GOOD * 3, crowd), image(*GOOD * 2), image()]
     assert [unmatched_objects(dicts, queries) for queries in (1, 4, 5, 6)] == [8, 2, 1, 0]
-
-
-def test_the_table_counts_objects_images_and_crowds_per_class():
-    dicts = [image(*GOOD, GOOD[0]), image(item([1, 1, 5, 5], iscrowd=1), index=1)]
-    rows = [
-        [c.strip() for c in r.split("|")[1:-1]] for r in class_table(dicts, CLASSES).split("\n")
-    ]
-    assert rows[2:] == [["car", "2", "1", "1"], ["van", "1", "1", "0"], ["total", "3", "2", "1"]]

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from projects.clockdistill.data.image_header import ImageError, read_header
 from projects.clockdistill.data.image_pixels import read_pixels
-from tests.fuzzing import fuzz
+from tests.fuzzing import damaged, fuzz
 
 
 def _encoded(mode: str, format_: str, **options: object) -> bytes:
@@ -52,33 +51,13 @@ FILES = {
 }
 
 
-@st.composite
-def damaged(draw: st.DrawFn) -> tuple[str, bytes]:
-    """Draws a file name and a content with changed, missing or additional bytes."""
-    name = draw(st.sampled_from(sorted(FILES)))
-    content = bytearray(FILES[name])
-    for _ in range(draw(st.integers(0, 4))):
-        place = draw(st.integers(0, len(content)))
-        piece = draw(st.binary(max_size=6))
-        kind = draw(st.sampled_from(("replace", "insert", "cut", "remove")))
-        if kind == "replace":
-            content[place : place + len(piece)] = piece
-        elif kind == "insert":
-            content[place:place] = piece
-        elif kind == "cut":
-            del content[place:]
-        else:
-            del content[place : place + draw(st.integers(1, 40))]
-    return name, bytes(content)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("images")
 
 
 @fuzz(600)
-@given(file=damaged())
+@given(file=damaged(FILES))
 def test_a_damaged_image_is_read_or_named(folder: Path, file: tuple[str, bytes]) -> None:
     name, content = file
     path = folder / name

@@ -6,7 +6,11 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
-from projects.clockdistill.data.registered import read_registered
+from projects.clockdistill.data.registered import (
+    check_registered_file,
+    loader_refusals,
+    registered_file,
+)
 
 NAME = "registered_test"
 
@@ -39,8 +43,15 @@ def content(image=(), category=(), annotation=()) -> dict:
     }
 
 
+def load(name: str) -> list[dict]:
+    """Loads a dataset as the check before training does."""
+    check_registered_file(registered_file(name))
+    with loader_refusals([name]):
+        return DatasetCatalog.get(name)
+
+
 def test_the_loader_of_detectron2_decides_the_boxes(register):
-    (record,) = read_registered(register(content()))
+    (record,) = load(register(content()))
     assert record["annotations"][0]["bbox"] == [50, 6, 20, 10]
 
 
@@ -65,7 +76,7 @@ def test_the_loader_of_detectron2_decides_the_boxes(register):
 )
 def test_content_that_detectron2_cannot_load_is_named(register, changed, message):
     with pytest.raises(ValueError, match=message) as raised:
-        read_registered(register(changed))
+        load(register(changed))
     assert "\n" not in str(raised.value) and "Fix: " in str(raised.value)
 
 
@@ -74,11 +85,11 @@ def test_ids_that_cannot_be_sorted_or_tell_objects_apart_are_named(register):
     mixed["images"].append({**mixed["images"][0], "id": "1"})
     name = register(mixed)
     with pytest.raises(ValueError, match="'images' are texts and some are numbers"):
-        read_registered(name)
+        load(name)
     twice = content()
     twice["annotations"] *= 2
     path = MetadataCatalog.get(name).json_file
     with open(path, "w") as file:
         json.dump(twice, file)
     with pytest.raises(ValueError, match="several annotations have the id 1"):
-        read_registered(name)
+        load(name)

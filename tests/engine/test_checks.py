@@ -1,6 +1,5 @@
 """Tests the checks that refuse a config before any work is done."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,18 +7,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill.engine.checks import check_batch_size, check_config
-from projects.clockdistill.engine.config_file import ConfigError, load_config
-from tests.tiny_run import DISTILLED, PLAIN, tiny_overrides
-
-
-@pytest.fixture
-def plain(tmp_path: Path) -> DictConfig:
-    return load_config(PLAIN, tiny_overrides(tmp_path))
-
-
-@pytest.fixture
-def distill(tmp_path: Path) -> DictConfig:
-    return load_config(DISTILLED, tiny_overrides(tmp_path, DISTILLED))
+from projects.clockdistill.engine.config_file import ConfigError
 
 
 def test_good_configs_pass(plain: DictConfig, distill: DictConfig) -> None:

@@ -12,20 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill.data.image_header import ImageError
 from projects.clockdistill.engine.arguments import message
-from projects.clockdistill.engine.config_file import ConfigError, load_config
+from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.data_check import check_data, without_bad_images
 from projects.clockdistill.engine.train_loader import build_train_loader
-from tests.tiny_run import DISTILLED, PLAIN, register_drawings, tiny_overrides
-
-
-@pytest.fixture
-def plain(tmp_path: Path) -> DictConfig:
-    return load_config(PLAIN, tiny_overrides(tmp_path))
-
-
-@pytest.fixture
-def distill(tmp_path: Path) -> DictConfig:
-    return load_config(DISTILLED, tiny_overrides(tmp_path, DISTILLED))
+from tests.tiny_run import register_drawings
 
 
 def test_good_data_passes(plain: DictConfig, distill: DictConfig) -> None:

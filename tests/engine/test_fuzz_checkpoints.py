@@ -9,11 +9,10 @@ import pytest
 import safetensors.torch
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 
 from projects.clockdistill.engine import weights
 from projects.clockdistill.engine.weights import CheckpointError
-from tests.fuzzing import fuzz
+from tests.fuzzing import damaged, fuzz
 
 STATE = {
     "backbone.conv1.weight": torch.linspace(-1, 1, 54).reshape(2, 3, 3, 3),
@@ -35,33 +34,13 @@ FILES = {
 HAS_CHECKSUMS = ("run.pth",)  # the other two formats cannot tell that a number changed
 
 
-@st.composite
-def damaged(draw: st.DrawFn) -> tuple[str, bytes]:
-    """Draws a file name and a content with changed, missing or additional bytes."""
-    name = draw(st.sampled_from(sorted(FILES)))
-    content = bytearray(FILES[name])
-    for _ in range(draw(st.integers(0, 3))):
-        place = draw(st.integers(0, len(content)))
-        piece = draw(st.binary(max_size=6))
-        kind = draw(st.sampled_from(("replace", "insert", "cut", "remove")))
-        if kind == "replace":
-            content[place : place + len(piece)] = piece
-        elif kind == "insert":
-            content[place:place] = piece
-        elif kind == "cut":
-            del content[place:]
-        else:
-            del content[place : place + draw(st.integers(1, 40))]
-    return name, bytes(content)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("weights")
 
 
 @fuzz(400)
-@given(file=damaged())
+@given(file=damaged(FILES))
 def test_a_damaged_file_is_read_or_named(folder: Path, file: tuple[str, bytes]) -> None:
     name, content = file
     path = folder / name

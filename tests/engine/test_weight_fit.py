@@ -29,6 +29,15 @@ def saved(tmp_path: Path, state: dict[str, Tensor]) -> str:
     return str(tmp_path / "weights.pth")
 
 
+def load_for(use: str, model: nn.Module, path: str) -> None:
+    if use == "start":
+        DetectorCheckpointer(model).load_initial(path)
+    elif use == "evaluation":
+        DetectorCheckpointer(model).load_exact(path, "train.init_checkpoint")
+    else:
+        load_teacher(model, path)
+
+
 def values(model: nn.Module) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in model.state_dict().items()}
 
@@ -39,12 +48,7 @@ def test_file_of_another_model_is_refused_and_nothing_changes(tmp_path, build, u
     model, path = build(), saved(tmp_path, FOO)
     before = values(model)
     with pytest.raises(CheckpointError, match=r"none of its keys fits.*foo\.weight.*\nFix: "):
-        if use == "start":
-            DetectorCheckpointer(model).load_initial(path)
-        elif use == "evaluation":
-            DetectorCheckpointer(model).load_exact(path, "train.init_checkpoint")
-        else:
-            load_teacher(model, path)
+        load_for(use, model, path)
     torch.testing.assert_close(values(model), before, rtol=0, atol=0)
 
 
@@ -54,12 +58,7 @@ def test_weights_without_running_statistics_are_refused(tmp_path: Path, use: str
     state = {k: v for k, v in values(model).items() if "running_" not in k}
     path = saved(tmp_path, state)
     with pytest.raises(CheckpointError, match=r"running_mean: not in the file.*and \d+ more"):
-        if use == "start":
-            DetectorCheckpointer(model).load_initial(path)
-        elif use == "evaluation":
-            DetectorCheckpointer(model).load_exact(path, "train.init_checkpoint")
-        else:
-            load_teacher(model, path)
+        load_for(use, model, path)
 
 
 def test_detector_whose_backbone_is_not_filled_is_no_start(tmp_path: Path) -> None:

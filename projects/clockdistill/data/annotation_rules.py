@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from detectron2.data.catalog import Metadata
-from tabulate import tabulate
 
 from projects.clockdistill.data.annotations import (
     DROPPED,
@@ -21,13 +20,16 @@ _SUSPICIOUS_SHARE = 0.1  # of the boxes, from which another format of boxes is a
 _HUGE = 2  # times the image's width or height
 
 
-def check_annotations(dicts: Sequence[dict], metadata: Metadata, findings: Findings) -> None:
+def check_annotations(dicts: Sequence[dict], metadata: Metadata, findings: Findings) -> Annotations:
     """Judges the annotations of a dataset, whichever reader they came from.
 
     Args:
         dicts: detectron2's dataset dicts.
         metadata: of the dataset, with `thing_classes`.
         findings: gets errors, warnings and counts; the messages do not name the dataset.
+
+    Returns:
+        All annotations that are well formed.
     """
     classes = list(metadata.thing_classes)
     if repeated := [name for name, count in Counter(classes).items() if count > 1]:
@@ -59,13 +61,14 @@ def check_annotations(dicts: Sequence[dict], metadata: Metadata, findings: Findi
                 f"no usable object in {len(dicts)} images ({len(found.images)} annotations). "
                 "Fix: give boxes with iscrowd 0 that lie inside their images."
             )
-        return
+        return found
     counts = np.bincount(objects.classes[usable], minlength=len(classes))
     if absent := [name for name, count in zip(classes, counts, strict=True) if not count]:
         findings.warn(
             f"{len(absent)} of {len(classes)} classes have no object: {some(absent)}. "
             "Fix: add examples or remove the classes."
         )
+    return found
 
 
 def _check_format(found: Annotations, findings: Findings) -> None:
@@ -173,19 +176,3 @@ def unmatched_objects(dicts: Sequence[dict], queries: int) -> int:
         for record in dicts
     )
     return sum(max(number - queries, 0) for number in objects)
-
-
-def class_table(dicts: Sequence[dict], classes: Sequence[str]) -> str:
-    """Formats how many objects and crowd boxes each class has, and in how many images."""
-    objects, crowds, images = (np.zeros(len(classes), dtype=int) for _ in range(3))
-    for record in dicts:
-        items = record.get("annotations", ())
-        for item in items:
-            (crowds if item.get("iscrowd", 0) else objects)[item["category_id"]] += 1
-        for label in {item["category_id"] for item in items if not item.get("iscrowd", 0)}:
-            images[label] += 1
-    rows = list(zip(classes, objects.tolist(), images.tolist(), crowds.tolist(), strict=True))
-    rows.append(("total", int(objects.sum()), len(dicts), int(crowds.sum())))
-    return tabulate(
-        rows, ["class", "objects", "images", "crowd boxes"], tablefmt="github", disable_numparse=[0]
-    )

@@ -72,13 +72,13 @@ def check_dataset(
     if left_out:
         gone = {name for name, _ in left_out}
         kept = [record for record in dicts if record["file_name"] not in gone]
-    check_annotations(kept, metadata, findings)
+    annotations = check_annotations(kept, metadata, findings)
     if queries is not None and not findings.errors and (count := unmatched_objects(kept, queries)):
         findings.warn(
             f"{count} objects cannot be matched, because their images have more objects than the "
             f"detector's {queries} queries. Fix: raise num_queries"
         )
-    table = dataset_table(kept, list(metadata.thing_classes), findings, title)
+    table = dataset_table(annotations, list(metadata.thing_classes), findings, title)
     report = DatasetReport(table, findings.errors, findings.warnings, left_out)
     if not report.errors:
         remember(known_as, [*settings, decode], asdict(report))

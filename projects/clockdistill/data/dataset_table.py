@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from tabulate import tabulate
 
-from projects.clockdistill.data.annotations import Annotations, collect_annotations
+from projects.clockdistill.data.annotations import Annotations
 from projects.clockdistill.data.findings import Findings
 
 _SMALL, _LARGE = 32**2, 96**2  # COCO's area limits, square pixels
@@ -14,22 +14,22 @@ _CLASSES, _SIZES = 100, 8  # rows; the others are summed
 
 
 def dataset_table(
-    dicts: Sequence[dict], classes: Sequence[str], findings: Findings, title: str
+    found: Annotations, classes: Sequence[str], findings: Findings, title: str
 ) -> str:
     """Formats a dataset.
 
     Args:
-        dicts: detectron2's dataset dicts; what is malformed in them is not counted.
+        found: its annotations; what is malformed is not among them.
         classes: their names.
         findings: its counts become rows.
         title: head of the first column.
     """
-    found = collect_annotations(dicts, len(classes), Findings())
     area = _visible_area(found)
     used = ~found.is_crowd & (area > 0)
+    images = len(found.sizes)
     rows: list[list] = [
-        ["images", len(dicts)],
-        ["images without objects", len(dicts) - len(np.unique(found.images[used]))],
+        ["images", images],
+        ["images without objects", images - len(np.unique(found.images[used]))],
         _objects("objects", found, area, used),
     ]
     order = range(len(classes))

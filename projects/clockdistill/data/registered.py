@@ -1,9 +1,11 @@
 """Datasets of detectron2's catalog; files registered as COCO are checked before loading."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from projects.clockdistill.data.coco_content import (
@@ -19,25 +21,33 @@ from projects.clockdistill.data.findings import some
 from projects.clockdistill.errors import UserError
 
 
-def read_registered(name: str) -> list[dict]:
-    """Loads a dataset of detectron2's catalog.
-
-    A file that is registered as COCO (`register_coco_instances`) first passes the field checks of
-    `read_coco_json` and those of detectron2's loader, which ends in assertions otherwise. The
-    loader's result is not changed.
-
-    Raises:
-        FileNotFoundError, UserError: naming file, entry, field and fix.
-    """
+def registered_file(name: str) -> Path | None:
+    """Returns the file of a dataset that is registered as COCO (`register_coco_instances`)."""
     metadata = MetadataCatalog.get(name)
     if not metadata.get("json_file") or metadata.get("evaluator_type") != "coco":
-        return DatasetCatalog.get(name)
-    check_registered_file(Path(PathManager.get_local_path(metadata.json_file)))
+        return None
+    return Path(PathManager.get_local_path(metadata.json_file))
+
+
+@contextmanager
+def loader_refusals(names: Sequence[str]) -> Iterator[None]:
+    """Names the file and the fix if detectron2's loader fails at a field that only it reads.
+
+    Args:
+        names: of the datasets that are loaded in the block; those not registered as COCO are left
+            alone.
+
+    Raises:
+        UserError: instead of the loader's assertion or other exception.
+    """
     try:
-        return DatasetCatalog.get(name)
-    except (AssertionError, LookupError, TypeError) as error:  # of a field that only it reads
+        yield
+    except (AssertionError, LookupError, TypeError) as error:
+        files = [file for file in map(registered_file, names) if file is not None]
+        if not files:
+            raise
         raise UserError(
-            f"detectron2's loader refuses {metadata.json_file}: {type(error).__name__}: {error}. "
+            f"detectron2's loader refuses {some(files)}: {type(error).__name__}: {error}. "
             "Fix: correct the segmentations and keypoints, or remove them."
         ) from error
 

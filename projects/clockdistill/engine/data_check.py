@@ -17,7 +17,11 @@ from projects.clockdistill.data.annotation_rules import shared_images
 from projects.clockdistill.data.dataset_check import DatasetReport, check_dataset
 from projects.clockdistill.data.findings import some
 from projects.clockdistill.data.passed_checks import file_fingerprint, recall, remember
-from projects.clockdistill.data.registered import check_registered_file
+from projects.clockdistill.data.registered import (
+    check_registered_file,
+    loader_refusals,
+    registered_file,
+)
 from projects.clockdistill.engine.checks import dataset_names
 from projects.clockdistill.engine.config_file import (
     ConfigError,
@@ -227,7 +231,8 @@ def _load(cfg: DictConfig, part: str) -> list[dict]:
     try:
         for name in names:
             _check_file(name)
-        dicts = instantiate(node)
+        with loader_refusals(names):
+            dicts = instantiate(node)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{key}: {error}") from error
     except Exception as error:  # whatever a reader makes of data that it does not expect
@@ -242,10 +247,9 @@ def _load(cfg: DictConfig, part: str) -> list[dict]:
 
 def _check_file(name: str) -> None:
     """Checks the file of a dataset that is registered as COCO, unless it has passed before."""
-    metadata = MetadataCatalog.get(name)
-    if not metadata.get("json_file") or metadata.get("evaluator_type") != "coco":
+    path = registered_file(name)
+    if path is None:
         return
-    path = Path(PathManager.get_local_path(metadata.json_file))
     known_as = file_fingerprint(path)
     if recall(known_as, ["file"]) is None:
         check_registered_file(path)

@@ -42,7 +42,6 @@ def kind_of(path: str | Path) -> str:
     Raises:
         NotWeights: for anything else: "is ...", then the fix.
     """
-    size = Path(path).stat().st_size
     with open(path, "rb") as handle:
         head = handle.read(_HEAD)
     if not head:
@@ -55,7 +54,7 @@ def kind_of(path: str | Path) -> str:
             f"damaged: its first {len(head)} bytes are 0", "copy or download the file again"
         )
     if head.startswith(b"PK"):
-        return _zip_kind(path, size)
+        return _zip_kind(path)
     if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= 10**8:
         return SAFETENSORS
     if head.startswith(b"\x80") and head[1:2] in b"\2\3\4\5":
@@ -71,8 +70,13 @@ def kind_of(path: str | Path) -> str:
     )
 
 
-def _zip_kind(path: str | Path, size: int) -> str:
-    """Returns `TORCH` for the zip file that `torch.save` writes."""
+def zip_parts(path: str | Path) -> list[str]:
+    """Returns the names of the parts of a zip file, such as those that `torch.save` writes.
+
+    Raises:
+        NotWeights: if the file is cut, or a part has not its checksum.
+    """
+    size = Path(path).stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -83,6 +87,12 @@ def _zip_kind(path: str | Path, size: int) -> str:
         ) from None
     if not is_whole:  # torch reads such a file without a word
         raise _refusal("damaged: a checksum does not fit its content", _COPY_AGAIN)
+    return names
+
+
+def _zip_kind(path: str | Path) -> str:
+    """Returns `TORCH` for the zip file that `torch.save` writes."""
+    names = zip_parts(path)
     parts = {name.partition("/")[2] for name in names}
     if {"constants.pkl"} <= parts and any(part.startswith("code/") for part in parts):
         raise _refusal("a TorchScript program", _EXPORTED)

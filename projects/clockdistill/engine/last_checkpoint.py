@@ -2,10 +2,9 @@
 
 import logging
 import re
-import zipfile
-import zlib
 from pathlib import Path
 
+from projects.clockdistill.engine.file_kinds import NotWeights, zip_parts
 from projects.clockdistill.engine.weights import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -62,8 +61,6 @@ def periodic(folder: Path) -> list[Path]:
 def is_whole(path: Path) -> bool:
     """Returns whether a file of `torch.save` has its full length and every part its checksum."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            has_content = any(name.endswith("data.pkl") for name in archive.namelist())
-            return has_content and archive.testzip() is None
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError):
+        return any(name.endswith("data.pkl") for name in zip_parts(path))
+    except (NotWeights, OSError):
         return False
