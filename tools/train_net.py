@@ -168,7 +168,13 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             EmaUpdate(ema, detector) if ema is not None else None,
             PeriodicCheckpoint(checkpointer, **options.checkpointer),
-            Evaluate(measure, checkpointer, options.eval_period, options.best_metric),
+            Evaluate(
+                measure,
+                checkpointer,
+                options.eval_period,
+                options.best_metric,
+                options.early_stopping,
+            ),
             *(
                 writers(options.output_dir, options.max_iter, options.log_period)
                 if comm.is_main_process()

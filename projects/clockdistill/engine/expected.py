@@ -100,6 +100,7 @@ TABLE = {
     "train.checkpointer.period": whole(0, more="; 0 saves at the end only"),
     "train.checkpointer.max_to_keep": whole(1),
     "train.eval_period": whole(0, more="; 0 evaluates at the end only"),
+    "train.early_stopping": whole(0, more="; 0 trains up to train.max_iter"),
     "train.log_period": whole(1),
     "train.model_ema.decay": DECAY,
     "train.best_metric": Expected(
