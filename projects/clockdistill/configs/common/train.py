@@ -27,6 +27,8 @@ train = dict(
     # in steps; 0 evaluates at the end only
     eval_period=1_000,
     log_period=20,
+    # besides TensorBoard and metrics.json: "wandb", "mlflow" (docs/training.md)
+    loggers=[],
     model_ema=dict(enabled=False, decay=0.9997, use_ema_weights_for_eval_only=True),
     # model_best.pth holds the weights with the highest value of this metric
     best_metric="bbox/AP",
