@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -119,10 +120,8 @@ def test_run_in_pieces_ends_where_the_definition_says(
     folder = tmp_path_factory.mktemp("run")
     end = _expected_end(values, patience)
     for kill in kills:
-        try:
+        with suppress(_Killed):
             _run(folder, values, patience, ends=kill, saves_every=saves_every)
-        except _Killed:
-            pass
     assert _run(folder, values, patience, saves_every=saves_every) == end
     assert _evaluated(folder) == [(n, values[n // 2 - 1]) for n in range(2, end + 1, 2)]
     final = torch.load(folder / "model_final.pth", weights_only=True)

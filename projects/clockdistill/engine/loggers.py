@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Protocol
 
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
@@ -92,8 +92,8 @@ class _Mlflow:
         if run_id:
             mlflow.start_run(run_id=run_id)
         else:
-            if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & os.environ.keys():
-                mlflow.set_experiment(_PROJECT)
+            if "MLFLOW_EXPERIMENT_ID" not in os.environ:
+                os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", _PROJECT)
             mlflow.start_run(run_name=folder.name)
             # MLflow refuses to change a parameter, and takes 500 characters of its value
             values = ((path, node[key]) for path, node, key in leaves(_plain(cfg)))
@@ -141,9 +141,7 @@ def check_loggers(names: str | Sequence[str]) -> None:
     """
     for name in _listed(names):
         spec = importlib.util.find_spec(name)
-        if (
-            spec is None or spec.origin is None
-        ):  # a folder of that name, such as W&B's own, has none
+        if spec is None or spec.origin is None:  # a folder, such as W&B's own, has none
             raise ConfigError(
                 f"train.loggers names {name}, which is not installed.\n"
                 f"Fix: pip install {_KINDS[name][1]}"

@@ -32,7 +32,7 @@ train = dict(
     model_ema=dict(enabled=False, decay=0.9997, use_ema_weights_for_eval_only=True),
     # model_best.pth holds the weights with the highest value of this metric
     best_metric="bbox/AP",
-    # in evaluations: the run ends after so many in a row without a new best of best_metric; 0 is off
+    # the run ends after so many evaluations in a row without a new best; 0 trains up to max_iter
     early_stopping=0,
     # images on which a teacher must beat chance before the first step; 0 disables the check
     teacher_check_images=8,
