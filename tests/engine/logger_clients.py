@@ -121,8 +121,10 @@ def _add_row(given: Given, row: dict[str, Any]) -> None:
 
 def offline_wandb(folder: Path) -> Runs:
     """Reads what the real W&B wrote below a folder."""
+    import wandb
     from wandb.proto import wandb_internal_pb2
 
+    wandb.teardown()  # its service writes on after the end of a run, and keeps its first folder
     runs: Runs = {}
     for file in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
         given = runs.setdefault(file.stem.removeprefix("run-"), Given())

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,7 +57,7 @@ def _needs(name: str) -> pytest.MarkDecorator:
 )
 def client(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, Callable[[], Runs]]]:
+) -> tuple[str, Callable[[], Runs]]:
     """The logger's name, and what returns its runs."""
     monkeypatch.chdir(tmp_path)
     for variable in ("WANDB_PROJECT", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
@@ -67,15 +67,12 @@ def client(
     if name != request.param:
         stand_in = {"wandb": stand_in_wandb, "mlflow": stand_in_mlflow}[name]
         runs = stand_in(monkeypatch)
-        yield name, lambda: runs
-        return
+        return name, lambda: runs
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/mlruns")
     read = {"wandb": offline_wandb, "mlflow": stored_mlflow}[name]
-    yield name, lambda: read(tmp_path)
-    if name == "wandb":
-        importlib.import_module(name).teardown()  # it keeps the folder of its first run
+    return name, lambda: read(tmp_path)
 
 
 class _Idle(TrainerBase):
