@@ -116,7 +116,7 @@ def test_run_that_stops_early_is_finished_and_its_logger_knows(
     overrides, tmp_path, monkeypatch
 ) -> None:
     given = stand_in_mlflow(monkeypatch)
-    # nothing is learnt, so the second evaluation is not better than the first
+    # the weights stay, so the second evaluation is not better than the first
     options = ["optimizer.lr=1e-12", "train.eval_period=2", "train.loggers=mlflow"]
     run(overrides, *options, "train.early_stopping=1")
     output = tmp_path / "output"
