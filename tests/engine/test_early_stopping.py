@@ -129,18 +129,22 @@ def test_run_in_pieces_ends_where_the_definition_says(
     assert (folder / "last_checkpoint").read_text() == "model_final.pth"
 
 
+def _said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [message for message in caplog.messages if "early_stopping" in message]
+
+
 def test_ended_run_says_so_evaluates_and_goes_on_with_more_patience(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     values = [1.0, 3.0, 2.0, 3.0, 2.0, 2.0, 4.0]
     with caplog.at_level(logging.INFO, logger=evaluate.__name__):
         assert _run(tmp_path, values, 2) == 8
-        first = caplog.messages[-1]
+        (first,) = _said(caplog)
         # 3.0 after 8 steps is not better than 3.0 after 4
         assert "train.early_stopping=2: the run ended after 8 of 14 steps" in first
         assert "bbox/AP = 3.000 after 4 steps" in first and "a number above 2" in first
         assert _run(tmp_path, values, 2) == 8
-        assert first in caplog.messages[-1:]
+        assert _said(caplog) == [first, first]
     assert _evaluated(tmp_path) == [(2, 1.0), (4, 3.0), (6, 2.0), (8, 3.0)]
     assert _run(tmp_path, values, 4) == 12
     assert _run(tmp_path, values, 0) == STEPS
