@@ -58,6 +58,7 @@ from projects.clockdistill.engine.failures import explained
 from projects.clockdistill.engine.half_weights import store_weights
 from projects.clockdistill.engine.hooks import PeriodicCheckpoint, writers
 from projects.clockdistill.engine.interruption import Interrupted
+from projects.clockdistill.engine.loggers import check_loggers, remote_loggers
 from projects.clockdistill.engine.replay import replay
 from projects.clockdistill.engine.resumed_config import changes_on_resume
 from projects.clockdistill.engine.run_folder import claimed
@@ -168,15 +169,20 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             EmaUpdate(ema, detector) if ema is not None else None,
             PeriodicCheckpoint(checkpointer, **options.checkpointer),
-            Evaluate(measure, checkpointer, options.eval_period, options.best_metric),
-            *(
-                writers(options.output_dir, options.max_iter, options.log_period)
-                if comm.is_main_process()
-                else ()
+            Evaluate(
+                measure,
+                checkpointer,
+                options.eval_period,
+                options.best_metric,
+                options.early_stopping,
             ),
         ]
     )
-    trainer.train(start_iter, options.max_iter)
+    with remote_loggers(cfg, resumed=resumed) as remote:
+        if comm.is_main_process():
+            output = (options.output_dir, options.max_iter, options.log_period)
+            trainer.register_hooks(writers(*output, remote))
+        trainer.train(start_iter, options.max_iter)
 
 
 def replay_step(cfg: DictConfig, path: str) -> None:
@@ -203,6 +209,8 @@ def run(args: argparse.Namespace) -> None:
     if args.replay:
         replay_step(cfg, args.replay)
         return
+    if not args.eval_only:
+        check_loggers(cfg.train.loggers)
     with torchrun_group(cfg.train.device):
         data = check_data(cfg, eval_only=args.eval_only)
         if args.eval_only:

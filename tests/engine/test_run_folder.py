@@ -15,6 +15,7 @@ WRITTEN = (
     "last_checkpoint",
     "log.txt",
     "log.txt.rank1",
+    "loggers.json",
     "metrics.json",
     "model_0000003.pth",
     "model_best.json",

@@ -10,6 +10,7 @@ from detectron2.config import instantiate
 
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.config_file import load_config
+from tests.engine.logger_clients import stand_in_mlflow
 from tests.tiny_run import DISTILLED, PLAIN, TEACHER, tiny_overrides
 
 AT_THE_END = "train.eval_period=0"
@@ -109,6 +110,30 @@ def test_same_seed_gives_the_same_run_and_another_seed_another(overrides, tmp_pa
     assert len(first) == 3
     assert run_losses("b", 1) == first
     assert run_losses("c", 2) != first
+
+
+def test_run_that_stops_early_is_finished_and_its_logger_knows(
+    overrides, tmp_path, monkeypatch
+) -> None:
+    given = stand_in_mlflow(monkeypatch)
+    # the weights stay, so the second evaluation is not better than the first
+    options = ["optimizer.lr=1e-12", "train.eval_period=2", "train.loggers=mlflow"]
+    run(overrides, *options, "train.early_stopping=1")
+    output = tmp_path / "output"
+    assert [step for step, _ in losses(output)] == [1, 3]
+    assert (output / "last_checkpoint").read_text() == "model_final.pth"
+    ((run_id, logged),) = given.items()
+    assert max(step for step, _, _ in logged.values) == 3
+    assert logged.files == {"config.yaml", "results.md"}
+
+    (output / "results.json").unlink()
+    run(overrides, *options, "train.early_stopping=1", option="--resume")
+    assert (output / "results.json").is_file()
+    run(overrides, *options, option="--resume")
+    assert [step for step, _ in losses(output)] == [1, 3, 5, 7]
+    assert given.keys() == {run_id}
+    assert logged.ends == ["FINISHED"] * 3
+    assert len({(step, name) for step, name, _ in logged.values}) == len(logged.values)
 
 
 @pytest.mark.parametrize("ema", [False, True])

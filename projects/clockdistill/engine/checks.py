@@ -69,6 +69,12 @@ def check_config(cfg: DictConfig) -> None:
     check_channel_order(cfg.model)
     check_device(cfg.train.device, "train.device")
     _check_precision(cfg.train)
+    if cfg.train.early_stopping and not cfg.train.eval_period:
+        raise ConfigError(
+            f"train.early_stopping={cfg.train.early_stopping} counts evaluations, but "
+            "train.eval_period=0 evaluates at the end only.\nFix: set train.eval_period to some "
+            "steps, or train.early_stopping=0"
+        )
     _check_sampling(cfg.train.device)
     check_solver(cfg)
     for part in ("train", "test"):

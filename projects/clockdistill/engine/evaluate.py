@@ -18,7 +18,7 @@ from projects.clockdistill.engine import interruption, metrics_file
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.checks import build
-from projects.clockdistill.engine.config_file import accepted_arguments
+from projects.clockdistill.engine.config_file import ConfigError, accepted_arguments
 from projects.clockdistill.engine.rng import preserved_rng
 from projects.clockdistill.evaluation.report import format_table, write_results
 
@@ -84,15 +84,22 @@ class _Interruptible:
 
 
 class Evaluate(HookBase):
-    """Evaluates every `period` steps and at the end, and keeps the best weights.
+    """Evaluates every `period` steps and at the end, keeps the best weights, and stops early.
 
-    A run that was interrupted in an evaluation repeats it when it is resumed.
+    A run that was interrupted in an evaluation repeats it when it is resumed. Early stopping lowers
+    `trainer.max_iter` to the steps that were done and saves model_final.pth there. The evaluations
+    without a new best are counted from model_best.json, so they survive every end of a run.
 
     Args:
         evaluate: returns results as {task: {metric: value}} on the main process.
         checkpointer: writes model_best.pth.
         period: in steps; 0 evaluates at the end only.
         best_metric: such as "bbox/AP"; the weights with its highest value are kept.
+        patience: the run ends after so many evaluations in a row without a new best; 0 never ends
+            it. Needs a `period`.
+
+    Raises:
+        ConfigError: in every process, if there is a patience and `best_metric` was not measured.
     """
 
     def __init__(
@@ -101,26 +108,33 @@ class Evaluate(HookBase):
         checkpointer: DetectorCheckpointer,
         period: int,
         best_metric: str,
+        patience: int = 0,
     ) -> None:
         self._evaluate = evaluate
         self._checkpointer = checkpointer
         self._period = period
         self._best_metric = best_metric
         self._record = Path(checkpointer.save_dir) / "model_best.json"
+        self._patience = patience
         self._best = -math.inf
+        self._best_steps = 0
+        self._measured: list[str] = []  # names of the last evaluation's metrics
 
     def before_train(self) -> None:
-        start = self.trainer.start_iter
+        start = self._best_steps = self.trainer.start_iter
         # in a file of its own, since a run may die between an evaluation and the next checkpoint
         if start > 0 and self._record.is_file():
             kept = json.loads(self._record.read_text())
             if kept["metric"] == self._best_metric:
-                self._best = kept["value"]
+                self._best, self._best_steps = kept["value"], kept["steps"]
         if start > 0 and self._is_due(start):
-            finished = start >= self.trainer.max_iter
             # the main process decides, which writes what tells it
-            if comm.all_gather(finished or not self._is_logged(start))[0]:
+            logged = comm.all_gather(self._is_logged(start))[0]
+            if logged:
+                self._stop_early(start)
+            if start >= self.trainer.max_iter or not logged:
                 self._measure(start)
+                self._stop_early(start)
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
@@ -134,6 +148,7 @@ class Evaluate(HookBase):
             if done < self.trainer.max_iter:
                 self._checkpointer.save(f"model_{self.trainer.iter:07d}")
             raise
+        self._stop_early(done)
 
     def _is_due(self, done: int) -> bool:
         return done >= self.trainer.max_iter or (self._period > 0 and done % self._period == 0)
@@ -162,7 +177,37 @@ class Evaluate(HookBase):
             if math.isfinite(value):  # a class without objects has no AP
                 storage.put_scalar(name, value, smoothing_hint=False)
         storage.iter = now
+        self._measured = list(flat)
         self._keep_best(flat, done)
+
+    def _stop_early(self, done: int) -> None:
+        """Ends the run after the evaluation of `done` steps if the best lies too far back."""
+        if not self._patience or done >= self.trainer.max_iter:
+            return
+        # each evaluation since the best was due at a multiple of the period
+        waited = done // self._period - self._best_steps // self._period
+        measured = "" if self._best_metric in self._measured else ", ".join(self._measured)
+        waited, measured = comm.all_gather((waited, measured))[0]  # the main process has results
+        if not measured and waited < self._patience:
+            return
+        now, self.trainer.iter = self.trainer.iter, done - 1  # from which a checkpoint goes on
+        self._checkpointer.save(f"model_{done - 1:07d}" if measured else "model_final")
+        self.trainer.iter = now
+        if measured:
+            raise ConfigError(
+                f"train.early_stopping={self._patience} waits for train.best_metric="
+                f"{self._best_metric}, which was not measured; measured: {measured}.\n"
+                "Fix: run the same command with --resume and one of these as train.best_metric"
+            )
+        if comm.is_main_process():
+            logger.info(
+                "train.early_stopping=%d: the run ended after %d of %d steps, %d evaluations after "
+                "the best: %s = %.3f after %d steps (model_best.pth). To go on, use --resume with "
+                "train.early_stopping=0 or a number above %d",
+                *(self._patience, done, self.trainer.max_iter, waited),
+                *(self._best_metric, self._best, self._best_steps, waited),
+            )
+        self.trainer.max_iter = done
 
     def _keep_best(self, results: dict[str, float], done: int) -> None:
         if self._best_metric not in results:
@@ -176,7 +221,7 @@ class Evaluate(HookBase):
         value = results[self._best_metric]
         if not value > self._best:
             return
-        self._best = value
+        self._best, self._best_steps = value, done
         self._checkpointer.save_weights("model_best", iteration=done - 1)
         with atomic_write(self._record, "w") as handle:
             json.dump({"metric": self._best_metric, "value": value, "steps": done}, handle)

@@ -61,6 +61,11 @@ def _one_or_more_texts(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _loggers(value: Any) -> bool:
+    names = [value] if isinstance(value, str) else value
+    return isinstance(names, list | tuple | ListConfig) and {*names} <= {"wandb", "mlflow"}
+
+
 def _three_numbers(value: Any) -> bool:
     is_list = isinstance(value, list | tuple | ListConfig)
     return is_list and len(value) == 3 and all(is_number(one) for one in value)
@@ -100,7 +105,9 @@ TABLE = {
     "train.checkpointer.period": whole(0, more="; 0 saves at the end only"),
     "train.checkpointer.max_to_keep": whole(1),
     "train.eval_period": whole(0, more="; 0 evaluates at the end only"),
+    "train.early_stopping": whole(0, more="; 0 trains up to train.max_iter"),
     "train.log_period": whole(1),
+    "train.loggers": Expected("[] or a list of wandb and mlflow", _loggers, is_text=True),
     "train.model_ema.decay": DECAY,
     "train.best_metric": Expected(
         "a task and a metric, such as bbox/AP",

@@ -3,13 +3,19 @@
 import logging
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
-from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+)
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -107,11 +113,21 @@ class MetricWriters(hooks.PeriodicWriter):
         max_iter: steps of the run.
         period: steps between two lines.
         console: whether the console gets a line, too.
+        followers: writers that read metrics.json.
     """
 
-    def __init__(self, output_dir: str, max_iter: int, period: int, *, console: bool) -> None:
+    def __init__(
+        self,
+        output_dir: str,
+        max_iter: int,
+        period: int,
+        *,
+        console: bool,
+        followers: Sequence[EventWriter] = (),
+    ) -> None:
         super().__init__([CommonMetricPrinter(max_iter)] if console else [], period)
         self._output_dir = output_dir
+        self._followers = followers
 
     def before_train(self) -> None:
         start_iter = self.trainer.start_iter
@@ -127,6 +143,7 @@ class MetricWriters(hooks.PeriodicWriter):
         self._writers.append(json_writer)
         # TensorBoard hides what an interrupted run logged beyond its last checkpoint
         self._writers.append(TensorboardXWriter(self._output_dir, purge_step=start_iter or None))
+        self._writers.extend(self._followers)  # behind metrics.json
         if start_iter > 0 and start_iter % self._period == 0:
             json_writer.write()  # what the interruption left unwritten
 
@@ -137,7 +154,9 @@ class MetricWriters(hooks.PeriodicWriter):
             writer.close()
 
 
-def writers(output_dir: str, max_iter: int, log_period: int) -> list[HookBase]:
+def writers(
+    output_dir: str, max_iter: int, log_period: int, followers: Sequence[EventWriter] = ()
+) -> list[HookBase]:
     """Returns the hooks that show and write the metrics.
 
     The console gets a progress bar if it is a terminal, otherwise one line per `log_period`.
@@ -146,7 +165,8 @@ def writers(output_dir: str, max_iter: int, log_period: int) -> list[HookBase]:
         output_dir: folder of the run.
         max_iter: steps of the run.
         log_period: steps between two lines.
+        followers: further writers, which read metrics.json.
     """
     bar = sys.stdout.isatty()
-    files = MetricWriters(output_dir, max_iter, log_period, console=not bar)
+    files = MetricWriters(output_dir, max_iter, log_period, console=not bar, followers=followers)
     return [files, ProgressBar(log_period)] if bar else [files]

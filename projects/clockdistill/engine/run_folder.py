@@ -22,6 +22,7 @@ _TRAINED = ("last_checkpoint", "model_*.pth", "metrics.json")
 _WRITTEN = (
     *_TRAINED,
     "model_best.json",
+    "loggers.json",
     "config.yaml",
     "log.txt*",
     "results.json",

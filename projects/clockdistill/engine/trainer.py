@@ -84,7 +84,7 @@ class Trainer(TrainerBase):
         self.interrupted = 0
 
     def train(self, start_iter: int, max_iter: int) -> None:
-        """Runs the steps from `start_iter` up to `max_iter`.
+        """Runs the steps from `start_iter` up to `max_iter`, which a hook may lower on the way.
 
         By hand: detectron2's own loop prints a traceback for every exception.
 
@@ -100,13 +100,14 @@ class Trainer(TrainerBase):
             self._restore(start_iter)
             try:
                 self.before_train()
-                for self.iter in range(start_iter, max_iter):
+                while self.iter < self.max_iter:
                     self.before_step()
                     self.run_step()
                     self.after_step()
                     if self.interrupted:
                         raise interruption.Interrupted(self.interrupted)
-                self.iter = max_iter  # tells hooks that no exception ended the loop
+                    self.iter += 1
+                self.iter = self.max_iter  # tells hooks that no exception ended the loop
             finally:
                 self.after_train()
 

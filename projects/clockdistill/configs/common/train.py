@@ -27,9 +27,13 @@ train = dict(
     # in steps; 0 evaluates at the end only
     eval_period=1_000,
     log_period=20,
+    # besides TensorBoard and metrics.json: "wandb", "mlflow" (docs/training.md)
+    loggers=[],
     model_ema=dict(enabled=False, decay=0.9997, use_ema_weights_for_eval_only=True),
     # model_best.pth holds the weights with the highest value of this metric
     best_metric="bbox/AP",
+    # the run ends after so many evaluations in a row without a new best; 0 trains up to max_iter
+    early_stopping=0,
     # images on which a teacher must beat chance before the first step; 0 disables the check
     teacher_check_images=8,
 )
