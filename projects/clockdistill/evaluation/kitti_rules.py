@@ -110,8 +110,8 @@ def find_overlaps(truth: GroundTruth, found: Detections) -> Overlaps:
     found_areas, truth_areas = _areas(found.boxes_xyxy), _areas(truth.boxes_xyxy)
     dont_care = np.zeros(len(found.frames))
     pairs = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    frames, starts = np.unique(found.frames, return_index=True)
-    for frame, rows in zip(frames, np.split(np.arange(len(found.frames)), starts[1:]), strict=True):
+    for frame in np.unique(found.frames):
+        rows = np.arange(*np.searchsorted(found.frames, (frame, frame + 1)))
         objects = np.arange(*np.searchsorted(truth.frames, (frame, frame + 1)))
         inside = _intersections(truth.boxes_xyxy[objects], found.boxes_xyxy[rows])
         ignored = inside[~is_object[objects]].max(axis=0, initial=0.0)
