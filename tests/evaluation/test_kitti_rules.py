@@ -71,7 +71,7 @@ detections = st.builds(
 )
 
 
-@fuzz(150)
+@fuzz(60)
 @given(st.lists(things, max_size=8), st.lists(detections, max_size=10))
 def test_fuzz_precisions_are_those_of_the_transcription(
     objects: list[Thing], found: list[Found]

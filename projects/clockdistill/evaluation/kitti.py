@@ -89,13 +89,14 @@ class KittiEvaluator(DatasetEvaluator):
             for title, difficulty in DIFFICULTIES.items():
                 count = int(is_counted(self._truth, name.lower(), difficulty).sum())
                 if 0 < count < RECALLS:
-                    few.append(f"{name}/{title} {count} (at most {2.5 * (count - 1):.1f})")
+                    most = 100 * (count - 1) / (RECALLS - 1)
+                    few.append(f"{name}/{title} has {count}, at most {most:.1f}")
         if few:
             logger.warning(
-                "%s has fewer than %d objects of %s: by KITTI's rules their AP40 cannot be 100",
+                "%s: KITTI's AP40 cannot reach 100 for fewer than %d objects: %s",
                 dataset_name,
                 RECALLS,
-                ", ".join(few),
+                "; ".join(few),
             )
 
     def reset(self) -> None:
