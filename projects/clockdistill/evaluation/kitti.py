@@ -122,9 +122,10 @@ class KittiEvaluator(DatasetEvaluator):
                     "Fix: give dataloader.evaluator the dataset of dataloader.test"
                 )
             found = output["instances"]
-            arrays = (found.pred_classes, found.pred_boxes.tensor, found.scores)
+            # NumPy has no bfloat16
+            values = (found.pred_classes, found.pred_boxes.tensor.double(), found.scores.double())
             self._detections.append(
-                (self._numbers[image["image_id"]], *(array.cpu().numpy() for array in arrays))
+                (self._numbers[image["image_id"]], *(value.cpu().numpy() for value in values))
             )
 
     def evaluate(self) -> dict[str, dict[str, float]]:
