@@ -121,11 +121,11 @@ class KittiEvaluator(DatasetEvaluator):
                     f"{image['image_id']}.\n"
                     "Fix: give dataloader.evaluator the dataset of dataloader.test"
                 )
-            found = output["instances"]
+            found = output["instances"].to("cpu")
             # NumPy has no bfloat16
             values = (found.pred_classes, found.pred_boxes.tensor.double(), found.scores.double())
             self._detections.append(
-                (self._numbers[image["image_id"]], *(value.cpu().numpy() for value in values))
+                (self._numbers[image["image_id"]], *(value.numpy() for value in values))
             )
 
     def evaluate(self) -> dict[str, dict[str, float]]:
