@@ -88,6 +88,7 @@ def overrides(folder: Path, *detectors: str) -> list[str]:
         *sizes,
         "dataloader.train.dataset.names=reliability_train",
         "dataloader.test.dataset.names=reliability_val",
+        "dataloader.evaluator.1=null",  # KITTI's AP needs truncation and occlusion
         "dataloader.train.num_workers=2",
         f"train.output_dir={folder}",
         "train.device=cpu",

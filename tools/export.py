@@ -57,6 +57,7 @@ from projects.clockdistill.engine.arguments import (
 from projects.clockdistill.engine.checks import dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.data_check import check_data
+from projects.clockdistill.engine.evaluate import build_evaluators
 from projects.clockdistill.modeling.detectors.base import Detector
 
 logger = logging.getLogger("projects.clockdistill.export")
@@ -168,9 +169,9 @@ def compare_ap(
 ) -> float:
     """Prints the COCO AP of checkpoint and file; returns how much the file loses."""
     loader = instantiate(test)
-    evaluator = instantiate({**cfg.dataloader.evaluator, "output_dir": None})
+    evaluators = build_evaluators(cfg.dataloader, None)
     results = [
-        inference_on_dataset(model, loader, evaluator)["bbox"] for model in (detector, exported)
+        inference_on_dataset(model, loader, evaluators)["bbox"] for model in (detector, exported)
     ]
     metrics = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
     rows = [

@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from projects.clockdistill.data import ensure_tree
+from projects.clockdistill.engine.checks import evaluator_calls
 
 COMMON = Path(__file__).parents[2] / "projects/clockdistill/configs/common"
 
@@ -27,9 +28,11 @@ def kitti_root(make_tree, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["coco", "kitti", "synthkitti", "custom"])
-def test_the_evaluator_uses_the_test_data(name):
+def test_the_evaluators_use_the_test_data(name):
     dataloader = load(name)
-    assert dataloader.evaluator.dataset_name == dataloader.test.dataset.names
+    calls = evaluator_calls(dataloader).values()
+    assert {call.dataset_name for call in calls} == {dataloader.test.dataset.names}
+    assert len(calls) == (2 if "kitti" in name else 1)
     assert dataloader.train.dataset.names != dataloader.test.dataset.names
 
 

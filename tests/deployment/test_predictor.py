@@ -65,7 +65,7 @@ def test_predictions_are_those_of_the_evaluation(cfg, input_format) -> None:
     DetectorCheckpointer(detector).load_exact(f"{cfg.train.output_dir}/model_final.pth", "weights")
     evaluation = Evaluation(cfg.dataloader, cfg.train.output_dir)
     evaluation(detector)
-    expected = evaluation._evaluator._detections
+    expected = evaluation._evaluators[0]._detections
     got = [
         detection
         for frame in frames()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
@@ -15,6 +16,9 @@ from projects.clockdistill.engine.arguments import message
 from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.data_check import check_data, without_bad_images
 from projects.clockdistill.engine.train_loader import build_train_loader
+from projects.clockdistill.evaluation.coco import CocoEvaluator
+from projects.clockdistill.evaluation.crops import CropAccuracy
+from projects.clockdistill.evaluation.kitti import KittiEvaluator
 from tests.tiny_run import register_drawings
 
 
@@ -131,12 +135,27 @@ def test_bad_images_are_left_out_of_training_evaluation_and_ground_truth(plain) 
     assert len(instantiate(cfg.dataloader.train.dataset)) == 11
     loader = instantiate(cfg.dataloader.test)
     assert [batch[0]["image_id"] for batch in loader] == [0, 2, 3, 4, 5, 6, 7]
-    evaluator = instantiate(cfg.dataloader.evaluator)
+    evaluator = instantiate(cfg.dataloader.evaluator[0])
     assert [image["id"] for image in evaluator._ground_truth["images"]] == [0, 2, 3, 4, 5, 6, 7]
     assert 1 not in {item["image_id"] for item in evaluator._ground_truth["annotations"]}
     batches = iter(build_train_loader(cfg.dataloader.train, 0, 0))
     assert 2 not in {image["image_id"] for _ in range(12) for image in next(batches)}
     assert without_bad_images(plain, check_data(plain, eval_only=True)) is not plain
+
+
+def test_every_evaluator_that_can_leaves_bad_images_out(plain, caplog) -> None:
+    plain.dataloader.evaluator = [
+        L(KittiEvaluator)(dataset_name="kitti_val"),
+        L(CropAccuracy)(),
+        L(CocoEvaluator)(dataset_name="drawings_val"),
+    ]
+    plain.dataloader.test.mapper.skip_bad_images = True
+    cut(records("val")[1])
+    cfg = without_bad_images(plain, check_data(plain, eval_only=True))
+    kitti, _, coco = cfg.dataloader.evaluator
+    assert kitti.left_out == coco.left_out == [1]
+    assert "dataloader.evaluator.1 counts the objects of skipped images as not found" in caplog.text
+    assert "left_out" not in plain.dataloader.evaluator[0]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -62,6 +62,8 @@ REFUSED = [
     ("model.num_classes=null", r"model\.num_classes=null: expected a whole number"),
     ("dataloader.train.mapper=null", "expected a data mapper"),
     ("dataloader.evaluator=null", r"dataloader\.evaluator=None: expected a lazy call"),
+    ("dataloader.evaluator=[null]", r"dataloader\.evaluator=\[None\]: expected at least one lazy"),
+    ("dataloader.evaluator.1=3", r"dataloader\.evaluator\.1=3: expected a lazy call"),
     ("optimizer.params=null", r"optimizer\.params=None: expected a lazy call"),
     ("model.pixel_std=[0,1,1]", "3 numbers other than 0"),
     ("model.criterion.matcher=null", "expected a"),

@@ -25,6 +25,16 @@ def test_many_classes_fill_rows() -> None:
     assert len(table.splitlines()) == 2 + 2  # 4 classes a row
 
 
+def test_kittis_table_has_a_row_for_each_class_and_the_mean() -> None:
+    names = ("easy", "hard", "Car-easy", "Car-hard")
+    figures = {f"{points}-{name}": 10.0 for points in ("AP40", "AP11") for name in names}
+    table = format_table({**figures, "AP11-Car-hard": math.nan}, "kitti").splitlines()
+    assert _cells(table[0]) == ["class", "AP40 easy", "AP40 hard", "AP11 easy", "AP11 hard"]
+    assert _cells(table[2]) == ["Car", "10.0", "10.0", "10.0", "-"]
+    assert _cells(table[3]) == ["mean", *["10.0"] * 4]
+    assert len(table) == 4
+
+
 def test_files_hold_the_exact_figures_and_the_table(tmp_path: Path) -> None:
     write_results({"bbox": _METRICS}, tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())

@@ -60,7 +60,11 @@ def register_kitti(
             functools.partial(load_kitti, preset, split, root, split_files),
         )
         MetadataCatalog.get(f"{name}_{split}").set(
-            thing_classes=list(preset.classes), evaluator_type="coco"
+            thing_classes=list(preset.classes),
+            evaluator_type="coco",
+            kitti_preset=preset,
+            # the dicts keep neither truncation and occlusion nor what is no class
+            kitti_frames=functools.partial(load_frames, split, root, split_files),
         )
 
 
@@ -71,6 +75,19 @@ def load_kitti(
     split_files: dict[str, Path] | None = None,
 ) -> list[dict]:
     """Returns one split as detectron2's dataset dicts; arguments as for `register_kitti`.
+
+    Raises:
+        FileNotFoundError, UserError: as `load_frames` raises them.
+    """
+    return [frame_to_dict(frame, preset) for frame in load_frames(split, root, split_files)]
+
+
+def load_frames(
+    split: str,
+    root: Path | Callable[[], Path] | None = None,
+    split_files: dict[str, Path] | None = None,
+) -> list[KittiFrame]:
+    """Returns the frames of one split; arguments as for `register_kitti`.
 
     Raises:
         FileNotFoundError, UserError: as `read_tree` and `split_by_files` raise them.
@@ -90,7 +107,7 @@ def load_kitti(
             f"the KITTI tree {root} has {len(frames)} frame(s), which leaves none for {split!r}. "
             "Fix: add frames; a split of training and validation data needs two."
         )
-    return [frame_to_dict(frames[name], preset) for name in names]
+    return [frames[name] for name in names]
 
 
 def frame_to_dict(frame: KittiFrame, preset: KittiPreset) -> dict:

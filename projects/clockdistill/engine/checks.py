@@ -28,7 +28,7 @@ _RETIRED = ("train.allow_pickle",)  # keys in configs of earlier runs that chang
 _TOP_LEVEL = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
 _LAZY_CALLS = (
     *("model", "optimizer", "optimizer.params", "lr_multiplier"),
-    *("dataloader.train", "dataloader.test", "dataloader.evaluator"),
+    *("dataloader.train", "dataloader.test"),
 )
 _SHOWN = 80  # characters of a value in a message
 # what constructors raise for arguments that they cannot use
@@ -58,8 +58,8 @@ def check_config(cfg: DictConfig) -> None:
             )
         if not isinstance(cfg[key], DictConfig):
             raise ConfigError(f"{key}={cfg[key]}: expected the keys of a config file, not a value")
-    for key in _LAZY_CALLS:
-        node = OmegaConf.select(cfg, key)
+    calls = {key: OmegaConf.select(cfg, key) for key in _LAZY_CALLS}
+    for key, node in (calls | evaluator_calls(cfg.dataloader)).items():
         if not (isinstance(node, DictConfig) and "_target_" in node):
             raise ConfigError(f"{key}={node}: expected a lazy call, LazyCall(...)(...) in a config")
     schema = LazyConfig.load(str(_COMMON / "train.py")).train
@@ -305,6 +305,23 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
                     break
         lines = str(found).splitlines() or [type(found).__name__]
         raise ConfigError(f"{key}: {lines[0]}") from error
+
+
+def evaluator_calls(dataloader: DictConfig) -> dict[str, DictConfig]:
+    """Returns the lazy calls of `dataloader.evaluator`, one or a list of them, by their keys.
+
+    A null in the list leaves an evaluator out.
+
+    Raises:
+        ConfigError: if nothing is left in the list.
+    """
+    key, node = "dataloader.evaluator", dataloader.get("evaluator")
+    if not isinstance(node, ListConfig):
+        return {key: node}
+    calls = {f"{key}.{index}": call for index, call in enumerate(node) if call is not None}
+    if not calls:
+        raise ConfigError(f"{key}={node}: expected at least one lazy call")
+    return calls
 
 
 def dataset_names(cfg: DictConfig, part: str) -> list[str]:

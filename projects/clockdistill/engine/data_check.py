@@ -22,7 +22,7 @@ from projects.clockdistill.data.registered import (
     loader_refusals,
     registered_file,
 )
-from projects.clockdistill.engine.checks import dataset_names
+from projects.clockdistill.engine.checks import dataset_names, evaluator_calls
 from projects.clockdistill.engine.config_file import (
     ConfigError,
     accepted_arguments,
@@ -141,7 +141,7 @@ def inspect_data(cfg: DictConfig, *, eval_only: bool, decode: bool = False) -> D
 
 
 def without_bad_images(cfg: DictConfig, report: DataReport) -> DictConfig:
-    """Returns a config whose loaders and evaluator leave out the images that the check skipped."""
+    """Returns a config whose loaders and evaluators leave out the images that the check skipped."""
     if not any(part.left_out for part in report.parts.values()):
         return cfg
     cfg = cfg.copy()
@@ -150,10 +150,11 @@ def without_bad_images(cfg: DictConfig, report: DataReport) -> DictConfig:
         files = [name for name, _ in found.left_out]
         node.dataset = L(leave_out)(dataset=node.dataset, names=node.dataset.names, files=files)
     skipped = [id_ for _, id_ in report.parts["test"].left_out]
-    if skipped and "left_out" in (accepted_arguments(cfg.dataloader.evaluator) or ()):
-        cfg.dataloader.evaluator.left_out = skipped
-    elif skipped:
-        logger.warning("the evaluator counts the objects of skipped images as not found")
+    for key, call in evaluator_calls(cfg.dataloader).items() if skipped else ():
+        if "left_out" in (accepted_arguments(call) or ()):
+            call.left_out = skipped
+        else:
+            logger.warning("%s counts the objects of skipped images as not found", key)
     return cfg
 
 

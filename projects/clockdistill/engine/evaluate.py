@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.engine import HookBase
-from detectron2.evaluation import inference_on_dataset
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
@@ -17,7 +17,7 @@ from torch import nn
 from projects.clockdistill.engine import interruption, metrics_file
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.checks import build
+from projects.clockdistill.engine.checks import build, evaluator_calls
 from projects.clockdistill.engine.config_file import ConfigError, accepted_arguments
 from projects.clockdistill.engine.rng import preserved_rng
 from projects.clockdistill.evaluation.report import format_table, write_results
@@ -25,26 +25,42 @@ from projects.clockdistill.evaluation.report import format_table, write_results
 logger = logging.getLogger(__name__)
 
 
+def build_evaluators(dataloader: DictConfig, output_dir: str | None) -> list[DatasetEvaluator]:
+    """Builds the evaluators of a config.
+
+    Args:
+        dataloader: `cfg.dataloader`, with `evaluator`.
+        output_dir: folder for files, where the config names no other; None writes no files.
+
+    Raises:
+        ConfigError: with an evaluator's key and its own message, if it refuses the data.
+    """
+    evaluators = []
+    for key, call in evaluator_calls(dataloader).items():
+        extra = {}
+        if "output_dir" in (accepted_arguments(call) or ()):
+            keeps_own = output_dir is not None and call.get("output_dir") is not None
+            extra = {} if keeps_own else {"output_dir": output_dir}
+        evaluators.append(build(call, key, **extra))
+    return evaluators
+
+
 class Evaluation:
-    """Test data and evaluator, built once and used for every evaluation of a run.
+    """Test data and evaluators, built once and used for every evaluation of a run.
 
     Args:
         dataloader: `cfg.dataloader`, with `test` and `evaluator`.
         output_dir: folder of the run, for results.json, results.md and the detections.
 
     Raises:
-        ConfigError: with the evaluator's own message, if it refuses the data.
+        ConfigError: with an evaluator's own message, if it refuses the data.
     """
 
     def __init__(self, dataloader: DictConfig, output_dir: str) -> None:
         self._output_dir = output_dir
         self.loader = build(dataloader.test, "dataloader.test")
         interruption.shield_workers(self.loader)
-        node = dataloader.evaluator
-        extra = {}
-        if node.get("output_dir") is None and "output_dir" in (accepted_arguments(node) or ()):
-            extra["output_dir"] = str(Path(output_dir) / "inference")
-        self._evaluator = build(node, "dataloader.evaluator", **extra)
+        self._evaluators = build_evaluators(dataloader, str(Path(output_dir) / "inference"))
 
     def __call__(self, model: nn.Module) -> dict:
         """Evaluates a model, logs the table and writes it; no random generator changes.
@@ -56,11 +72,11 @@ class Evaluation:
             {task: {metric: percent}} on the main process, {} on the others.
         """
         with preserved_rng():
-            results = inference_on_dataset(model, _Interruptible(self.loader), self._evaluator)
+            results = inference_on_dataset(model, _Interruptible(self.loader), self._evaluators)
         if comm.is_main_process():
             write_results(results, self._output_dir)
             for task, metrics in results.items():
-                logger.info("%s:\n%s", task, format_table(metrics))
+                logger.info("%s:\n%s", task, format_table(metrics, task))
         return results or {}
 
 

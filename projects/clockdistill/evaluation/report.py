@@ -1,4 +1,4 @@
-"""Tables and files of COCO results."""
+"""Tables and files of results."""
 
 import json
 import math
@@ -9,12 +9,29 @@ from tabulate import tabulate
 _COLUMNS_OF_CLASSES = 4
 
 
-def format_table(metrics: dict[str, float]) -> str:
-    """Returns two Markdown tables: the six COCO figures, and AP per class.
+def format_table(metrics: dict[str, float], task: str = "bbox") -> str:
+    """Returns Markdown tables of an evaluator's figures.
 
     Args:
         metrics: percent by name, as the evaluator returns them; NaN where there is no object.
+        task: "kitti" gives one table of classes and difficulties; any other task gives one of all
+            figures that are of no class, such as COCO's six, and one of AP per class.
     """
+    return _kitti_table(metrics) if task == "kitti" else _coco_tables(metrics)
+
+
+def _kitti_table(metrics: dict[str, float]) -> str:
+    """Returns a table with a row per class and the mean; `KittiEvaluator` gives the names."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, value in metrics.items():
+        points, *of_class, difficulty = name.split("-")
+        rows.setdefault("-".join(of_class), {})[f"{points} {difficulty}"] = _show(value)
+    mean = rows.pop("")
+    cells = [[name, *row.values()] for name, row in [*rows.items(), ("mean", mean)]]
+    return _markdown(cells, ["class", *mean])
+
+
+def _coco_tables(metrics: dict[str, float]) -> str:
     overall = {name: value for name, value in metrics.items() if not name.startswith("AP-")}
     classes = [
         (name.removeprefix("AP-"), _show(value))
@@ -46,7 +63,7 @@ def write_results(results: dict[str, dict[str, float]], output_dir: str | Path) 
         for task, metrics in results.items()
     }
     (folder / "results.json").write_text(json.dumps(plain, indent=2) + "\n")
-    tables = [f"## {task}\n\n{format_table(metrics)}" for task, metrics in results.items()]
+    tables = [f"## {task}\n\n{format_table(metrics, task)}" for task, metrics in results.items()]
     (folder / "results.md").write_text("\n\n".join(tables) + "\n")
 
 

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from projects.clockdistill.data.mapper import DetrMapper
 from projects.clockdistill.evaluation.coco import CocoEvaluator
+from projects.clockdistill.evaluation.kitti import KittiEvaluator
 
 dataloader = OmegaConf.create()
 
@@ -28,4 +29,7 @@ dataloader.test = L(build_detection_test_loader)(
     num_workers=1,
 )
 
-dataloader.evaluator = L(CocoEvaluator)(dataset_name="${..test.dataset.names}")
+dataloader.evaluator = [
+    L(CocoEvaluator)(dataset_name="${...test.dataset.names}"),
+    L(KittiEvaluator)(dataset_name="${...test.dataset.names}"),
+]
