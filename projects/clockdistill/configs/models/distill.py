@@ -82,6 +82,8 @@ def distill(
             confidence="sigmoid",
             kl="softmax",
             layers="same",
+            normalised="all",
+            l1_reduction="sum",
         ),
         feature_losses=L(FeatureLosses)(),
         class_map=class_map,
