@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from projects.clockdistill.modeling.adapters.base import FamilyAdapter
 from projects.clockdistill.modeling.losses import FeatureLosses, LogitDistillLoss, MemoryDistillLoss
 from projects.clockdistill.modeling.meta_arch import DistillMetaArch
+from projects.clockdistill.modeling.pseudo_targets import PseudoTargets
 from projects.clockdistill.modeling.query_groups import (
     GeneralQueries,
     QueryGroups,
@@ -87,4 +88,5 @@ def distill(
         ),
         feature_losses=L(FeatureLosses)(),
         class_map=class_map,
+        pseudo_targets=L(PseudoTargets)(threshold=0.5),
     )

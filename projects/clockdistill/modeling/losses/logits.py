@@ -113,6 +113,7 @@ class LogitDistillLoss(nn.Module):
         teacher: Predictions,
         groups: Sequence[QueryGroup],
         norms: Tensor | None = None,
+        share: Tensor | float = 1.0,
     ) -> dict[str, Tensor]:
         """Compares the predictions for the queries of all groups.
 
@@ -122,6 +123,8 @@ class LogitDistillLoss(nn.Module):
             groups: which queries belong together, in order; their lengths add up to Q.
             norms: what `norms` returns for the batch that this is a chunk of; by default this is
                 the whole batch.
+            share: the number of images of the chunk, divided by its mean over all chunks and
+                processes, where these numbers differ.
 
         Returns:
             "loss_distill_class", "loss_distill_bbox" and "loss_distill_giou": weighted scalars in
@@ -145,7 +148,7 @@ class LogitDistillLoss(nn.Module):
             groups,
             weights.split(sizes, dim=2),
             errors.split(sizes, dim=3),
-            self._divisors(norms, images=weights.shape[1]),
+            self._divisors(norms, weights.shape[1] / share),
             strict=True,
         )
         cls, l1, giou = torch.stack([_weighted_mean(*part) for part in parts]).sum(dim=0)
@@ -192,7 +195,7 @@ class LogitDistillLoss(nn.Module):
             return student, teacher, norms
         return student.layers(slice(-1, None)), last, last_norms
 
-    def _divisors(self, norms: Tensor, images: int) -> Tensor:
+    def _divisors(self, norms: Tensor, images: Tensor | float) -> Tensor:
         """Returns what each group's class, L1 and GIoU term is divided by, (groups, 3, E or 1)."""
         by_weight = norms[:, None].expand(-1, 3, -1).clone()
         undivided = {"all": 0, "boxes": 1, "none": 3}[self.normalised]
