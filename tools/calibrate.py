@@ -79,7 +79,7 @@ def calibrate(arguments: argparse.Namespace) -> None:
         )
     check_data(cfg, eval_only=False).log()
     model = build(cfg)
-    loader = build_train_loader(cfg.dataloader.train, cfg.train.seed, start_iter=0)
+    loader = build_train_loader(cfg.dataloader, cfg.train.seed, start_iter=0)
     print(f"measuring {arguments.batches} batches on {cfg.train.device}", flush=True)
     scales = summarize(measure(model, itertools.islice(loader, arguments.batches)))
     advice = advise(model, scales)

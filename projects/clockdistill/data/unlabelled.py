@@ -1,0 +1,66 @@
+"""Images without labels, for distillation: registered datasets and folders of images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog
+
+from projects.clockdistill.data.image_header import read_image_size
+from projects.clockdistill.data.kitti_tree import IMAGE_SUFFIXES
+from projects.clockdistill.data.parallel import map_chunks
+from projects.clockdistill.errors import UserError
+from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
+
+
+def unlabelled_dicts(names: Sequence[str]) -> list[dict]:
+    """Returns images as detectron2's dataset dicts, without annotations and marked as unlabelled.
+
+    Args:
+        names: registered datasets, whose annotations are left out, and folders, whose images are
+            found at any depth (KITTI's testing/image_2, for example).
+
+    Raises:
+        UserError: if a name is neither, or a folder holds no images.
+        ImageError: if an image of a folder cannot be read.
+    """
+    found = []
+    for name in names:
+        if name in DatasetCatalog:
+            found += [_without_labels(record) for record in DatasetCatalog.get(name)]
+        elif Path(name).expanduser().is_dir():
+            found += _folder(Path(name).expanduser().absolute())
+        else:
+            raise UserError(
+                f"dataloader.unlabelled.names={name} is neither a registered dataset nor a folder."
+                "\nFix: name one, for example datasets/kitti/testing/image_2"
+            )
+    return found
+
+
+def _without_labels(record: dict) -> dict:
+    kept = ("file_name", "image_id", "height", "width")
+    return {**{key: record[key] for key in kept if key in record}, UNLABELLED: True}
+
+
+def _folder(folder: Path) -> list[dict]:
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise UserError(
+            f"dataloader.unlabelled.names={folder} holds no images ({', '.join(IMAGE_SUFFIXES)}).\n"
+            "Fix: name a folder of images"
+        )
+    sizes = [size for part in map_chunks(_sizes, files, "image sizes") for size in part]
+    return [
+        {
+            "file_name": str(file),
+            "image_id": str(file),
+            "height": height,
+            "width": width,
+            UNLABELLED: True,
+        }
+        for file, (width, height) in zip(files, sizes, strict=True)
+    ]
+
+
+def _sizes(files: Sequence[Path]) -> list[tuple[int, int]]:
+    return [read_image_size(file) for file in files]
