@@ -5,7 +5,9 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog
 
-from projects.clockdistill.data.image_header import read_image_size
+from projects.clockdistill.data.findings import some
+from projects.clockdistill.data.image_header import ImageError, read_image_size
+from projects.clockdistill.data.image_pixels import check_image
 from projects.clockdistill.data.kitti_tree import IMAGE_SUFFIXES
 from projects.clockdistill.data.parallel import map_chunks
 from projects.clockdistill.errors import UserError
@@ -34,6 +36,29 @@ def unlabelled_dicts(names: Sequence[str]) -> list[dict]:
                 f"dataloader.unlabelled.names={name} is neither a registered dataset nor a folder."
                 "\nFix: name one, for example datasets/kitti/testing/image_2"
             )
+    return found
+
+
+def checked_unlabelled_dicts(names: Sequence[str]) -> list[dict]:
+    """Returns `unlabelled_dicts(names)` after a look at the header and end of every image file.
+
+    Raises:
+        UserError: also if images cannot be used; it names the first ones.
+    """
+    dicts = unlabelled_dicts(names)
+    bad = [why for part in map_chunks(_bad_images, dicts, "unlabelled images") for why in part]
+    if bad:
+        raise UserError(f"{len(bad)} images cannot be used:\n{some(bad)}")
+    return dicts
+
+
+def _bad_images(records: Sequence[dict]) -> list[str]:
+    found = []
+    for record in records:
+        try:
+            check_image(record["file_name"], (record["width"], record["height"]))
+        except ImageError as error:
+            found.append(str(error))
     return found
 
 

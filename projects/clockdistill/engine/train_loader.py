@@ -5,6 +5,7 @@ the worker that happens to read an image.
 """
 
 import itertools
+import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from projects.clockdistill.engine.checks import (
 from projects.clockdistill.engine.config_file import accepted_arguments
 from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
 
+_logger = logging.getLogger(__name__)
 Number = TypeVar("Number")
 
 
@@ -224,6 +226,13 @@ def build_train_loader(
         extra = {"dataset": images, "mapper": None, "sampler": sampler}
         if names:
             others = unlabelled_dicts(names)
+            _logger.info(
+                "images without labels: %d (%s), %d of the %d of each step and process",
+                len(others),
+                ", ".join(names),
+                without_labels,
+                size,
+            )
             more = ResumableSampler(len(others), seed, without_labels)
             extra["dataset"] = MixedImages(images, _seeded_images(others, mapper, seed))
             extra["sampler"] = MixedSampler(sampler, more, start_iter, workers)
