@@ -150,7 +150,7 @@ class ToyAdapter(FamilyAdapter):
         if padding is not None:
             mask = mask | padding[:, None]
         return kwargs | {
-            "query": append(kwargs["query"], [group.content for group in groups], num_kept),
+            "query": append(kwargs["query"], self.contents(groups), num_kept),
             "reference_points": append(
                 kwargs["reference_points"],
                 [group.reference_points for group in groups],

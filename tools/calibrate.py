@@ -1,14 +1,15 @@
 """The size of each loss, and of its gradient at the student, before a long distillation run.
 
     python tools/calibrate.py --config-file projects/clockdistill/configs/dino_r18_kitti.py
-    python tools/calibrate.py --config-file ... --batches 50 --json scales.json
+    python tools/calibrate.py --config-file ... --batches 50 --json scales.json --write weights.txt
     python tools/calibrate.py --config-file ... train.init_checkpoint=PATH
 
 Measures the first batches that tools/train_net.py would train on, with the same student, teacher,
 data and seed, but takes no step: the student is as it starts, or as in train.init_checkpoint. Where
-a distillation loss is below 1% or above 10 times the detection loss, a warning names the weight
-that would bring it into range; nothing is changed. Any key of the config can be overridden at the
-end of the line.
+the gradient of a distillation loss is below 1% or above 2 times the detection loss's, a warning
+names the weight that would bring it into range. Nothing is changed: --write puts the advised
+weights into a file of overrides, for `tools/train_net.py ... $(cat weights.txt)`. Any key of the
+config can be overridden at the end of the line.
 """
 
 import argparse
@@ -78,10 +79,10 @@ def calibrate(arguments: argparse.Namespace) -> None:
         )
     check_data(cfg, eval_only=False).log()
     model = build(cfg)
-    loader = build_train_loader(cfg.dataloader.train, cfg.train.seed, start_iter=0)
+    loader = build_train_loader(cfg.dataloader, cfg.train.seed, start_iter=0)
     print(f"measuring {arguments.batches} batches on {cfg.train.device}", flush=True)
     scales = summarize(measure(model, itertools.islice(loader, arguments.batches)))
-    warnings = advise(model, scales)
+    advice = advise(model, scales)
     note = NOTE.format(
         batches=arguments.batches,
         images=cfg.dataloader.train.total_batch_size,
@@ -90,14 +91,19 @@ def calibrate(arguments: argparse.Namespace) -> None:
     )
     blocked = any(scale.at_memory is not None and scale.at_memory.median == 0 for scale in scales)
     print("", scales_table(scales), "", note, *([BLOCKED] if blocked else []), sep="\n")
-    for warning in warnings.values():
-        print(f"\nwarning: {warning}")
+    for found in advice.values():
+        print(f"\nwarning: {found.text}")
+    if arguments.write is not None:
+        advised = {key: value for found in advice.values() for key, value in found.weights.items()}
+        arguments.write.parent.mkdir(parents=True, exist_ok=True)
+        arguments.write.write_text("".join(f"{key}={value:g}\n" for key, value in advised.items()))
+        print(f"\n{arguments.write}: {len(advised)} advised weights")
     if arguments.json is not None:
         figures = {
             "config_file": arguments.config_file,
             "overrides": arguments.opts,
             "batches": arguments.batches,
-            "losses": scales_as_json(model, scales, warnings),
+            "losses": scales_as_json(model, scales, advice),
         }
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
@@ -109,6 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config-file", required=True, metavar="FILE")
     parser.add_argument("--batches", type=positive_int, default=20, metavar="N", help="default: 20")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="for the advised weights")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="key=value", help="overrides")
     arguments = parser.parse_args(argv)
     with one_line_errors(arguments.debug):

@@ -111,7 +111,7 @@ def build_trainer(cfg: DictConfig) -> Trainer:
         load_teacher(model.teacher, model.teacher_checkpoint, teacher_classes(cfg))
     return Trainer(
         distribute(model, options.ddp),
-        functools.partial(build_train_loader, cfg.dataloader.train, options.seed),
+        functools.partial(build_train_loader, cfg.dataloader, options.seed),
         build_optimizer(cfg.optimizer, model),
         amp_dtype=options.amp.dtype if options.amp.enabled else None,
         accumulate_steps=options.accumulate_steps,

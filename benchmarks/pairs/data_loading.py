@@ -43,11 +43,12 @@ def drawn_frames(folder: str, objects: int) -> list[dict[str, Any]]:
 def batches(scale: Scale) -> Iterator[list[dict[str, Any]]]:
     """Yields batches of KITTI's own training loader, from other files."""
     with tempfile.TemporaryDirectory() as folder:
-        node = copy.deepcopy(dataloader.train)
+        own = copy.deepcopy(dataloader)
+        node = own.train
         node.dataset = L(drawn_frames)(folder=folder, objects=scale.objects)
         node.total_batch_size = scale.batch
         node.num_workers = 2
-        yield from build_train_loader(node, seed=0, start_iter=0)
+        yield from build_train_loader(own, seed=0, start_iter=0)
 
 
 def loading(scale: Scale) -> Work:

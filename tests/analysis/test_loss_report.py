@@ -16,32 +16,33 @@ def model() -> nn.Module:
     return tiny_distiller(features=tuple(METHODS))
 
 
-def warning(model: nn.Module, name: str, relative: float) -> str | None:
-    """Returns the warning for a loss of this size relative to the detection loss."""
-    spread = Spread(relative, relative, relative)
-    scale = LossScale(name, spread, relative, None, spread, relative_at_neck=1.0)
-    return advise(model, [scale]).get(name)
+def warning(model: nn.Module, name: str, gradient: float, value: float = 0.5) -> str | None:
+    """Returns the warning for a loss of these sizes relative to the detection loss."""
+    spread = Spread(value, value, value)
+    scale = LossScale(name, spread, value, None, spread, relative_at_neck=gradient)
+    found = advise(model, [scale]).get(name)
+    return found and found.text
 
 
 @pytest.mark.parametrize(
-    ("name", "relative", "expected"),
+    ("name", "gradient", "expected"),
     [
         (
             "memory",
             0.001,
-            "is 0.10% of the detection loss: model.token_weights.alpha=0.005 (now 5e-05) and "
+            "is 0.10% of the detection loss's: model.token_weights.alpha=0.005 (now 5e-05) and "
             "model.token_weights.beta=1e-05 (now 1e-07) would make it 10%",
         ),
         (
             "bbox",
             20.0,
-            "is 20.0 times the detection loss: model.logit_loss.l1_weight=0.25 (now 5) would make "
-            "it as large",
+            "is 20.0 times the detection loss's: model.logit_loss.l1_weight=0.25 (now 5) would "
+            "make it as large",
         ),
         (
             "fgd",  # 0.1 / 0.005 = 20: the weights keep their proportions
             0.005,
-            "is 0.50% of the detection loss: "
+            "is 0.50% of the detection loss's: "
             "model.feature_losses.fgd.foreground_weight=0.02 (now 0.001) and "
             "model.feature_losses.fgd.background_weight=0.01 (now 0.0005) and "
             "model.feature_losses.fgd.attention_weight=0.01 (now 0.0005) and "
@@ -50,23 +51,30 @@ def warning(model: nn.Module, name: str, relative: float) -> str | None:
         (
             "unknown",
             0.001,
-            "is 0.10% of the detection loss: a weight 1e+02 times what it is would make it 10%",
-        ),
-        (
-            "giou",
-            0.0,
-            "is 0 on half of the batches or more, which no weight would change",
+            "is 0.10% of the detection loss's: a weight 1e+02 times what it is would make it 10%",
         ),
     ],
 )
-def test_a_loss_out_of_range(model, name, relative, expected):
+def test_a_gradient_out_of_range(model, name, gradient, expected):
     loss = f"loss_distill_{name}"
-    assert warning(model, loss, relative) == f"{loss} {expected}"
+    assert warning(model, loss, gradient) == f"the gradient of {loss} {expected}"
 
 
-@pytest.mark.parametrize("relative", [0.01, 0.1, 1.0, 10.0])
-def test_a_loss_within_the_range(model, relative):
-    assert warning(model, "loss_distill_memory", relative) is None
+@pytest.mark.parametrize("gradient", [0.01, 0.1, 1.0, 2.0])
+@pytest.mark.parametrize("value", [1e-4, 100.0])
+def test_a_gradient_within_the_range(model, gradient, value):
+    assert warning(model, "loss_distill_memory", gradient, value) is None
+
+
+def test_a_loss_without_a_gradient_is_judged_by_its_value(model):
+    assert warning(model, "loss_distill_giou", 0.0, 0.5) is None
+    assert warning(model, "loss_distill_giou", 0.0, 4.0) == (
+        "the value of loss_distill_giou is 4.0 times the detection loss's: "
+        "model.logit_loss.giou_weight=0.5 (now 2) would make it as large"
+    )
+    assert warning(model, "loss_distill_giou", 0.0, 0.0) == (
+        "loss_distill_giou is 0 on half of the batches or more, which no weight would change"
+    )
 
 
 @pytest.mark.parametrize("name", [DETECTION, *MEMORY_PARTS])
@@ -77,7 +85,7 @@ def test_only_distillation_losses_are_judged(model, name):
 def test_weights_that_are_zero():
     off = tiny_distiller()
     off.logit_loss.cls_weight = 0.0
-    assert warning(off, "loss_distill_class", 0.0) == (
+    assert warning(off, "loss_distill_class", 0.0, 0.0) == (
         "loss_distill_class is 0, switched off by model.logit_loss.cls_weight=0"
     )
     # a weight that is 0 stays so, and is not advised

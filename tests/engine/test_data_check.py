@@ -138,7 +138,7 @@ def test_bad_images_are_left_out_of_training_evaluation_and_ground_truth(plain) 
     evaluator = instantiate(cfg.dataloader.evaluator[0])
     assert [image["id"] for image in evaluator._ground_truth["images"]] == [0, 2, 3, 4, 5, 6, 7]
     assert 1 not in {item["image_id"] for item in evaluator._ground_truth["annotations"]}
-    batches = iter(build_train_loader(cfg.dataloader.train, 0, 0))
+    batches = iter(build_train_loader(cfg.dataloader, 0, 0))
     assert 2 not in {image["image_id"] for _ in range(12) for image in next(batches)}
     assert without_bad_images(plain, check_data(plain, eval_only=True)) is not plain
 
@@ -164,7 +164,7 @@ def test_an_image_damaged_during_the_run_is_one_line(plain, workers) -> None:
         cut(record)
     plain.dataloader.train.num_workers = workers
     with pytest.raises(ImageError) as caught:
-        next(iter(build_train_loader(plain.dataloader.train, 0, 0)))
+        next(iter(build_train_loader(plain.dataloader, 0, 0)))
     text = message(caught.value)
     assert text.startswith("unreadable image ") and len(text.splitlines()) == 1
 

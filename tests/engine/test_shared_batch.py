@@ -19,6 +19,7 @@ from projects.clockdistill.modeling.losses import (
     MemoryDistillLoss,
 )
 from projects.clockdistill.modeling.meta_arch import DistillMetaArch
+from projects.clockdistill.modeling.pseudo_targets import UNLABELLED, PseudoTargets
 from projects.clockdistill.modeling.query_groups import (
     GeneralQueries,
     QueryGroups,
@@ -60,7 +61,14 @@ def detector(family: str = "dino") -> nn.Module:
     return model
 
 
-def distiller() -> DistillMetaArch:
+# The first process's or chunk's have labels, the second's have not; objects there must not matter.
+MIXED = [
+    {**image, UNLABELLED: number >= 2}
+    for number, image in enumerate(batch((2, 4, 3, 1), sizes=((48, 64),) * 4))
+]
+
+
+def distiller(normalised: str = "all") -> DistillMetaArch:
     """All kinds of queries, and every loss but MGD's, which masks cells at random."""
     student, teacher, adapter = detector(), tiny_detector("dino", seed=2), ADAPTERS["dino"]()
     width = student.embed_dim
@@ -80,8 +88,9 @@ def distiller() -> DistillMetaArch:
         ),
         TokenWeights(alpha=1e-2, beta=1e-2),
         MemoryDistillLoss(width, width),
-        LogitDistillLoss(),
+        LogitDistillLoss(normalised=normalised),
         feature_losses,
+        pseudo_targets=PseudoTargets(threshold=0.05),
     )
 
 
@@ -125,6 +134,19 @@ def test_chunks_of_a_batch_give_the_gradients_of_its_distillation(layers: str) -
     assert_same(step(chunks, chunks=2), step(whole))
 
 
+@pytest.mark.parametrize("normalised", ["all", "none"])
+def test_chunks_of_labelled_and_unlabelled_images_give_the_gradients_of_the_batch(
+    normalised: str,
+) -> None:
+    whole = step(distiller(normalised), MIXED)
+    assert {name for name in whole.losses if name.endswith("_unlabelled")} == {
+        f"loss_distill_{name}_unlabelled"
+        for name in ("memory", "class", "bbox", "giou", "fitnet", "fgd")
+    }
+    for chunks in (2, 4):
+        assert_same(step(distiller(normalised), MIXED, chunks), whole)
+
+
 @pytest.mark.parametrize("counts", [(0, 0, 0, 0), (1, 0, 0, 0)])
 def test_chunks_without_objects_give_the_gradients_of_the_batch(counts: tuple[int, ...]) -> None:
     images = batch(counts, sizes=((48, 64),) * 4)
@@ -146,14 +168,15 @@ def test_chunks_in_bfloat16_differ_by_its_rounding() -> None:
 def run_rank(rank: int, folder: str) -> None:
     """Takes the steps of one of two processes, with half of the images."""
     with process_group(rank, folder):
-        own = IMAGES[2 * rank : 2 * rank + 2]
+        own = slice(2 * rank, 2 * rank + 2)
         views = {"gradient_as_bucket_view": True}
         steps = [
-            step(DistributedDataParallel(make(), **options), own, chunks)._asdict()
-            for make, chunks, options in (
-                (distiller, 1, {}),
-                (distiller, 2, views),
-                (detector, 2, {}),
+            step(DistributedDataParallel(make(), **options), images[own], chunks)._asdict()
+            for make, images, chunks, options in (
+                (distiller, IMAGES, 1, {}),
+                (distiller, IMAGES, 2, views),
+                (detector, IMAGES, 2, {}),
+                (distiller, MIXED, 1, {}),
             )
         ]
         torch.save(steps, Path(folder, f"rank{rank}.pth"))
@@ -162,7 +185,8 @@ def run_rank(rank: int, folder: str) -> None:
 def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
     spawn(run_rank, tmp_path)
     for rank in range(2):
-        distilled, distilled_in_chunks, in_chunks = torch.load(tmp_path / f"rank{rank}.pth")
+        distilled, distilled_in_chunks, in_chunks, mixed = torch.load(tmp_path / f"rank{rank}.pth")
         assert_same(Step(**distilled), step(distiller()))
         assert_same(Step(**distilled_in_chunks), step(distiller()))
         assert_same(Step(**in_chunks), step(detector()))
+        assert_same(Step(**mixed), step(distiller(), MIXED))

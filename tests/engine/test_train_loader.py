@@ -23,12 +23,12 @@ from tests.tiny_run import PLAIN, tiny_overrides
 
 
 def _loader_config(folder: Path, *more: str) -> DictConfig:
-    return load_config(PLAIN, [*tiny_overrides(folder), *more]).dataloader.train
+    return load_config(PLAIN, [*tiny_overrides(folder), *more]).dataloader
 
 
-def _images(node: DictConfig, seed: int, start: int, batches: int) -> list[list]:
+def _images(dataloader: DictConfig, seed: int, start: int, batches: int) -> list[list]:
     """Returns the id and the pixels of every image; a list compares both exactly."""
-    loader = build_train_loader(node, seed, start)
+    loader = build_train_loader(dataloader, seed, start)
     return [
         [(x["image_id"], x["image"].numpy().tobytes()) for x in batch]
         for batch in itertools.islice(loader, batches)
@@ -71,15 +71,15 @@ def test_batches_hold_one_orientation_and_continue() -> None:
 def test_batches_and_pixels_from_a_later_step_are_those_of_the_whole_run(
     tmp_path: Path, grouping: bool, workers: int
 ) -> None:
-    node = _loader_config(tmp_path)
+    dataloader = _loader_config(tmp_path)
     _turn_some(DatasetCatalog.get("drawings_train"))
-    node.aspect_ratio_grouping = grouping
-    whole = _images(node, seed=3, start=0, batches=9)
+    dataloader.train.aspect_ratio_grouping = grouping
+    whole = _images(dataloader, seed=3, start=0, batches=9)
     assert len({pixels for batch in whole for _, pixels in batch}) > 12  # flips differ by epoch
-    node.num_workers = workers
+    dataloader.train.num_workers = workers
     for start in (1, 4):
-        assert _images(node, seed=3, start=start, batches=5) == whole[start : start + 5]
-    assert _images(node, seed=4, start=0, batches=9) != whole
+        assert _images(dataloader, seed=3, start=start, batches=5) == whole[start : start + 5]
+    assert _images(dataloader, seed=4, start=0, batches=9) != whole
 
 
 def _turn_some(records: list[dict]) -> None:
@@ -113,11 +113,46 @@ def test_image_that_the_mapper_leaves_out_is_replaced_by_the_next() -> None:
 
 
 def test_sampler_of_the_config_is_kept(tmp_path: Path) -> None:
-    node = _loader_config(tmp_path)
-    node.sampler = L(TrainingSampler)(size=12, shuffle=False)
-    batches = _images(node, seed=3, start=0, batches=3)
+    dataloader = _loader_config(tmp_path)
+    dataloader.train.sampler = L(TrainingSampler)(size=12, shuffle=False)
+    batches = _images(dataloader, seed=3, start=0, batches=3)
     assert [[number for number, _ in batch] for batch in batches] == [
         [0, 1, 2, 3],
         [4, 5, 6, 7],
         [8, 9, 10, 11],
     ]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_with_unlabelled_images_continue(tmp_path: Path, workers: int) -> None:
+    folder = tmp_path / "more" / "below"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (64, 48), (number, 0, 0)).save(folder / f"{number}.png")
+    names = f"[drawings_val,{tmp_path / 'more'}]"
+    dataloader = _loader_config(
+        tmp_path, f"dataloader.unlabelled.names={names}", "dataloader.train.total_batch_size=4"
+    )
+    dataloader.unlabelled.ratio = 0.25
+    whole = list(itertools.islice(build_train_loader(dataloader, 3, 0), 12))
+    for batch in whole:
+        assert [image["unlabelled"] for image in batch] == [False, False, False, True]
+        assert len(batch[-1]["instances"]) == 0
+    others = {image["file_name"] for batch in whole for image in batch if image["unlabelled"]}
+    validation = {record["file_name"] for record in DatasetCatalog.get("drawings_val")}
+    assert others == validation | {str(folder / f"{number}.png") for number in range(3)}
+
+    dataloader.train.num_workers = workers
+    rest = _images(dataloader, seed=3, start=5, batches=4)
+    assert rest == [
+        [(x["image_id"], x["image"].numpy().tobytes()) for x in batch] for batch in whole[5:9]
+    ]
+
+
+def test_the_labelled_images_of_a_step_do_not_depend_on_the_others(tmp_path: Path) -> None:
+    alone = _loader_config(tmp_path, "dataloader.train.total_batch_size=3")
+    alone.train.aspect_ratio_grouping = False
+    mixed = _loader_config(tmp_path, "dataloader.unlabelled.names=[drawings_val]")
+    mixed.train.total_batch_size, mixed.unlabelled.ratio = 4, 0.25
+    expected = _images(alone, seed=3, start=0, batches=6)
+    assert [batch[:3] for batch in _images(mixed, seed=3, start=0, batches=6)] == expected

@@ -10,6 +10,7 @@ from projects.clockdistill.modeling.query_groups import (
     SpecificQueries,
     TargetAwareQueries,
 )
+from tests.modeling.tiny_detectors import ADAPTERS
 
 TARGETS = [
     {
@@ -21,12 +22,20 @@ TARGETS = [
 EMPTY = [TARGETS[1], TARGETS[1]]
 
 
-def test_target_aware_content_is_label_embedding_plus_box_mlp():
+def test_target_aware_queries_are_the_sum_of_label_embedding_and_box_mlp():
     queries = TargetAwareQueries(num_classes=3, embed_dim=8)
     group = queries(TARGETS)
     label, box = TARGETS[0]["labels"][0], TARGETS[0]["boxes"][0]
-    expected = queries.label_embedding.weight[label] + queries.box_mlp(box)  # eq. (6)-(8)
-    torch.testing.assert_close(group.content[0, 0], expected)
+    content, position = queries.label_embedding.weight[label], queries.box_mlp(box)  # eq. (6), (7)
+    torch.testing.assert_close(group.content[0, 0], content)
+    torch.testing.assert_close(group.position[0, 0], position)
+    # Deformable-DETR's attention adds the position; the other decoders get the sum, eq. (8)
+    for family, expected in (
+        ("deformable_detr", content),
+        ("dino", content + position),
+        ("dab_detr", content + position),
+    ):
+        torch.testing.assert_close(ADAPTERS[family]().contents([group])[0][0, 0], expected)
     torch.testing.assert_close(group.reference_points[0, :2], TARGETS[0]["boxes"])
     assert group.valid.tolist() == [[True, True], [False, False]]
     assert group.copies == 3

@@ -1,7 +1,6 @@
 """tools/calibrate.py from end to end, on the mini config and drawn scenes."""
 
 import json
-import re
 from pathlib import Path
 
 import calibrate
@@ -31,10 +30,12 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> None:
     register_kitti("calibration", root=root)
 
 
-def losses(tmp_path: Path, *overrides: str, batches: int = 2) -> dict[str, dict]:
+def losses(
+    tmp_path: Path, *overrides: str, batches: int = 2, options: list[str] | None = None
+) -> dict[str, dict]:
     file = tmp_path / "new folder/scales.json"
-    options = ["--config-file", CONFIG, "--batches", str(batches), "--json", str(file)]
-    calibrate.main([*options, *SHORT, *overrides])
+    command = ["--config-file", CONFIG, "--batches", str(batches), "--json", str(file)]
+    calibrate.main([*command, *(options or []), *SHORT, *overrides])
     figures = json.loads(file.read_text())
     assert figures["config_file"] == CONFIG and figures["batches"] == batches
     assert figures["overrides"] == [*SHORT, *overrides]
@@ -88,16 +89,19 @@ def test_the_first_batch_is_what_training_begins_with(tmp_path: Path) -> None:
     assert measured["detection"] == pytest.approx(logged["total_loss"], rel=1e-5)
 
 
-def test_a_warning_names_weights_that_help(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    paper = ["model.token_weights.alpha=5e-5", "model.token_weights.beta=1e-7"]
-    small = losses(tmp_path, *paper)[MEMORY]
-    assert small["relative"] < 0.01 and small["warning"].startswith(f"{MEMORY} is 0.")
-    assert f"warning: {small['warning']}" in capsys.readouterr().out
+def test_advised_weights_help(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "weights.txt"
+    small = ["model.token_weights.alpha=1e-6", "model.token_weights.beta=1e-6"]
+    found = losses(tmp_path, *small, options=["--write", str(file)])[MEMORY]
+    assert found["relative_at_neck"] < 0.01
+    assert found["warning"].startswith(f"the gradient of {MEMORY} is 0.")
+    printed = capsys.readouterr().out
+    assert f"warning: {found['warning']}" in printed and f"{file}: 2 advised weights" in printed
 
-    advised = re.findall(r"(model\.\S+=\S+) \(now", small["warning"])
-    assert len(advised) == 2
+    advised = file.read_text().split()
+    assert all(override in found["warning"] for override in advised)
     changed = losses(tmp_path, *advised)[MEMORY]
-    assert changed["relative"] == pytest.approx(0.1, rel=0.05)  # two digits are given
+    assert changed["relative_at_neck"] == pytest.approx(0.1, rel=0.05)  # two digits are given
     assert changed["warning"] is None and "warning:" not in capsys.readouterr().out
 
 

@@ -1,7 +1,7 @@
 """The sizes of losses as a table and as JSON, and the weights that would bring them into range."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tabulate import tabulate
@@ -16,10 +16,23 @@ from projects.clockdistill.analysis.loss_scales import (
 )
 from projects.clockdistill.analysis.spread import Spread
 
-# Relative to the detection loss: below the first a distillation loss hardly changes the student,
-# above the second it outweighs the labels. Advised is then a tenth of it, or as large as it.
-LOWEST, HIGHEST = 0.01, 10.0
+# Relative to the gradient of the detection loss: below the first a distillation loss hardly changes
+# the student, above the second it outweighs the labels. Advised is then a tenth of it, or as much.
+LOWEST, HIGHEST = 0.01, 2.0
 AIM_FROM_BELOW, AIM_FROM_ABOVE = 0.1, 1.0
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is wrong with the size of a loss.
+
+    Attributes:
+        text: names the loss, what was found and, if weights help, their keys and values.
+        weights: config key -> value that would bring the loss into range; empty if none does.
+    """
+
+    text: str
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 def current_weights(model: nn.Module, loss: str) -> dict[str, float]:
@@ -43,31 +56,42 @@ def current_weights(model: nn.Module, loss: str) -> dict[str, float]:
     return {f"model.{part}.{weight}": getattr(module, weight) for weight in names}
 
 
-def advise(model: nn.Module, scales: Sequence[LossScale]) -> dict[str, str]:
-    """Returns a warning, by name, for each distillation loss that is out of range."""
+def advise(model: nn.Module, scales: Sequence[LossScale]) -> dict[str, Advice]:
+    """Returns advice, by name, for each distillation loss that is out of range.
+
+    Losses are judged by their gradient at the neck, which all of them reach. One that is positive
+    without a gradient, as those of untrained box heads are, is judged by its value.
+    """
     return {
-        scale.name: _warning(scale, current_weights(model, scale.name))
+        scale.name: _advice(scale, current_weights(model, scale.name))
         for scale in scales
-        if scale.name not in (DETECTION, *MEMORY_PARTS) and not LOWEST <= scale.relative <= HIGHEST
+        if scale.name not in (DETECTION, *MEMORY_PARTS)
+        and not LOWEST <= (scale.relative_at_neck or scale.relative) <= HIGHEST
     }
 
 
-def _warning(scale: LossScale, weights: Mapping[str, float]) -> str:
+def _advice(scale: LossScale, weights: Mapping[str, float]) -> Advice:
     if scale.relative == 0:
         if weights and not any(weights.values()):
             off = " and ".join(f"{key}={value:g}" for key, value in weights.items())
-            return f"{scale.name} is 0, switched off by {off}"
-        return f"{scale.name} is 0 on half of the batches or more, which no weight would change"
-    if scale.relative < LOWEST:
-        size, aim, becomes = f"{scale.relative:.2%} of", AIM_FROM_BELOW, f"{AIM_FROM_BELOW:.0%}"
+            return Advice(f"{scale.name} is 0, switched off by {off}")
+        return Advice(
+            f"{scale.name} is 0 on half of the batches or more, which no weight would change"
+        )
+    relative = scale.relative_at_neck or scale.relative
+    found = "gradient" if scale.relative_at_neck else "value"
+    if relative < LOWEST:
+        size, aim, becomes = f"{relative:.2%} of", AIM_FROM_BELOW, f"{AIM_FROM_BELOW:.0%}"
     else:
-        size, aim, becomes = f"{scale.relative:.1f} times", AIM_FROM_ABOVE, "as large"
-    factor = aim / scale.relative
-    changes = [
-        f"{key}={value * factor:.2g} (now {value:g})" for key, value in weights.items() if value
-    ]
+        size, aim, becomes = f"{relative:.1f} times", AIM_FROM_ABOVE, "as large"
+    factor = aim / relative
+    advised = {key: float(f"{value * factor:.2g}") for key, value in weights.items() if value}
+    changes = [f"{key}={value:g} (now {weights[key]:g})" for key, value in advised.items()]
     fix = " and ".join(changes) or f"a weight {factor:.2g} times what it is"
-    return f"{scale.name} is {size} the detection loss: {fix} would make it {becomes}"
+    text = (
+        f"the {found} of {scale.name} is {size} the detection loss's: {fix} would make it {becomes}"
+    )
+    return Advice(text, advised)
 
 
 def scales_table(scales: Sequence[LossScale]) -> str:
@@ -96,14 +120,14 @@ def _cell(spread: Spread | None) -> str:
 
 
 def scales_as_json(
-    model: nn.Module, scales: Sequence[LossScale], warnings: Mapping[str, str]
+    model: nn.Module, scales: Sequence[LossScale], advice: Mapping[str, Advice]
 ) -> list[dict[str, Any]]:
     """Returns one entry per loss: figures, the weights they were measured with, the warning."""
     return [
         {
             **asdict(scale),
             "weights": current_weights(model, scale.name),
-            "warning": warnings.get(scale.name),
+            "warning": advice[scale.name].text if scale.name in advice else None,
         }
         for scale in scales
     ]

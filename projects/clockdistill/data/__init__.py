@@ -1,10 +1,11 @@
 """Datasets: reading, checking, drawing, registering. The import registers them, reading no file."""
 
-from projects.clockdistill.data.kitti import datasets_root, register_kitti
+from projects.clockdistill.data.kitti import datasets_root, register_kitti, register_part
 from projects.clockdistill.data.kitti_presets import PRESETS
 from projects.clockdistill.data.synthkitti.tree import ensure_tree
 
 TUNE_SEED = 1
+FEW_FRAMES = 200
 
 
 for _preset in PRESETS:
@@ -17,3 +18,6 @@ register_kitti(
     "kitti7",
     root=lambda: ensure_tree(datasets_root() / "synthkitti_tune", seed=TUNE_SEED),
 )
+# Few labels: the first 200 training frames, and the others, of which labels are not to be used.
+register_part("synthkitti_few_train", "synthkitti_train", slice(None, FEW_FRAMES))
+register_part("synthkitti_rest_train", "synthkitti_train", slice(FEW_FRAMES, None))

@@ -68,6 +68,21 @@ def register_kitti(
         )
 
 
+def register_part(name: str, whole: str, frames: slice) -> None:
+    """Registers some frames of a registered dataset, by their place in it.
+
+    Args:
+        name: of the part.
+        whole: name of the dataset.
+        frames: which of its frames.
+    """
+    DatasetCatalog.register(name, lambda: DatasetCatalog.get(whole)[frames])
+    metadata = MetadataCatalog.get(whole)
+    MetadataCatalog.get(name).set(
+        thing_classes=metadata.thing_classes, evaluator_type=metadata.evaluator_type
+    )
+
+
 def load_kitti(
     preset: KittiPreset,
     split: str,

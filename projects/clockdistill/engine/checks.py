@@ -77,6 +77,7 @@ def check_config(cfg: DictConfig) -> None:
         )
     _check_sampling(cfg.train.device)
     check_solver(cfg)
+    _check_unlabelled(cfg)
     for part in ("train", "test"):
         key = f"dataloader.{part}.mapper"
         if "mapper" in cfg.dataloader[part]:
@@ -111,6 +112,28 @@ def _check_sampling(device: str) -> None:
             raise ConfigError(str(error)) from error
 
 
+def _check_unlabelled(cfg: DictConfig) -> None:
+    """Refuses images without labels where no teacher makes use of them."""
+    names = unlabelled_names(cfg.dataloader)
+    if names and "teacher" not in cfg.model:
+        raise ConfigError(
+            f"dataloader.unlabelled.names={names}, but the model has no teacher, without which "
+            "images without labels teach nothing.\nFix: use a distillation config, or leave "
+            "dataloader.unlabelled.names empty"
+        )
+    if names and cfg.model.get("pseudo_targets") is None:
+        raise ConfigError(
+            f"dataloader.unlabelled.names={names}, but model.pseudo_targets is null.\n"
+            "Fix: set it as configs/models/distill.py does"
+        )
+
+
+def unlabelled_names(dataloader: DictConfig) -> list[str]:
+    """Returns `dataloader.unlabelled.names` as a list; empty if there is no such key."""
+    names = OmegaConf.select(dataloader, "unlabelled.names") or []
+    return [names] if isinstance(names, str) else list(names)
+
+
 def check_batch_size(cfg: DictConfig, processes: int) -> None:
     """Checks that the training batch splits into equal parts for all processes and their chunks.
 
@@ -125,6 +148,24 @@ def check_batch_size(cfg: DictConfig, processes: int) -> None:
             f"{processes} process(es) with train.accumulate_steps={steps} each.\n"
             f"Fix: use a multiple of {processes * steps}"
         )
+    if images is not None and unlabelled_names(cfg.dataloader):
+        unlabelled_per_process(images // processes, cfg.dataloader.unlabelled.ratio)
+
+
+def unlabelled_per_process(images: int, ratio: float) -> int:
+    """Returns how many of a process's images of a batch have no labels.
+
+    Raises:
+        ConfigError: if it would be none or all of them, or no whole number.
+    """
+    number = images * ratio
+    if not 1 <= number <= images - 1 or abs(number - round(number)) > 1e-6:
+        raise ConfigError(
+            f"dataloader.unlabelled.ratio={ratio} of {images} images of a process and step is "
+            f"{number:g}; expected a whole number from 1 to {images - 1}.\n"
+            "Fix: change it, or dataloader.train.total_batch_size"
+        )
+    return round(number)
 
 
 def _check_train_keys(node: DictConfig, schema: DictConfig, path: str) -> None:

@@ -22,7 +22,12 @@ from projects.clockdistill.data.registered import (
     loader_refusals,
     registered_file,
 )
-from projects.clockdistill.engine.checks import dataset_names, evaluator_calls
+from projects.clockdistill.data.unlabelled import checked_unlabelled_dicts
+from projects.clockdistill.engine.checks import (
+    dataset_names,
+    evaluator_calls,
+    unlabelled_names,
+)
 from projects.clockdistill.engine.config_file import (
     ConfigError,
     accepted_arguments,
@@ -137,7 +142,24 @@ def inspect_data(cfg: DictConfig, *, eval_only: bool, decode: bool = False) -> D
             f"too: {some(shared)}. Fix: keep them apart; otherwise AP says nothing about other "
             "images"
         )
+    if not eval_only and is_sound and (names := unlabelled_names(cfg.dataloader)):
+        warnings += _unlabelled_warnings(names, dicts["test"])
     return DataReport(reports, warnings)
+
+
+def _unlabelled_warnings(names: list[str], test: list[dict]) -> list[str]:
+    """Checks the images without labels; returns what the user should look at."""
+    try:
+        dicts = checked_unlabelled_dicts(names)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"dataloader.unlabelled.names: {error}") from error
+    if shared := shared_images(dicts, test):
+        return [
+            f"dataloader.unlabelled.names: {len(shared)} of the {len(test)} validation images are "
+            f"among the images without labels: {some(shared)}. Fix: leave them out, unless the "
+            "detector is to be used on just these images"
+        ]
+    return []
 
 
 def without_bad_images(cfg: DictConfig, report: DataReport) -> DictConfig:

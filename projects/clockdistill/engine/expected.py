@@ -74,6 +74,9 @@ def _three_numbers(value: Any) -> bool:
 FLAG = Expected("True or False", lambda value: isinstance(value, bool))
 TEXT = Expected("text", lambda value: isinstance(value, str), is_text=True)
 TEXTS = Expected("a name or a list of names", _one_or_more_texts, is_text=True)
+NAMES = Expected(
+    "a name or a list of names", lambda v: v == [] or _one_or_more_texts(v), is_text=True
+)
 FOLDER = Expected("a folder", lambda v: isinstance(v, str) and v.strip() != "", is_text=True)
 CHECKPOINT = Expected(
     'a path, an address or ""', lambda v: v is None or isinstance(v, str), is_text=True
@@ -119,6 +122,8 @@ TABLE = {
     "dataloader.*.batch_size": whole(1),
     "dataloader.*.num_workers": whole(0, more="; 0 reads in the process itself"),
     "dataloader.*.dataset.names": TEXTS,
+    "dataloader.unlabelled.names": NAMES,
+    "dataloader.unlabelled.ratio": SHARE,
     "dataloader.*.dataset.json_file": TEXTS,
     "dataloader.*.dataset.image_root": TEXTS,
     "optimizer.lr": POSITIVE,

@@ -5,10 +5,11 @@ the worker that happens to read an image.
 """
 
 import itertools
+import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +18,20 @@ from detectron2.data import DatasetFromList
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from projects.clockdistill.data.unlabelled import unlabelled_dicts
 from projects.clockdistill.engine import interruption
-from projects.clockdistill.engine.checks import build
+from projects.clockdistill.engine.checks import (
+    build,
+    unlabelled_names,
+    unlabelled_per_process,
+)
 from projects.clockdistill.engine.config_file import accepted_arguments
+from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
+
+_logger = logging.getLogger(__name__)
+Number = TypeVar("Number")
 
 
 class ResumableSampler(TrainingSampler):
@@ -58,12 +68,9 @@ class ResumableSampler(TrainingSampler):
         self._num_workers = num_workers
 
     def __iter__(self) -> Iterator[int]:
-        batches = itertools.islice(self._batches(), self._start_iter, None)
-        while True:
-            together = list(itertools.islice(batches, self._num_workers))
-            yield from itertools.chain.from_iterable(zip(*together, strict=True))
+        return _interleaved(self.batches(), self._start_iter, self._num_workers)
 
-    def _batches(self) -> Iterator[list[int]]:
+    def batches(self) -> Iterator[list[int]]:
         """Yields the batches of this process from the first step on."""
         groups: dict[bool, list[int]] = {True: [], False: []}
         shuffled = enumerate(self._infinite_indices())
@@ -73,6 +80,61 @@ class ResumableSampler(TrainingSampler):
             if len(group) == self._batch_size:
                 yield group[:]
                 group.clear()
+
+
+class MixedSampler(Sampler):
+    """Batches of which the first images have labels and the others have not.
+
+    Yields (0 or 1, number): which of two datasets, and the number that its sampler gives.
+
+    Args:
+        labelled, unlabelled: yield their parts of a batch.
+        start_iter: batches that every process has taken already.
+        num_workers: as for `ResumableSampler`.
+    """
+
+    def __init__(
+        self,
+        labelled: ResumableSampler,
+        unlabelled: ResumableSampler,
+        start_iter: int,
+        num_workers: int,
+    ) -> None:
+        self._parts = labelled, unlabelled
+        self._start_iter = start_iter
+        self._num_workers = num_workers
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        parts = zip(*(part.batches() for part in self._parts), strict=True)
+        batches = (
+            [(kind, number) for kind, numbers in enumerate(batch) for number in numbers]
+            for batch in parts
+        )
+        return _interleaved(batches, self._start_iter, self._num_workers)
+
+
+def _interleaved(
+    batches: Iterator[list[Number]], start_iter: int, num_workers: int
+) -> Iterator[Number]:
+    """Yields the numbers of batches so that workers which build whole batches get them in turn."""
+    batches = itertools.islice(batches, start_iter, None)
+    while True:
+        together = list(itertools.islice(batches, num_workers))
+        yield from itertools.chain.from_iterable(zip(*together, strict=True))
+
+
+class MixedImages(Dataset):
+    """Labelled and unlabelled images, numbered as `MixedSampler` does; each says which it is."""
+
+    def __init__(self, labelled: "SeededImages", unlabelled: "SeededImages"):
+        self._parts = labelled, unlabelled
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __getitem__(self, number: tuple[int, int]) -> dict:
+        kind, number = number
+        return {**self._parts[kind][number], UNLABELLED: bool(kind)}
 
 
 class SeededImages(Dataset):
@@ -123,40 +185,67 @@ def _seeded(*entropy: int) -> Iterator[None]:
 
 
 def build_train_loader(
-    node: DictConfig, seed: int, start_iter: int
+    dataloader: DictConfig, seed: int, start_iter: int
 ) -> Iterable[list[dict[str, Any]]]:
-    """Builds `cfg.dataloader.train` so that its batches are those from `start_iter` on.
+    """Builds `dataloader.train` so that its batches are those from `start_iter` on.
 
     A resumed run gets exactly the batches of an uninterrupted one, whatever the number of workers.
     A config's own sampler is kept and starts again.
 
     Args:
-        node: a lazy call of `build_detection_train_loader`, or of a builder with its arguments.
+        dataloader: `cfg.dataloader`. `train` is a lazy call of `build_detection_train_loader`, or
+            of a builder with its arguments; `unlabelled` has the names of further images, which
+            take part without labels, and their ratio of each batch. Orientations are not grouped
+            then.
         seed: below 0, every run shuffles and augments differently.
         start_iter: first step.
+
+    Raises:
+        ConfigError: if the ratio leaves a process no labelled or no unlabelled image.
     """
-    extra = {}
+    node, extra = dataloader.train, {}
     needed = {"dataset", "mapper", "sampler", "total_batch_size"}
     if node.get("sampler") is None and needed <= set(accepted_arguments(node) or ()):
         if seed < 0:
             seed = comm.shared_random_seed()
-        dataset = instantiate(node.dataset)
-        groups = node.get("aspect_ratio_grouping", True)  # detectron2's default
+        dataset, mapper = instantiate(node.dataset), instantiate(node.mapper)
+        names = unlabelled_names(dataloader)
+        groups = not names and node.get("aspect_ratio_grouping", True)  # detectron2's default
+        workers = 1 if groups else max(1, node.get("num_workers", 0))
+        size = node.total_batch_size // comm.get_world_size()
+        without_labels = unlabelled_per_process(size, dataloader.unlabelled.ratio) if names else 0
         sampler = ResumableSampler(
             len(dataset),
             seed,
-            node.total_batch_size // comm.get_world_size(),
+            size - without_labels,
             start_iter,
             is_wide=[image["width"] > image["height"] for image in dataset] if groups else None,
-            num_workers=1 if groups else max(1, node.get("num_workers", 0)),
+            num_workers=workers,
         )
-        if isinstance(dataset, list):
-            dataset = DatasetFromList(dataset, copy=False)
-        images = SeededImages(dataset, instantiate(node.mapper), seed)
+        images = _seeded_images(dataset, mapper, seed)
         extra = {"dataset": images, "mapper": None, "sampler": sampler}
+        if names:
+            others = unlabelled_dicts(names)
+            _logger.info(
+                "images without labels: %d (%s), %d of the %d of each step and process",
+                len(others),
+                ", ".join(names),
+                without_labels,
+                size,
+            )
+            more = ResumableSampler(len(others), seed, without_labels)
+            extra["dataset"] = MixedImages(images, _seeded_images(others, mapper, seed))
+            extra["sampler"] = MixedSampler(sampler, more, start_iter, workers)
+            extra["aspect_ratio_grouping"] = False
     loader = build(node, "dataloader.train", **extra)
     _prepare_workers(loader)
     return loader
+
+
+def _seeded_images(dataset: Any, mapper: Callable[[dict], dict | None], seed: int) -> SeededImages:
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    return SeededImages(dataset, mapper, seed)
 
 
 def _prepare_workers(loader: Iterable[list[dict[str, Any]]]) -> None:

@@ -23,6 +23,7 @@ from projects.clockdistill.engine.rng import get_rng_state, set_rng_state
 from projects.clockdistill.engine.solver import load_optimizer
 from projects.clockdistill.modeling.detectors.normalisers import chunks_of
 from projects.clockdistill.modeling.detectors.transfers import to_host
+from projects.clockdistill.modeling.pseudo_targets import by_labels
 
 # Halved so often, GradScaler's first scale of 2^16 is 2^-14, float16's smallest normal number: a
 # gradient that is still not finite is not so because of its scale.
@@ -171,7 +172,7 @@ class Trainer(TrainerBase):
                 f"a batch of {len(batch)} images cannot be split into train.accumulate_steps="
                 f"{count} equal chunks. Fix: let the loader give a multiple of {count} images"
             )
-        objects = sum(len(image.get("instances", ())) for image in batch)
+        objects = sum(len(image.get("instances", ())) for image in by_labels(batch)[0])
         autocast = torch.autocast(
             self._device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None
         )

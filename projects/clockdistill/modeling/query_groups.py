@@ -26,6 +26,7 @@ class QueryGroup:
         valid: (B, Q) bool, False = filler that no query attends to and no loss counts;
             None = every query is valid.
         copies: how many isolated, equal copies of this group the loss counts.
+        sums_position: whether decoders without position queries take content + position as content.
     """
 
     content: Tensor
@@ -33,6 +34,7 @@ class QueryGroup:
     position: Tensor | None = None
     valid: Tensor | None = None
     copies: int = 1
+    sums_position: bool = False
 
     def __post_init__(self):
         assert self.content.shape[:2] == self.reference_points.shape[:2]
@@ -57,9 +59,10 @@ class QueryGroup:
 class TargetAwareQueries(nn.Module):
     """Ground-truth boxes and labels as queries that are never trained.
 
-    Source: CLoCKDistill (arXiv:2502.10683), eq. (6)-(8): the content is the sum of a label
-    embedding and an MLP of the box, the latter is the position query where a decoder takes one,
-    and the anchor is the ground-truth box itself. The paper says that these queries are
+    Source: CLoCKDistill (arXiv:2502.10683), eq. (6)-(8): the query is the sum of a content query,
+    the label's embedding, and a position query, an MLP of the box; the anchor is the ground-truth
+    box itself. A decoder that takes position queries gets the two apart, since its attention adds
+    them up; any other gets the sum as its content. The paper says that these queries are
     unlearnable and the same for both models; so embedding and MLP are drawn once from a seed of
     their own, frozen, and saved with the run.
 
@@ -109,9 +112,14 @@ class TargetAwareQueries(nn.Module):
             labels[image, :count] = target["labels"]
             boxes[image, :count] = target["boxes"]
             valid[image, :count] = True
-        position = self.box_mlp(boxes)  # eq. (7)
-        content = self.label_embedding(labels) + position  # eq. (8)
-        return QueryGroup(content, boxes, position, valid, self.copies)
+        return QueryGroup(
+            content=self.label_embedding(labels),  # eq. (6)
+            reference_points=boxes,
+            position=self.box_mlp(boxes),  # eq. (7)
+            valid=valid,
+            copies=self.copies,
+            sums_position=True,  # eq. (8)
+        )
 
 
 class GeneralQueries(nn.Module):

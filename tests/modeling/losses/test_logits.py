@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from detectron2.config import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from projects.clockdistill.engine.config_file import load_config
 from projects.clockdistill.modeling.detectors.predictions import Predictions
 from projects.clockdistill.modeling.losses.logits import LogitDistillLoss
 from projects.clockdistill.modeling.query_groups import QueryGroup
@@ -37,13 +39,22 @@ def divergence(p, q):
     return sum(pk * math.log(pk / qk) for pk, qk in zip(p, q, strict=True))
 
 
-def literal(pair, temperature, kl_reduction, confidence, kl, weights=(1.0, 5.0, 2.0)):
-    """Eq. (9) query by query, each group and decoder layer divided by its sum of w."""
+def literal(
+    pair,
+    temperature,
+    kl_reduction,
+    confidence,
+    kl,
+    normalised="all",
+    l1_reduction="sum",
+    weights=(1.0, 5.0, 2.0),
+):
+    """Eq. (9) query by query; a term is divided by its layer's sum of w, or by the images."""
     student, teacher, (group,) = pair
     layers, images, queries, classes = student.logits.shape
     total = 0.0
     for e in range(layers):
-        numerator = denominator = 0.0
+        class_sum = box_sum = sum_of_w = 0.0
         for b in range(images):
             for g in range(queries):
                 if group.valid is not None and not group.valid[b, g]:
@@ -68,10 +79,14 @@ def literal(pair, temperature, kl_reduction, confidence, kl, weights=(1.0, 5.0, 
                 student_box = student.boxes[e, b, g].tolist()
                 teacher_box = teacher.boxes[e, b, g].tolist()
                 l1 = sum(abs(x - y) for x, y in zip(student_box, teacher_box, strict=True))
+                l1 /= 4 if l1_reduction == "mean" else 1
                 giou = literal_giou_loss(student_box, teacher_box)
-                numerator += w * (weights[0] * error + weights[1] * l1 + weights[2] * giou)
-                denominator += w
-        total += numerator / denominator if denominator else 0.0
+                class_sum += w * weights[0] * error
+                box_sum += w * (weights[1] * l1 + weights[2] * giou)
+                sum_of_w += w
+        if sum_of_w:
+            total += class_sum / (sum_of_w if normalised == "all" else images)
+            total += box_sum / (images if normalised == "none" else sum_of_w)
     return total * group.copies
 
 
@@ -115,23 +130,61 @@ def total(losses):
     images=st.integers(1, 2),
     queries=st.integers(1, 4),
     classes=st.integers(1, 5),
-    temperature=st.sampled_from([1.0, 4.0, 10.0]),
-    kl_reduction=st.sampled_from(["sum", "mean"]),
-    confidence=st.sampled_from(["softmax", "sigmoid"]),
-    kl=st.sampled_from(["softmax", "sigmoid"]),
+    options=st.fixed_dictionaries(
+        {
+            "temperature": st.sampled_from([1.0, 4.0, 10.0]),
+            "kl_reduction": st.sampled_from(["sum", "mean"]),
+            "confidence": st.sampled_from(["softmax", "sigmoid"]),
+            "kl": st.sampled_from(["softmax", "sigmoid"]),
+            "normalised": st.sampled_from(["all", "boxes", "none"]),
+            "l1_reduction": st.sampled_from(["sum", "mean"]),
+        }
+    ),
     copies=st.integers(1, 3),
     seed=st.integers(0, 2**31),
 )
-def test_equals_the_literal_equation(
-    layers, images, queries, classes, temperature, kl_reduction, confidence, kl, copies, seed
-):
+def test_equals_the_literal_equation(layers, images, queries, classes, options, copies, seed):
     valid = torch.rand(images, queries, generator=torch.Generator().manual_seed(seed)) < 0.7
     pair = random_pair(layers, images, queries, classes, seed, valid, copies)
-    loss = LogitDistillLoss(
-        temperature=temperature, kl_reduction=kl_reduction, confidence=confidence, kl=kl
-    )
-    expected = literal(pair, temperature, kl_reduction, confidence, kl)
-    assert total(loss(*pair)).item() == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    expected = literal(pair, **options)
+    got = total(LogitDistillLoss(**options)(*pair)).item()
+    assert got == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def kd_detr_of_a_gpu(pair):
+    """KD-DETR's public code on the images of one GPU: class, L1 and GIoU with weights 1, 5, 2."""
+    student, teacher, _ = pair
+    classes = student.logits.shape[-1]
+    target = teacher.logits[-1].flatten(0, 1).tolist()
+    target_boxes = teacher.boxes[-1].flatten(0, 1).tolist()
+    weights = [max(sigmoid(value) for value in logits) for logits in target]
+    cls = l1 = giou = 0.0
+    for logits, boxes in zip(student.logits, student.boxes, strict=True):  # layer by layer
+        for w, s, t, a, b in zip(
+            weights,
+            logits.flatten(0, 1).tolist(),
+            target,
+            boxes.flatten(0, 1).tolist(),
+            target_boxes,
+            strict=True,
+        ):
+            p, q = (softmax([value / 10 for value in x]) for x in (t, s))
+            cls += w * 10**2 * divergence(p, q) / classes
+            l1 += w * sum(abs(x - y) for x, y in zip(a, b, strict=True)) / 4 / sum(weights)
+            giou += w * literal_giou_loss(a, b) / sum(weights)
+    return {
+        "loss_distill_class": cls,
+        "loss_distill_bbox": 5 * l1,
+        "loss_distill_giou": 2 * giou,
+    }
+
+
+def test_the_config_of_kd_detr_is_its_public_code():
+    cfg = load_config("methods/kd_detr_dino_r18_kitti.py", [])
+    loss = instantiate(cfg.model.logit_loss)
+    pair = random_pair(layers=3, images=8, queries=5)  # 8 images on a GPU, as in its script
+    got = {name: value.item() for name, value in loss(*pair).items()}
+    assert got == pytest.approx(kd_detr_of_a_gpu(pair), rel=1e-3)
 
 
 def test_groups_add_up():
@@ -219,6 +272,8 @@ def test_every_layer_may_be_matched_with_the_teachers_last():
         {"confidence": "argmax"},
         {"kl": "tanh"},
         {"layers": "all"},
+        {"normalised": "class"},
+        {"l1_reduction": "max"},
     ],
 )
 def test_bad_options_are_named(options):

@@ -9,6 +9,7 @@ from ..dino_r18_kitti import dataloader, lr_multiplier, model, optimizer, train
 from ..models.methods import fitnet
 
 model.token_weights.masks = "none"
+model.token_weights.alpha = 1 / 256  # one over the channels: eq. (1), the mean squared error
 model.logit_loss = None
 model.feature_losses.fitnet = fitnet()
 train.output_dir = "output/ablations/backbone_memory_dino_r18_kitti"

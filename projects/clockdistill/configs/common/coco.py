@@ -42,6 +42,9 @@ dataloader.train = L(build_detection_train_loader)(
     num_workers=4,
 )
 
+# Images that a distilled student sees without labels: registered datasets and folders.
+dataloader.unlabelled = dict(names=[], ratio=0.5)  # ratio: of each batch
+
 dataloader.test = L(build_detection_test_loader)(
     dataset=L(get_detection_dataset_dicts)(names="coco_2017_val", filter_empty=False),
     mapper=L(DetrMapper)(

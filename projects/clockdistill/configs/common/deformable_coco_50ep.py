@@ -5,5 +5,5 @@ from .deformable_optim import optimizer
 
 dataloader.train.total_batch_size = 32
 train.max_iter = 187_500
-train.eval_period = 3_750  # once an epoch
+train.eval_period = 3_750
 train.checkpointer.period = 3_750

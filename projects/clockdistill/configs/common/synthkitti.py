@@ -23,6 +23,9 @@ dataloader.train = L(build_detection_train_loader)(
     num_workers=1,  # a frame is read in about a millisecond
 )
 
+# Images that a distilled student sees without labels: registered datasets and folders.
+dataloader.unlabelled = dict(names=[], ratio=0.5)  # ratio: of each batch
+
 dataloader.test = L(build_detection_test_loader)(
     dataset=L(get_detection_dataset_dicts)(names="synthkitti_val", filter_empty=False),
     mapper=L(DetrMapper)(augmentation=[], is_train=False),

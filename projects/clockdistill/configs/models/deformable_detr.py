@@ -29,7 +29,7 @@ def deformable_detr(depth: int = 50, num_classes: int = 80, num_queries: int = 3
         num_classes: classes; the criterion follows `model.num_classes`.
         num_queries: queries; the transformer follows `model.num_queries`.
     """
-    return _config(
+    config = _config(
         parts.resnet(depth),
         parts.channel_mapper(parts.resnet_channels(depth), norm_groups=32),
         num_classes=num_classes,
@@ -42,6 +42,8 @@ def deformable_detr(depth: int = 50, num_classes: int = 80, num_queries: int = 3
         num_layers=6,
         detections=300,
     )
+    config.criterion.weight_dict.loss_class = 2.0
+    return config
 
 
 def mini_deformable_detr(

@@ -73,6 +73,36 @@ def mini_dino(
     )
 
 
+def mid_dino(
+    num_classes: int = 7,
+    stem_channels: int = 16,
+    channels: tuple[int, ...] = (16, 32, 64, 80),
+) -> DictConfig:
+    """Returns DINO with the paper's width and few layers, for studies on a CPU.
+
+    Backbone and images are those of `mini_dino`. Embeddings of 256 channels in 8 heads give memory,
+    logits and queries the sizes that the paper's coefficients belong to.
+
+    Args:
+        num_classes: classes; the criterion follows `model.num_classes`.
+        stem_channels: channels of the backbone's first convolution.
+        channels: channels of the four residual stages.
+    """
+    return _config(
+        parts.basic_resnet(stem_channels, channels),
+        parts.channel_mapper(channels, norm_groups=32),
+        num_classes=num_classes,
+        num_queries=300,
+        num_levels=3,
+        embed_dim=256,
+        num_heads=8,
+        feedforward_dim=512,
+        num_layers=2,
+        dn_number=100,
+        detections=100,
+    )
+
+
 def _config(
     backbone: DictConfig,
     neck: DictConfig,

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from projects.clockdistill.modeling.adapters.base import FamilyAdapter
 from projects.clockdistill.modeling.losses import FeatureLosses, LogitDistillLoss, MemoryDistillLoss
 from projects.clockdistill.modeling.meta_arch import DistillMetaArch
+from projects.clockdistill.modeling.pseudo_targets import PseudoTargets
 from projects.clockdistill.modeling.query_groups import (
     GeneralQueries,
     QueryGroups,
@@ -82,7 +83,10 @@ def distill(
             confidence="sigmoid",
             kl="softmax",
             layers="same",
+            normalised="all",
+            l1_reduction="sum",
         ),
         feature_losses=L(FeatureLosses)(),
         class_map=class_map,
+        pseudo_targets=L(PseudoTargets)(threshold=0.5),
     )

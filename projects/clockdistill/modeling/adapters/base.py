@@ -94,7 +94,7 @@ class FamilyAdapter:
         known = references.shape[-1]  # a decoder of centres takes the anchors' centres
         added = {
             **isolating_masks(kwargs, groups, num_kept),
-            "query": append(kwargs["query"], [group.content for group in groups], num_kept),
+            "query": append(kwargs["query"], self.contents(groups), num_kept),
             "reference_points": append(
                 references,
                 [group.reference_points[..., :known] for group in groups],
@@ -105,6 +105,15 @@ class FamilyAdapter:
             positions = [_position(group) for group in groups]
             added["query_pos"] = append(kwargs["query_pos"], positions, num_kept)
         return kwargs | added
+
+    def contents(self, groups: Sequence[QueryGroup]) -> list[Tensor]:
+        """Returns each group's content queries (B, Q, D), as this family's decoder takes them."""
+        return [
+            group.content + group.position
+            if group.sums_position and not self.position_queries
+            else group.content
+            for group in groups
+        ]
 
     def select(self, output: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
         """Returns what the decoder would have returned for the queries of `part` alone."""

@@ -41,7 +41,7 @@ class DABDETRAdapter(FamilyAdapter):
     def append_queries(
         self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_kept: int
     ) -> dict[str, Any]:
-        contents = [group.content.transpose(0, 1) for group in groups]
+        contents = [content.transpose(0, 1) for content in self.contents(groups)]
         anchors = [torch.logit(group.reference_points.transpose(0, 1), eps=EPS) for group in groups]
         return {
             **kwargs,

@@ -19,15 +19,17 @@ class LogitDistillLoss(nn.Module):
 
     Source: CLoCKDistill (arXiv:2502.10683), eq. (9) and (10):
     sum over layers and queries of w * (cls * KL + l1 * L1 + giou * GIoU). What the paper leaves
-    open is an option here:
+    open is an option here (docs/paper.md has the evidence for each default):
 
-    - Normalisation. The literal sum grows with the batch and with the number of queries. Here
-      each group's sum is divided by its sum of w, layer by layer, and the groups are added (a
-      group that stands for n copies n times): the loss is then of the size of the detector's own
-      per-layer losses, and a handful of ground-truth queries is not lost among 900 sampled ones.
-      KD-DETR's public code divides its box terms in this way. The sum of w is averaged over all
-      processes and chunks, as the detectors' number of objects is, so that a batch gives the same
-      on any number of GPUs.
+    - `normalised`: which terms are divided by w. The literal sum ("none") grows with the number of
+      queries. With "all", each group's sum is divided by its sum of w, layer by layer, and the
+      groups are added (a group that stands for n copies n times): the loss is then of the size of
+      the detector's own per-layer losses, and a handful of ground-truth queries is not lost among
+      900 sampled ones. "boxes" divides L1 and GIoU in this way and leaves the class term a sum, as
+      KD-DETR's public code does. The sum of w is averaged over all processes and chunks, as the
+      detectors' number of objects is, and a term that is not divided is averaged over the images,
+      so that a batch gives the same on any number of GPUs. KD-DETR's public code adds up the 8
+      images of a GPU: `cls_weight` 8 gives the same.
     - `temperature` 10 and the factor T^2, as in KD-DETR's public code; the factor keeps the
       gradient's size when T changes.
     - `kl_reduction`: "sum" over classes is the divergence that eq. (9) names; "mean" over classes
@@ -44,7 +46,8 @@ class LogitDistillLoss(nn.Module):
       its own where both have as many layers, otherwise only the last with the last (sec. 4.5.2).
       "teacher_last": every layer with the teacher's last, as in KD-DETR's public code.
 
-    L1 is summed over the four coordinates, as in the detectors' own loss that shares its weight.
+    - `l1_reduction`: "sum" over the four coordinates, as in the detectors' own loss that shares
+      its weight, or "mean", as in KD-DETR's public code.
 
     Args:
         cls_weight: lambda_cls (paper: 1).
@@ -55,6 +58,8 @@ class LogitDistillLoss(nn.Module):
         confidence: sigma of eq. (10).
         kl: which distributions are compared.
         layers: which decoder layers are matched.
+        normalised: which terms are divided by the sum of w.
+        l1_reduction: how coordinates are reduced.
     """
 
     # loss -> the argument that it is proportional to
@@ -74,6 +79,8 @@ class LogitDistillLoss(nn.Module):
         confidence: Literal["softmax", "sigmoid"] = "sigmoid",
         kl: Literal["softmax", "sigmoid"] = "softmax",
         layers: Literal["same", "teacher_last"] = "same",
+        normalised: Literal["all", "boxes", "none"] = "all",
+        l1_reduction: Literal["sum", "mean"] = "sum",
     ):
         super().__init__()
         if temperature <= 0:
@@ -83,9 +90,12 @@ class LogitDistillLoss(nn.Module):
             ("confidence", confidence, ("softmax", "sigmoid")),
             ("kl", kl, ("softmax", "sigmoid")),
             ("layers", layers, ("same", "teacher_last")),
+            ("normalised", normalised, ("all", "boxes", "none")),
+            ("l1_reduction", l1_reduction, ("sum", "mean")),
         ):
             if value not in allowed:
-                raise ValueError(f"{name}={value!r} must be {allowed[0]!r} or {allowed[1]!r}")
+                expected = " or ".join(map(repr, allowed))
+                raise ValueError(f"{name}={value!r} must be {expected}")
         self.cls_weight = cls_weight
         self.l1_weight = l1_weight
         self.giou_weight = giou_weight
@@ -94,6 +104,8 @@ class LogitDistillLoss(nn.Module):
         self.confidence = confidence
         self.kl = kl
         self.layers = layers
+        self.normalised = normalised
+        self.l1_reduction = l1_reduction
 
     def forward(
         self,
@@ -101,6 +113,7 @@ class LogitDistillLoss(nn.Module):
         teacher: Predictions,
         groups: Sequence[QueryGroup],
         norms: Tensor | None = None,
+        share: Tensor | float = 1.0,
     ) -> dict[str, Tensor]:
         """Compares the predictions for the queries of all groups.
 
@@ -110,6 +123,8 @@ class LogitDistillLoss(nn.Module):
             groups: which queries belong together, in order; their lengths add up to Q.
             norms: what `norms` returns for the batch that this is a chunk of; by default this is
                 the whole batch.
+            share: the number of images of the chunk, divided by its mean over all chunks and
+                processes, where these numbers differ.
 
         Returns:
             "loss_distill_class", "loss_distill_bbox" and "loss_distill_giou": weighted scalars in
@@ -124,13 +139,17 @@ class LogitDistillLoss(nn.Module):
         errors = torch.stack(
             [
                 self._kl(student_logits, teacher_logits),
-                *_box_errors(student_boxes, teacher_boxes),
+                *self._box_errors(student_boxes, teacher_boxes),
             ]
         )  # (3, E, B, Q)
         weights = self._confidence(teacher_logits)  # (E, B, Q)
         sizes = [len(group) for group in groups]
         parts = zip(
-            groups, weights.split(sizes, dim=2), errors.split(sizes, dim=3), norms, strict=True
+            groups,
+            weights.split(sizes, dim=2),
+            errors.split(sizes, dim=3),
+            self._divisors(norms, weights.shape[1] / share),
+            strict=True,
         )
         cls, l1, giou = torch.stack([_weighted_mean(*part) for part in parts]).sum(dim=0)
         return {
@@ -176,6 +195,13 @@ class LogitDistillLoss(nn.Module):
             return student, teacher, norms
         return student.layers(slice(-1, None)), last, last_norms
 
+    def _divisors(self, norms: Tensor, images: Tensor | float) -> Tensor:
+        """Returns what each group's class, L1 and GIoU term is divided by, (groups, 3, E or 1)."""
+        by_weight = norms[:, None].expand(-1, 3, -1).clone()
+        undivided = {"all": 0, "boxes": 1, "none": 3}[self.normalised]
+        by_weight[:, :undivided] = images
+        return by_weight
+
     def _confidence(self, teacher_logits: Tensor) -> Tensor:
         """Returns w of eq. (10), (E, B, Q)."""
         if self.confidence == "sigmoid":
@@ -195,33 +221,33 @@ class LogitDistillLoss(nn.Module):
         reduced = divergence.sum(-1) if self.kl_reduction == "sum" else divergence.mean(-1)
         return self.temperature**2 * reduced
 
+    def _box_errors(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns L1 and 1 - GIoU of cxcywh boxes (E, B, Q, 4) -> two (E, B, Q)."""
+        distances = (student - teacher).abs()
+        l1 = distances.sum(-1) if self.l1_reduction == "sum" else distances.mean(-1)
+        student_xyxy = box_convert(student, "cxcywh", "xyxy")
+        teacher_xyxy = box_convert(teacher, "cxcywh", "xyxy")
+        # torchvision's own loss selects by a boolean mask, which waits for the device
+        return l1, 1 - generalized_iou(student_xyxy, teacher_xyxy, eps=1e-7)
 
-def _weighted_mean(group: QueryGroup, weights: Tensor, errors: Tensor, norm: Tensor) -> Tensor:
-    """Returns (3,), the sum over the E layers of a group's sum of weight * error by its norm.
+
+def _weighted_mean(group: QueryGroup, weights: Tensor, errors: Tensor, divisor: Tensor) -> Tensor:
+    """Returns (3,), the sum over the E layers of a group's sum of weight * error by its divisor.
 
     Args:
         group: the group.
         weights: (E, B, Q).
         errors: (3, E, B, Q).
-        norm: (E,), or (1,) for all layers.
+        divisor: (3, E), or (3, 1) for all layers.
     """
     if group.valid is not None:
         weights = weights * group.valid
         errors = errors.where(group.valid, 0)
     total = (weights * errors).sum(dim=(2, 3))  # (3, E)
-    norm = norm.clamp(min=torch.finfo(weights.dtype).tiny)
-    return (total / norm).sum(dim=1) * group.copies
+    divisor = divisor.clamp(min=torch.finfo(weights.dtype).tiny)
+    return (total / divisor).sum(dim=1) * group.copies
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
     """Returns p * (log p - log q) of log-probabilities q of the student and p of the teacher."""
     return F.kl_div(student, teacher, reduction="none", log_target=True)
-
-
-def _box_errors(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns L1 and 1 - GIoU of cxcywh boxes (E, B, Q, 4) -> two (E, B, Q)."""
-    l1 = (student - teacher).abs().sum(dim=-1)
-    student_xyxy = box_convert(student, "cxcywh", "xyxy")
-    teacher_xyxy = box_convert(teacher, "cxcywh", "xyxy")
-    # torchvision's own loss selects by a boolean mask, which waits for the device
-    return l1, 1 - generalized_iou(student_xyxy, teacher_xyxy, eps=1e-7)
