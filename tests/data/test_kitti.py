@@ -26,6 +26,7 @@ def load_all(root, preset: str) -> list[dict]:
     [
         # DontCare is ignored, once for each class
         ("kitti7", [0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6]),
+        ("kitti7_no_dontcare", [0, 1, 2, 3, 4, 5, 6], []),
         ("kitti8", [0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, 5, 6, 7]),
         # Car, Pedestrian, Cyclist; Van ignored for Car, Person_sitting for Pedestrian
         ("kitti3", [0, 1, 2], [0, 1, 0, 1, 2]),
@@ -69,7 +70,7 @@ def test_a_frame_becomes_a_standard_dict_clipped_to_the_image(make_tree):
 
 
 def test_registered_names_and_classes():
-    presets = {name: name for name in ("kitti8", "kitti3", "kitti3g")}
+    presets = {name: name for name in ("kitti7_no_dontcare", "kitti8", "kitti3", "kitti3g")}
     presets |= {"kitti": "kitti7", "synthkitti": "kitti7"}
     for prefix, preset in presets.items():
         for split in ("train", "val"):

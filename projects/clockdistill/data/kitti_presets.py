@@ -25,6 +25,7 @@ def _preset(
     classes: tuple[str, ...],
     grouped: Mapping[str, str] | None = None,
     neighbours: Mapping[str, tuple[str, ...]] | None = None,
+    dont_care: bool = True,
 ) -> KittiPreset:
     return KittiPreset(
         classes=classes,
@@ -32,7 +33,7 @@ def _preset(
         # DontCare contains objects too small or far to be labelled. KITTI's own evaluation ignores
         # detections of any class there, measured by the share of the detection that overlaps;
         # a crowd box of each category makes COCO evaluation do exactly that.
-        ignored_for={"DontCare": classes, **(neighbours or {})},
+        ignored_for={**({"DontCare": classes} if dont_care else {}), **(neighbours or {})},
     )
 
 
@@ -43,6 +44,8 @@ PRESETS: Mapping[str, KittiPreset] = {
     # CLoCKDistill (arXiv:2502.10683), section 4.1, says "seven types of road objects" without
     # naming them: the eight labelled types without Misc are what seven-class code uses.
     "kitti7": _preset(_SEVEN),
+    # Without DontCare, as other conversions of KITTI to COCO's format: a detection there is wrong.
+    "kitti7_no_dontcare": _preset(_SEVEN, dont_care=False),
     "kitti8": _preset((*_SEVEN, "Misc")),
     # The three officially evaluated. KITTI's devkit ignores a Car on a Van and a Pedestrian
     # on a Person_sitting; the other types are background.
