@@ -19,8 +19,6 @@ from projects.clockdistill.visualization.attention_maps import (
 from projects.clockdistill.visualization.attention_reading import Attention, Part, Reading
 from projects.clockdistill.visualization.detections import color_of
 
-EVENLY = "1 = spread evenly"  # unit of attention maps
-
 
 @dataclass(frozen=True)
 class View:
@@ -103,9 +101,9 @@ def attention_rows(columns: Sequence[Column], view: View, size: tuple[int, int])
     for one in _each(columns, view):
         panels = [_panels(column, subject, one, size) for column, subject in pairs]
         if view.draw != "map" and any(points.points_px is not None for points, _ in panels):
-            rows.append(Row("weight of a point", [points for points, _ in panels]))
+            rows.append(Row([points for points, _ in panels], "weight of a point"))
         if view.draw != "points":
-            rows.append(Row(f"attention; {EVENLY}", [heat for _, heat in panels]))
+            rows.append(Row([heat for _, heat in panels], "attention (1 = even)"))
     return rows
 
 
@@ -118,8 +116,8 @@ def feature_rows(columns: Sequence[Column], view: View, size: tuple[int, int]) -
     rows = []
     for part in ("neck", "memory"):
         for level in chosen:
-            panels = [_energy_panel(column, part, level, size) for column in columns]
-            rows.append(Row("mean |activation|", panels, from_zero=False))
+            panels = [_energy_panel(column, part, level, view, size) for column in columns]
+            rows.append(Row(panels))
     return rows
 
 
@@ -177,6 +175,9 @@ def _subject(column: Column, first: Column, view: View, size: tuple[int, int]) -
         return _one_detection(column, first, view)
     chosen = found[found.scores >= view.threshold]
     text = f"{len(chosen)} detection{'' if len(chosen) == 1 else 's'} of {view.threshold:g} or more"
+    if not len(chosen) and len(found):
+        chosen = found[:1]  # better than an empty picture
+        text = f"none of {view.threshold:g} or more, its best: {_name(column, chosen)}"
     queries = dict.fromkeys(chosen.pred_queries.tolist())  # one may give several detections
     return Subject(list(queries), text, _boxes(column, chosen))
 
@@ -184,11 +185,10 @@ def _subject(column: Column, first: Column, view: View, size: tuple[int, int]) -
 def _one_detection(column: Column, first: Column, view: View) -> Subject:
     """Chooses the detection by its number, in further columns the one that fits it best."""
     wanted = first.reading.detections
-    wanted = wanted[wanted.scores >= view.threshold]
     if not 1 <= view.detection <= len(wanted):
         raise UserError(
-            f"detection {view.detection}: {first.title} has {len(wanted)} of score "
-            f"{view.threshold:g} or more. Fix: use another number or a lower threshold"
+            f"detection {view.detection}: {first.title} has {len(wanted)} detections of any score. "
+            f"Fix: use 1 to {len(wanted)}"
         )
     wanted = wanted[view.detection - 1]
     found = column.reading.detections
@@ -246,7 +246,7 @@ def _panels(
     which += f" of {count}, " if number else ", "
     which += "all heads, " if view.head is None else f"head {view.head} of {counts['head']}, "
     which += "all levels" if level is None else f"level {view.level} of {counts['level']}"
-    heat = attention_map(tokens, reading.masks, size, level)
+    heat = attention_map(tokens * len(subject.queries), reading.masks, size, level)
     map_title = f"{title}\n{which}{_shares(seen, tokens, heads, level, reading)}"
     points = Panel(f"{title}\ndense attention: no sampling points", **drawn)
     if seen[0].points is not None:
@@ -283,7 +283,10 @@ def _points(
     return (points * points.new_tensor([size[1], size[0]])).numpy(), weights.numpy()
 
 
-def _energy_panel(column: Column, part: str, level: int | None, size: tuple[int, int]) -> Panel:
+def _energy_panel(
+    column: Column, part: str, level: int | None, view: View, size: tuple[int, int]
+) -> Panel:
+    """Returns the map of "neck" or "memory", with the detections' boxes."""
     reading = column.reading
     title = f"{column.title} ({reading.family}): {part}, "
     title += "mean of all levels" if level is None else f"level {level} of {len(reading.masks)}"
@@ -291,7 +294,9 @@ def _energy_panel(column: Column, part: str, level: int | None, size: tuple[int,
         return Panel(title)
     tokens = reading.memory if part == "memory" else flat_tokens(reading.features)
     heat = energy_map(tokens, reading.masks, size, None if level is None else level - 1)
-    return Panel(title, heat)
+    title += f"\nmean |activation| {heat.min():.3g} to {heat.max():.3g}"
+    found = reading.detections
+    return Panel(title, heat, boxes=_boxes(column, found[found.scores >= view.threshold]))
 
 
 def _name(column: Column, detection: Instances) -> str:

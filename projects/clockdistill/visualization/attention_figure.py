@@ -8,13 +8,14 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-COLORS = colormaps["inferno"]  # perceptually uniform
+MAP_COLORS, POINT_COLORS = colormaps["inferno"], colormaps["plasma"]  # perceptually uniform
 _WIDTH, _HEIGHT = 5.5, 4.5  # inches that a panel may take at most
 _TALLEST = 40.0  # inches of a whole figure
+_GAMMA = 0.7  # below 1: weak attention is not black
 _HIGHEST = 99.8  # percentile of the pixels that has the brightest colour
 
 
@@ -25,7 +26,7 @@ class Box:
     Attributes:
         xyxy_px: left, top, right, bottom in pixels of the image.
         color: (red, green, blue), 0 to 255.
-        caption: written above it; may be empty.
+        caption: written above it in the first row; may be empty.
     """
 
     xyxy_px: Sequence[float]
@@ -56,17 +57,16 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels that share a scale of colours.
+    """Panels that share a scale of colours from 0, or have scales of their own.
 
     Attributes:
-        label: of the colour bar, with the unit.
         panels: one for each column.
-        from_zero: whether the darkest colour stands for 0, or for the lowest value.
+        label: of the colour bar, with the unit; None scales each panel from its lowest value to
+            its highest.
     """
 
-    label: str
     panels: Sequence[Panel]
-    from_zero: bool = True
+    label: str | None = None
 
 
 def save_figure(path: Path, heading: str, image: np.ndarray, rows: Sequence[Row]) -> None:
@@ -81,12 +81,12 @@ def save_figure(path: Path, heading: str, image: np.ndarray, rows: Sequence[Row]
     height, width = image.shape[:2]
     columns = len(rows[0].panels)
     lines = [max(panel.title.count("\n") + 1 for panel in row.panels) for row in rows]
-    text = 0.16 * sum(lines) + 0.1 * len(rows)  # inches
+    text = 0.125 * sum(lines) + 0.08 * len(rows)  # inches
     tall = min(_WIDTH * height / width, _HEIGHT, (_TALLEST - text) / len(rows))
     wide = max(tall * width / height, 2.2)
     heading_lines = heading.count("\n") + 1
     figure = Figure(
-        figsize=(wide * columns + 0.9, (tall + 0.05) * len(rows) + text + 0.2 * heading_lines),
+        figsize=(wide * columns + 0.9, tall * len(rows) + text + 0.2 * heading_lines),
         layout="constrained",
     )
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, hspace=0.0, wspace=0.0)
@@ -95,45 +95,44 @@ def save_figure(path: Path, heading: str, image: np.ndarray, rows: Sequence[Row]
     for axes, row in zip(grid, rows, strict=True):
         scale = _scale(row)
         for axis, panel in zip(axes, row.panels, strict=True):
-            _draw(axis, image, panel, scale)
+            _draw(axis, image, panel, scale or Normalize(), captions=row is rows[0])
         if scale is not None:
-            bar = figure.colorbar(ScalarMappable(scale, COLORS), ax=list(axes), pad=0.01, aspect=12)
+            is_map = any(panel.heat is not None for panel in row.panels)
+            colors = ScalarMappable(scale, MAP_COLORS if is_map else POINT_COLORS)
+            bar = figure.colorbar(colors, ax=list(axes), pad=0.01, aspect=12)
             bar.set_label(row.label, fontsize=7)
             bar.ax.tick_params(labelsize=6)
     figure.savefig(path, dpi=150)
 
 
 def _scale(row: Row) -> Normalize | None:
-    """Returns the colours that all panels of a row share; None where there is nothing to colour."""
+    """Returns the colours that all panels of a row share; None if they share none."""
     highest = [np.percentile(p.heat, _HIGHEST) for p in row.panels if p.heat is not None]
     highest += [p.weights.max() for p in row.panels if p.weights is not None and len(p.weights)]
-    if not highest:
+    if row.label is None or not highest:
         return None
-    low = 0.0
-    if not row.from_zero:
-        low = min(panel.heat.min() for panel in row.panels if panel.heat is not None)
-    return Normalize(low, max(*highest, low + 1e-9))
+    return PowerNorm(_GAMMA, 0.0, max(*highest, 1e-9))
 
 
-def _draw(axis: Axes, image: np.ndarray, panel: Panel, scale: Normalize | None) -> None:
+def _draw(axis: Axes, image: np.ndarray, panel: Panel, scale: Normalize, *, captions: bool) -> None:
     height, width = image.shape[:2]
     extent = (0, width, height, 0)  # a pixel's corner, not its centre, has whole coordinates
     grey = image.mean(-1, keepdims=True).repeat(3, -1) / 255
     axis.set_title(panel.title, fontsize=7.5, pad=2)
     axis.set_axis_off()
     if panel.heat is not None:
-        colors = COLORS(scale(panel.heat))[..., :3]
-        axis.imshow(0.35 * grey + 0.65 * colors, extent=extent)
+        colors = MAP_COLORS(scale(panel.heat))[..., :3]
+        axis.imshow(0.3 * grey + 0.7 * colors, extent=extent)
     elif panel.points_px is not None:
         axis.imshow(0.45 * grey, extent=extent)
         _draw_points(axis, panel.points_px, panel.weights, scale, (width, height))
     else:
         axis.imshow(0.45 * grey, extent=extent)
+    axis.set(xlim=(0, width), ylim=(height, 0))
     for box in panel.boxes:
-        _draw_box(axis, box)
+        _draw_box(axis, box, caption=captions)
     if panel.cross_px is not None:
         axis.plot(*panel.cross_px, "+", color="cyan", ms=9, mew=1.4)
-    axis.set(xlim=(0, width), ylim=(height, 0))
 
 
 def _draw_points(
@@ -144,7 +143,7 @@ def _draw_points(
     points_px, weights = points_px[order], weights[order]
     inside = ((points_px >= 0) & (points_px <= size)).all(-1)
     areas = 1.5 + 34 * scale(weights)  # square points
-    style = {"cmap": COLORS, "norm": scale, "clip_on": False}
+    style = {"cmap": POINT_COLORS, "norm": scale, "clip_on": False}
     axis.scatter(
         *points_px[inside].T, s=areas[inside], c=weights[inside], edgecolors="none", **style
     )
@@ -158,18 +157,21 @@ def _draw_points(
     )
 
 
-def _draw_box(axis: Axes, box: Box) -> None:
+def _draw_box(axis: Axes, box: Box, *, caption: bool) -> None:
     left, top, right, bottom = box.xyxy_px
     color = [channel / 255 for channel in box.color]
     axis.add_patch(
         Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=color, lw=0.9)
     )
-    if box.caption:
+    if caption and box.caption:
+        # nothing is written outside of the picture
+        fits_above = top * axis.bbox.height / axis.get_ylim()[0] > 8 * axis.figure.dpi / 72
         axis.annotate(
             box.caption,
-            (left, top),
-            xytext=(0, 1.5),
+            (max(left, 0), top),
+            xytext=(0, 1.5 if fits_above else -1.5),
             textcoords="offset points",
+            va="bottom" if fits_above else "top",
             fontsize=5.5,
             color="white",
             bbox={"facecolor": color, "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
