@@ -1,5 +1,6 @@
 """A figure of maps and sampling points on one image: one column per detector."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Panel:
     """One picture of a figure; has a map, or points, or neither.
 
     Attributes:
-        title: above it, lines of at most about 80 characters.
+        title: above it; lines that are too long are broken.
         heat: (H, W) of the image.
         points_px: (N, 2) as (x, y) in pixels of the image; those outside are drawn at its border.
         weights: (N,) of the points.
@@ -80,10 +81,11 @@ def save_figure(path: Path, heading: str, image: np.ndarray, rows: Sequence[Row]
     """
     height, width = image.shape[:2]
     columns = len(rows[0].panels)
-    lines = [max(panel.title.count("\n") + 1 for panel in row.panels) for row in rows]
-    text = 0.125 * sum(lines) + 0.08 * len(rows)  # inches
-    tall = min(_WIDTH * height / width, _HEIGHT, (_TALLEST - text) / len(rows))
+    tall = min(_WIDTH * height / width, _HEIGHT, _TALLEST / len(rows))
     wide = max(tall * width / height, 2.2)
+    titles = [[_wrapped(panel.title, wide) for panel in row.panels] for row in rows]
+    lines = [max(title.count("\n") + 1 for title in row) for row in titles]
+    text = 0.125 * sum(lines) + 0.08 * len(rows)  # inches
     heading_lines = heading.count("\n") + 1
     figure = Figure(
         figsize=(wide * columns + 0.9, tall * len(rows) + text + 0.2 * heading_lines),
@@ -92,9 +94,10 @@ def save_figure(path: Path, heading: str, image: np.ndarray, rows: Sequence[Row]
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, hspace=0.0, wspace=0.0)
     figure.suptitle(heading, fontsize=9)
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    for axes, row in zip(grid, rows, strict=True):
+    for axes, row, row_titles in zip(grid, rows, titles, strict=True):
         scale = _scale(row)
-        for axis, panel in zip(axes, row.panels, strict=True):
+        for axis, panel, title in zip(axes, row.panels, row_titles, strict=True):
+            axis.set_title(title, fontsize=7.5, pad=2)
             _draw(axis, image, panel, scale or Normalize(), captions=row is rows[0])
         if scale is not None:
             is_map = any(panel.heat is not None for panel in row.panels)
@@ -103,6 +106,12 @@ def save_figure(path: Path, heading: str, image: np.ndarray, rows: Sequence[Row]
             bar.set_label(row.label, fontsize=7)
             bar.ax.tick_params(labelsize=6)
     figure.savefig(path, dpi=150)
+
+
+def _wrapped(title: str, width: float) -> str:
+    """Breaks the lines of a title that is wider than its panel; `width` in inches."""
+    letters = int(width / 0.068)  # of 7.5 points
+    return "\n".join(textwrap.fill(line, letters) for line in title.splitlines())
 
 
 def _scale(row: Row) -> Normalize | None:
@@ -118,11 +127,12 @@ def _draw(axis: Axes, image: np.ndarray, panel: Panel, scale: Normalize, *, capt
     height, width = image.shape[:2]
     extent = (0, width, height, 0)  # a pixel's corner, not its centre, has whole coordinates
     grey = image.mean(-1, keepdims=True).repeat(3, -1) / 255
-    axis.set_title(panel.title, fontsize=7.5, pad=2)
     axis.set_axis_off()
     if panel.heat is not None:
-        colors = MAP_COLORS(scale(panel.heat))[..., :3]
-        axis.imshow(0.3 * grey + 0.7 * colors, extent=extent)
+        strength = np.asarray(scale(panel.heat))[..., None].clip(0, 1)
+        colors = MAP_COLORS(strength[..., 0])[..., :3]
+        # the scene stays visible where the map is dark
+        axis.imshow((0.45 - 0.2 * strength) * grey + 0.75 * colors, extent=extent)
     elif panel.points_px is not None:
         axis.imshow(0.45 * grey, extent=extent)
         _draw_points(axis, panel.points_px, panel.weights, scale, (width, height))
