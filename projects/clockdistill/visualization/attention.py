@@ -100,10 +100,16 @@ def attention_rows(columns: Sequence[Column], view: View, size: tuple[int, int])
     rows = []
     for one in _each(columns, view):
         panels = [_panels(column, subject, one, size) for column, subject in pairs]
-        if view.draw != "map" and any(points.points_px is not None for points, _ in panels):
+        has_points = any(points.points_px is not None for points, _ in panels)
+        if view.draw != "map" and has_points:
             rows.append(Row([points for points, _ in panels], "weight of a point"))
         if view.draw != "points":
             rows.append(Row([heat for _, heat in panels], "attention (1 = even)"))
+    if not rows:
+        raise UserError(
+            f"{columns[0].reading.family} looks at every token, so there are no sampling points to "
+            "draw. Fix: draw the map"
+        )
     return rows
 
 
@@ -244,8 +250,9 @@ def _panels(
     tokens = torch.stack([one.tokens[heads].mean(0) for one in seen]).mean(0)
     which = f"{view.part} layers 1 to {count}" if number == 0 else f"{view.part} layer {number}"
     which += f" of {count}, " if number else ", "
-    which += "all heads, " if view.head is None else f"head {view.head} of {counts['head']}, "
-    which += "all levels" if level is None else f"level {view.level} of {counts['level']}"
+    which += "all heads" if view.head is None else f"head {view.head} of {counts['head']}"
+    if counts["level"] > 1:
+        which += ", all levels" if level is None else f", level {view.level} of {counts['level']}"
     heat = attention_map(tokens * len(subject.queries), reading.masks, size, level)
     map_title = f"{title}\n{which}{_shares(seen, tokens, heads, level, reading)}"
     points = Panel(f"{title}\ndense attention: no sampling points", **drawn)
@@ -288,8 +295,9 @@ def _energy_panel(
 ) -> Panel:
     """Returns the map of "neck" or "memory", with the detections' boxes."""
     reading = column.reading
-    title = f"{column.title} ({reading.family}): {part}, "
-    title += "mean of all levels" if level is None else f"level {level} of {len(reading.masks)}"
+    title = f"{column.title} ({reading.family}): {part}"
+    if len(reading.masks) > 1:
+        title += ", mean of all levels" if level is None else f", level {level}"
     if level is not None and level > len(reading.masks):
         return Panel(title)
     tokens = reading.memory if part == "memory" else flat_tokens(reading.features)

@@ -29,7 +29,11 @@ from projects.clockdistill.modeling.hooks import DetectorHooks
 
 Part: TypeAlias = Literal["encoder", "decoder"]
 
-_ADAPTERS = {DINO: DINOAdapter, DABDETR: DABDETRAdapter, DeformableDETR: DeformableDETRAdapter}
+_FAMILIES = {
+    DINO: ("DINO", DINOAdapter()),
+    DABDETR: ("DAB-DETR", DABDETRAdapter()),
+    DeformableDETR: ("Deformable-DETR", DeformableDETRAdapter()),
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Reading:
     """One image's part of a forward pass.
 
     Attributes:
-        family: name of the detector's class.
+        family: name of the detector's family.
         detections: by falling score, as the detector returns them.
         features: per level (D, H_l, W_l), what entered the transformer.
         masks: per level (H_l, W_l) bool, True = padding.
@@ -177,13 +181,13 @@ def read(detector: nn.Module, batched_inputs: list[dict[str, Any]], image: int =
     Raises:
         UserError: if the detector is of another class.
     """
-    adapter = adapter_of(detector)
+    family, adapter = family_of(detector)
     assert not detector.training
     parts = {"encoder": adapter.encoder(detector), "decoder": adapter.decoder(detector)}
     with torch.no_grad(), _recorded(parts) as calls:
         run = DetectorHooks(detector, adapter).run(batched_inputs)
     return Reading(
-        family=type(detector).__name__,
+        family=family,
         detections=run.output[image]["instances"].to("cpu"),
         features=[level[image].cpu() for level in run.features],
         masks=[mask[image] for mask in run.masks],
@@ -193,19 +197,19 @@ def read(detector: nn.Module, batched_inputs: list[dict[str, Any]], image: int =
     )
 
 
-def adapter_of(detector: nn.Module) -> FamilyAdapter:
-    """Returns the adapter of a detector's family.
+def family_of(detector: nn.Module) -> tuple[str, FamilyAdapter]:
+    """Returns name and adapter of a detector's family.
 
     Raises:
         UserError: if it is none of `modeling/detectors`.
     """
-    for family, adapter in _ADAPTERS.items():
-        if isinstance(detector, family):
-            return adapter()
+    for kind, family in _FAMILIES.items():
+        if isinstance(detector, kind):
+            return family
     kind = type(detector)
     raise UserError(
         f"found a detector of {kind.__module__}.{kind.__qualname__}, expected one of this "
-        f"project's: {', '.join(family.__name__ for family in _ADAPTERS)}.\nFix: name a run of "
+        f"project's: {', '.join(name for name, _ in _FAMILIES.values())}.\nFix: name a run of "
         "another config; detrex's weights fit this project's detectors too"
     )
 
