@@ -23,12 +23,12 @@ from projects.clockdistill.deployment.inputs import find_inputs
 from projects.clockdistill.deployment.results import require_folder
 from projects.clockdistill.engine.arguments import add_debug, one_line_errors, positive_int
 from projects.clockdistill.errors import UserError
-from projects.clockdistill.visualization.attention import View
 from projects.clockdistill.visualization.attention_images import (
     draw_image,
     load_detectors,
     output_files,
 )
+from projects.clockdistill.visualization.attention_subjects import View
 
 logger = logging.getLogger("projects.clockdistill.visualize")
 
@@ -106,7 +106,8 @@ def _layer(text: str) -> int:
 def attention(arguments: argparse.Namespace) -> None:
     """Draws attention maps, or energy maps, of all inputs."""
     given = {name: getattr(arguments, name) for name in ("layer", "head", "draw")}
-    if arguments.features and (any(given.values()) or arguments.each in ("layer", "head")):
+    is_given = any(value is not None for value in given.values())
+    if arguments.features and (is_given or arguments.each in ("layer", "head")):
         raise UserError("--features has neither layers nor heads. Fix: use --level or --each level")
     if arguments.each is not None and getattr(arguments, arguments.each) is not None:
         raise UserError(f"--each {arguments.each} draws all of them. Fix: leave out one of both")
