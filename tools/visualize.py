@@ -105,6 +105,8 @@ def _layer(text: str) -> int:
 
 def attention(arguments: argparse.Namespace) -> None:
     """Draws attention maps, or energy maps, of all inputs."""
+    if (arguments.config_file is None) != (arguments.weights is None):
+        raise UserError("--config-file and --weights belong together. Fix: give both, or --run")
     given = {name: getattr(arguments, name) for name in ("layer", "head", "draw")}
     is_given = any(value is not None for value in given.values())
     if arguments.features and (is_given or arguments.each in ("layer", "head")):

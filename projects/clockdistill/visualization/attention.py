@@ -112,42 +112,45 @@ def _panels(
     drawn = {"boxes": subject.boxes, "cross_px": view.point_px}
     title, reading = f"{column.title} ({column.reading.family}): {subject.text}", column.reading
     counts = _counts(reading, view)
-    if not subject.queries or any((getattr(view, n) or 0) > counts[n] for n in counts):
+    # --each counts to the highest number of all columns
+    is_missing = any((getattr(view, name) or 0) > count for name, count in counts.items())
+    if is_missing or not subject.queries:
         return Panel(title, **drawn), Panel(title, **drawn)
-    count = counts["layer"]
-    number = count if view.layer is None else view.layer
-    layers = range(count) if number == 0 else [number - 1]
+    number = counts["layer"] if view.layer is None else view.layer
+    layers = range(counts["layer"]) if number == 0 else [number - 1]
     seen = [reading.attention(view.part, layer, subject.queries) for layer in layers]
     level = None if view.level is None else view.level - 1
     heads = slice(None) if view.head is None else slice(view.head - 1, view.head)
     tokens = torch.stack([one.tokens[heads].mean(0) for one in seen]).mean(0)
-    which = f"{view.part} layers 1 to {count}" if number == 0 else f"{view.part} layer {number}"
-    which += f" of {count}, " if number else ", "
-    which += "all heads" if view.head is None else f"head {view.head} of {counts['head']}"
-    if counts["level"] > 1:
-        which += ", all levels" if level is None else f", level {view.level} of {counts['level']}"
     heat = attention_map(tokens * len(subject.queries), reading.masks, size, level)
-    map_title = f"{title}\n{which}{_shares(seen, tokens, heads, level, reading)}"
-    points = Panel(f"{title}\ndense attention: no sampling points", **drawn)
-    if seen[0].points is not None:
-        points_px, weights = _points(seen, heads, level, size)
-        points = Panel(
-            f"{title}\n{which}, {len(weights)} points", None, points_px, weights, **drawn
+    shown = f"{title}\n{_parts_shown(view, counts)}"
+    heat_panel = Panel(f"{shown}{_share(tokens, level, reading)}", heat, **drawn)
+    if seen[0].points is None:
+        return Panel(f"{title}\ndense attention: no sampling points", **drawn), heat_panel
+    points_px, weights = _points(seen, heads, level, size)
+    text = f"{shown}, {len(weights)} points"
+    return Panel(text, points_px=points_px, weights=weights, **drawn), heat_panel
+
+
+def _parts_shown(view: View, counts: dict[str, int]) -> str:
+    """Names layers, heads and levels."""
+    count = counts["layer"]
+    if view.layer == 0:
+        text = f"{view.part} layers 1 to {count}"
+    else:
+        text = f"{view.part} layer {view.layer or count} of {count}"
+    text += ", all heads" if view.head is None else f", head {view.head} of {counts['head']}"
+    if counts["level"] > 1:
+        text += (
+            ", all levels" if view.level is None else f", level {view.level} of {counts['level']}"
         )
-    return points, Panel(map_title, heat, **drawn)
+    return text
 
 
-def _shares(
-    seen: Sequence[Attention],
-    tokens: torch.Tensor,
-    heads: slice,
-    level: int | None,
-    reading: Reading,
-) -> str:
-    """Says how much of the attention a map does not show."""
+def _share(tokens: torch.Tensor, level: int | None, reading: Reading) -> str:
+    """Says which share of the attention a map shows, or does not show."""
     if level is not None:
-        sizes = [mask.numel() for mask in reading.masks]
-        share = float(tokens.split(sizes)[level].sum())
+        share = float(tokens.split([mask.numel() for mask in reading.masks])[level].sum())
         return f": {share:.0%} of the attention"
     outside = 1 - float(tokens.sum())
     return f"; {outside:.0%} outside of the image" if outside >= 0.005 else ""
