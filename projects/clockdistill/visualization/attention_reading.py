@@ -24,7 +24,7 @@ from projects.clockdistill.modeling.detectors.dab_detr.detector import DABDETR
 from projects.clockdistill.modeling.detectors.deformable_detr.detector import DeformableDETR
 from projects.clockdistill.modeling.detectors.dino.detector import DINO
 from projects.clockdistill.modeling.detectors.layers.deformable_attention import DeformableAttention
-from projects.clockdistill.modeling.detectors.layers.deformable_sampling import deformable_sample
+from projects.clockdistill.modeling.detectors.layers.deformable_sampling import sample_by_grid
 from projects.clockdistill.modeling.hooks import DetectorHooks
 
 Part: TypeAlias = Literal["encoder", "decoder"]
@@ -116,7 +116,7 @@ class Reading:
         locations, weights = call.module.sampling(
             arguments["query"][one, queries], arguments["reference_points"][one, queries], shapes
         )
-        tokens = sampled_tokens(shapes, locations, weights) / len(queries)
+        tokens = sampled_tokens(shapes, locations, weights).cpu() / len(queries)
         padding = torch.cat([mask.flatten() for mask in self.masks])
         ratios = [valid_cells(mask) for mask in self.masks]
         scale = locations.new_tensor(
@@ -126,7 +126,7 @@ class Reading:
             ]
         )
         return Attention(
-            tokens.masked_fill(padding, 0.0).cpu(),
+            tokens.masked_fill(padding, 0.0),
             (locations[0] * scale[:, None]).cpu(),
             weights[0].cpu(),
         )
@@ -146,8 +146,8 @@ class Reading:
 def sampled_tokens(shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor:
     """Returns how much each token counts in what deformable attention samples, (M, S).
 
-    That is the gradient of the sampled sum with respect to the values, so that the weights of the
-    bilinear sampling are the detector's own.
+    That is the gradient of the sampled sum with respect to the values, so that cells are weighted
+    as the detector weighs them. torch's operator serves every device, and queries are few.
 
     Args:
         shapes: (H, W) of each level.
@@ -160,7 +160,7 @@ def sampled_tokens(shapes: list[tuple[int, int]], locations: Tensor, weights: Te
     tokens = sum(height * width for height, width in shapes)
     value = locations.new_zeros(1, tokens, locations.shape[2], 1, requires_grad=True)
     with torch.enable_grad():
-        sampled = deformable_sample(value, shapes, locations, weights).sum()
+        sampled = sample_by_grid(value, shapes, locations, weights).sum()
     (counts,) = torch.autograd.grad(sampled, value)
     return counts[0, :, :, 0].T
 
@@ -190,7 +190,7 @@ def read(detector: nn.Module, batched_inputs: list[dict[str, Any]], image: int =
         family=family,
         detections=run.output[image]["instances"].to("cpu"),
         features=[level[image].cpu() for level in run.features],
-        masks=[mask[image] for mask in run.masks],
+        masks=[mask[image].cpu() for mask in run.masks],
         memory=run.memory[image].cpu(),
         calls=calls,
         image=image,
