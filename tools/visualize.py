@@ -141,10 +141,10 @@ def attention(arguments: argparse.Namespace) -> None:
                 logger.error("%s", error if named else f"{item.path}: {error}")
                 failed += 1
                 continue
-            print(path)
+            tqdm.write(str(path))
             for row in rows:
                 for panel in row.panels:
-                    print(f"  {panel.title.replace(chr(10), '; ')}")
+                    tqdm.write(f"  {panel.title.replace(chr(10), '; ')}")
     if failed:
         raise UserError(f"{failed} of {len(inputs)} files could not be used; see above")
 

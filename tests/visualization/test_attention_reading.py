@@ -54,13 +54,15 @@ def test_weights_sum_to_one_and_padding_has_none(name, part) -> None:
     assert padding.any()
     for layer in range(len(reading.calls[part])):
         seen = reading.attention(part, layer, [0, 3])
-        assert seen.tokens.shape == (reading.num_heads, len(padding))
+        assert seen.tokens.shape == (reading.num_heads(part), len(padding))
         assert (seen.tokens[:, padding] == 0).all()
         assert (seen.tokens >= 0).all()
         if name == "dab_detr":
-            torch.testing.assert_close(seen.tokens.sum(-1), torch.ones(reading.num_heads))
+            torch.testing.assert_close(seen.tokens.sum(-1), torch.ones(reading.num_heads(part)))
         else:
-            torch.testing.assert_close(seen.weights.sum((-1, -2)), torch.ones(2, reading.num_heads))
+            torch.testing.assert_close(
+                seen.weights.sum((-1, -2)), torch.ones(2, reading.num_heads(part))
+            )
             assert (seen.tokens.sum(-1) <= 1 + 1e-5).all()
 
 

@@ -79,7 +79,7 @@ def _each(columns: Sequence[Column], view: View) -> list[View]:
 def _counts(reading: Reading, view: View) -> dict[str, int]:
     return {
         "layer": len(reading.calls[view.part]),
-        "head": reading.num_heads,
+        "head": reading.num_heads(view.part),
         "level": len(reading.masks),
     }
 

@@ -89,11 +89,10 @@ class Reading:
         """Returns the queries of the decoder, or the tokens of the encoder."""
         return self.calls[part][0].arguments["query"].shape[1]
 
-    @property
-    def num_heads(self) -> int:
-        """Returns the heads of the attention to the memory."""
-        module = self.calls["decoder"][0].module
-        return getattr(module, "num_heads", 0) or module.attn.num_heads
+    def num_heads(self, part: Part) -> int:
+        """Returns the heads of a part's attention to the memory."""
+        module = self.calls[part][0].module
+        return getattr(module, "attn", module).num_heads
 
     @torch.no_grad()
     def attention(self, part: Part, layer: int, queries: Sequence[int]) -> Attention:
