@@ -50,10 +50,22 @@ def test_every_picture_has_a_figure_and_its_captions_are_printed(run, capsys) ->
     assert lines[0] == str(Path("attention/000_attention.png"))
     assert lines[1].startswith("  output (DINO): ") and lines[1].endswith(" points")
     assert len(lines) == 2 * 3
-    draw("--run", run, "pictures/000.png", "--features", "--each", "level", "--output", "b")
-    draw("--run", run, "pictures/000.png", "--point", "3.5,7", "--layer", "all", "--output", "b")
+    draw("--run", run, "pictures/000.png", "--features", "--level", 2, "--output", "b")
+    draw(
+        "--run",
+        run,
+        "pictures/000.png",
+        "--point",
+        "3.5,7",
+        "--layer",
+        "all",
+        "--draw",
+        "map",
+        "--output",
+        "b",
+    )
     assert written("b") == {
-        "000_features_each_level.png",
+        "000_features_level_2.png",
         "000_attention_layer_all_point_3.5_7.png",
     }
 
@@ -101,7 +113,7 @@ def test_what_cannot_be_shown_is_refused_in_one_line(run, tmp_path) -> None:
 
 def test_pictures_that_cannot_be_used_are_named_and_the_others_go_on(run, caplog) -> None:
     Path("pictures/000.png").write_bytes(b"no picture")
-    assert "1 of 2 files could not be used" in refused("--run", run, "pictures")
+    assert "1 of 2 files could not be used" in refused("--run", run, "pictures", "--draw", "map")
     assert "000.png" in caplog.text
     assert written() == {"001_attention.png"}
 
