@@ -1,8 +1,11 @@
-"""Pictures of any kind -> arrays as the evaluation reads them."""
+"""Pictures of any kind -> arrays as the evaluation reads them, and inputs of detectors."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from detectron2.data import transforms as T
 from PIL import Image
 
 from projects.clockdistill.data.image_pixels import pixels_of, read_pixels
@@ -43,6 +46,19 @@ def read_image(source: np.ndarray | Image.Image | str | Path) -> np.ndarray:
             "Pillow image"
         )
     return read_pixels(source)
+
+
+def detector_input(image: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+    """Returns an image as detectors take it, with its own height and width.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        size: (height, width) to resize it to.
+    """
+    height, width = image.shape[:2]
+    pixels = T.ResizeTransform(height, width, *size, Image.BILINEAR).apply_image(image)
+    pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return {"image": pixels, "height": height, "width": width}
 
 
 def _from_opencv(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.checks import build, check_calls, check_device, check_values
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.conventions import class_difference
-from projects.clockdistill.engine.weights import CheckpointError
+from projects.clockdistill.engine.weights import CheckpointError, local_path
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,33 @@ def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn
             )
         return detector, spec
     return detector, ModelSpec.from_json(checkpointer.loaded_spec)
+
+
+def load_teacher_detector(cfg: DictConfig, device: str) -> tuple[nn.Module, ModelSpec] | None:
+    """Builds the teacher of a distillation config, with the weights that the config names.
+
+    Args:
+        cfg: the whole config; not changed.
+        device: where the detector goes.
+
+    Returns:
+        None for the config of a plain detector, and, with a warning, if there is no such file.
+
+    Raises:
+        CheckpointError: if the weights do not fit.
+    """
+    checkpoint = OmegaConf.select(cfg, "model.teacher_checkpoint")
+    if "teacher" not in cfg.model or not checkpoint:
+        return None
+    try:
+        path = local_path(checkpoint, "model.teacher_checkpoint")
+    except CheckpointError as error:
+        logger.warning("the teacher is left out: %s", error)
+        return None
+    plain = cfg.copy()
+    OmegaConf.resolve(plain.model)  # the teacher's values may refer to the student's
+    plain.model = plain.model.teacher
+    return load_detector(plain, path, device)
 
 
 def choose_device(name: str | None) -> str:

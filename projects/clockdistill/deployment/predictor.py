@@ -7,14 +7,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
 
 from projects.clockdistill.deployment import runtimes
-from projects.clockdistill.deployment.images import fitted_size, read_image
+from projects.clockdistill.deployment.images import detector_input, fitted_size, read_image
 from projects.clockdistill.deployment.inputs import require_one_picture
 from projects.clockdistill.deployment.loading import choose_device, find_run, load_detector
 from projects.clockdistill.deployment.model_spec import ModelSpec
@@ -91,13 +90,10 @@ class Predictor:
 
     def _input(self, image: np.ndarray) -> dict[str, Any]:
         """Returns an RGB image (H, W, 3) as detectors take it, resized as `ModelSpec` says."""
-        height, width = image.shape[:2]
-        size = self.spec.input_size(height, width)
+        size = self.spec.input_size(*image.shape[:2])
         if self._limits is not None:
             size = fitted_size(*size, self._limits)
-        pixels = T.ResizeTransform(height, width, *size, Image.BILINEAR).apply_image(image)
-        pixels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return {"image": pixels, "height": height, "width": width}
+        return detector_input(image, size)
 
 
 def _load(

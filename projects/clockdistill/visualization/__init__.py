@@ -1,1 +1,1 @@
-"""Pictures of what a run did; imports nothing else of this project."""
+"""Pictures of what a run did, and of what detectors look at."""

@@ -216,7 +216,8 @@ def detections(
 
     Returns:
         Per image, on the host, by falling score: `pred_boxes` (absolute xyxy, clipped to the image,
-        empty ones dropped), `scores` in [0, 1] and `pred_classes`.
+        empty ones dropped), `scores` in [0, 1], `pred_classes` and `pred_queries` (indices of the
+        queries).
     """
     num_classes = logits.shape[-1]
     scores = logits.float().sigmoid().flatten(1)  # (B, Q * K)
@@ -226,7 +227,8 @@ def detections(
     boxes_xyxy = box_convert(boxes.float(), "cxcywh", "xyxy")
     boxes_xyxy = boxes_xyxy.gather(1, queries[..., None].expand(-1, -1, 4))
     # In one transfer: to clip and to drop boxes takes several waits an image on a device.
-    found = to_host(torch.cat((boxes_xyxy, scores[..., None], classes[..., None]), dim=-1))
+    columns = (boxes_xyxy, *(x[..., None] for x in (scores, classes, queries)))
+    found = to_host(torch.cat(columns, dim=-1))  # whole numbers are exact below 2**24
     results = []
     for image, (height, width) in enumerate(image_sizes):
         scale = torch.tensor([width, height, width, height])
@@ -235,6 +237,7 @@ def detections(
             pred_boxes=Boxes(found[image, :, :4] * scale),
             scores=found[image, :, 4],
             pred_classes=found[image, :, 5].long(),
+            pred_queries=found[image, :, 6].long(),
         )
         results.append(detector_postprocess(instances, *output_sizes[image]))
     return results

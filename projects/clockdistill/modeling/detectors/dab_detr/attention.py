@@ -112,15 +112,30 @@ class ConditionalCrossAttention(nn.Module):
         Returns:
             (B, Q, D).
         """
+        q, k = self.queries_and_keys(query, query_pos, query_sine, memory, memory_pos)
+        v = split_heads(self.value_proj(memory), self.num_heads)
+        dropout = self.dropout if self.training else 0.0
+        return self.out_proj(attend(q, k, v, None, key_padding_mask, dropout))
+
+    def queries_and_keys(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        query_sine: Tensor,
+        memory: Tensor,
+        memory_pos: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns what is compared; arguments as in `forward`.
+
+        Returns:
+            Projected queries (B, heads, Q, 2 * D / heads) and keys (B, heads, S, 2 * D / heads).
+        """
         key_pos = self.key_pos_proj(memory_pos)
         q, k = self.query_content_proj(query), self.key_content_proj(memory)
         if self.query_pos_proj is not None:
             q, k = q + self.query_pos_proj(query_pos), k + key_pos
         q = self._joined(q, self.query_pos_sine_proj(query_sine))
-        k = self._joined(k, key_pos)
-        v = split_heads(self.value_proj(memory), self.num_heads)
-        dropout = self.dropout if self.training else 0.0
-        return self.out_proj(attend(q, k, v, None, key_padding_mask, dropout))
+        return q, self._joined(k, key_pos)
 
     def _joined(self, content: Tensor, position: Tensor) -> Tensor:
         """Concatenates two (B, N, D) in each head: (B, heads, N, 2 * D / heads)."""

@@ -89,14 +89,20 @@ class SelfAttention(nn.Module):
         Returns:
             (B, Q, D); the output projection's bias alone for a row that may see nothing.
         """
-        positioned = query if query_pos is None else query + query_pos
+        q, k = self.queries_and_keys(query, query_pos)
         dim = query.shape[-1]
-        weight, bias = self.attn.in_proj_weight, self.attn.in_proj_bias
-        q, k = F.linear(positioned, weight[: 2 * dim], bias[: 2 * dim]).chunk(2, dim=-1)
-        v = F.linear(query, weight[2 * dim :], bias[2 * dim :])
-        q, k, v = (split_heads(x, self.attn.num_heads) for x in (q, k, v))
+        v = F.linear(query, self.attn.in_proj_weight[2 * dim :], self.attn.in_proj_bias[2 * dim :])
+        v = split_heads(v, self.attn.num_heads)
         dropout = self.attn.dropout if self.training else 0.0
         return self.attn.out_proj(attend(q, k, v, attn_mask, key_padding_mask, dropout))
+
+    def queries_and_keys(self, query: Tensor, query_pos: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns projected queries and keys (B, heads, Q, c); arguments as in `forward`."""
+        positioned = query if query_pos is None else query + query_pos
+        part = slice(2 * query.shape[-1])
+        weight, bias = self.attn.in_proj_weight[part], self.attn.in_proj_bias[part]
+        q, k = F.linear(positioned, weight, bias).chunk(2, dim=-1)
+        return split_heads(q, self.attn.num_heads), split_heads(k, self.attn.num_heads)
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:

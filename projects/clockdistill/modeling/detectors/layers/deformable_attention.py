@@ -92,10 +92,22 @@ class DeformableAttention(nn.Module):
         if key_padding_mask is not None:
             value = value.masked_fill_(key_padding_mask.flatten()[:, None], 0.0)
         value = value.view(batch, tokens, self.num_heads, -1)
+        locations, weights = self.sampling(query, reference_points, spatial_shapes)
+        return self.output_proj(deformable_sample(value, spatial_shapes, locations, weights))
+
+    def sampling(
+        self, query: Tensor, reference_points: Tensor, spatial_shapes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Returns where each query looks, and how much each point counts; as in `forward`.
+
+        Returns:
+            locations: (B, Q, M, L, P, 2) as (x, y) in units of the padded level.
+            weights: (B, Q, M, L, P), sum 1 over all points of a head.
+        """
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1))
         weights = _softmax(weights).unflatten(-1, (self.num_levels, self.num_points))
         locations = self._locations(self.sampling_offsets(query), reference_points, spatial_shapes)
-        return self.output_proj(deformable_sample(value, spatial_shapes, locations, weights))
+        return locations, weights
 
     def _locations(
         self, offsets: Tensor, reference_points: Tensor, spatial_shapes: list[tuple[int, int]]
