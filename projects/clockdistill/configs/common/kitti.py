@@ -4,8 +4,8 @@ The long side's cap of 1333 turns every short side from 402 to 800 into 402 x 13
 1242 x 375 (CLoCKDistill, Table 2), so only the crop branch varies the scale.
 
 Other presets (kitti3, kitti8, kitti3g, kitti7_no_dontcare) by their names,
-dataloader.train.dataset.names=kitti3_train dataloader.test.dataset.names=kitti3_val; other splits by
-the environment variable CLOCKDISTILL_KITTI_SPLIT. docs/evaluation.md describes both evaluators.
+dataloader.train.dataset.names=kitti3_train dataloader.test.dataset.names=kitti3_val; other splits
+by the environment variable CLOCKDISTILL_KITTI_SPLIT. docs/evaluation.md describes both evaluators.
 """
 
 from detectron2.config import LazyCall as L
