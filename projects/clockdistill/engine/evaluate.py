@@ -37,10 +37,9 @@ def build_evaluators(dataloader: DictConfig, output_dir: str | None) -> list[Dat
     """
     evaluators = []
     for key, call in evaluator_calls(dataloader).items():
-        extra = {}
-        if "output_dir" in (accepted_arguments(call) or ()):
-            keeps_own = output_dir is not None and call.get("output_dir") is not None
-            extra = {} if keeps_own else {"output_dir": output_dir}
+        takes_folder = "output_dir" in (accepted_arguments(call) or ())
+        keeps_own = output_dir is not None and call.get("output_dir") is not None
+        extra = {"output_dir": output_dir} if takes_folder and not keeps_own else {}
         evaluators.append(build(call, key, **extra))
     return evaluators
 

@@ -150,11 +150,12 @@ def recall_precisions(
     measure at. For each of them a second pass uses the detections of at least this score, and
     an object takes that of largest IoU.
 
-    A detection below the minimum height is never counted, but it takes part, *whatever its class
-    is*: it can be the only one on an object, which is then neither found nor missed. (The
-    program tests the height before the class.) In the second pass, any other candidate goes
-    before it. A detection of the class that no object took is a false positive unless it is
-    so low or more than the limit's share of its area lies in a DontCare box.
+    A detection below the minimum height is never counted, but an object may take it in the first
+    pass, *whatever its class is*, and then gives no score: the program tests the height before
+    the class. In the second pass an object takes it only where there is no other, which
+    changes neither count and is left out here. A detection of the class that no object took is
+    a false positive unless it is so low or more than the limit's share of its area lies in a
+    DontCare box.
 
     The last step takes the largest precision at this recall or a higher one. A precision of 0/0,
     where the program has NaN, is 0 here: then objects that do not count took all detections.
@@ -190,12 +191,11 @@ def recall_precisions(
     is_right = (taken >= 0) & counts[takers, None] & is_valid_candidate[taken]
     thresholds = recall_scores(scores[taken[is_right]], objects)
 
-    low = ~is_valid_candidate[found_of]
-    order = np.lexsort((found_of, np.where(low, 0.0, -iou), low, truth_of))
-    free = scores[:, None] >= thresholds
+    order = np.lexsort((found_of, -iou, truth_of))
+    free = is_valid_candidate[:, None] & (scores[:, None] >= thresholds)
     takers, taken = _assign(truth.frames, truth_of[order], found_of[order], free)
     is_taken = taken >= 0
-    right = (is_taken & counts[takers, None] & is_valid_candidate[taken]).sum(axis=0)
+    right = (is_taken & counts[takers, None]).sum(axis=0)
     is_wrong = is_valid & (overlaps.dont_care <= limit)  # unless it is taken
     wrong_scores = np.sort(found.scores[is_wrong])
     wrong = len(wrong_scores) - np.searchsorted(wrong_scores, thresholds)
