@@ -1,4 +1,4 @@
-"""COCO's box AP, by faster-coco-eval: the numbers of pycocotools without detectron2's ops.
+"""COCO's box AP, by hotcoco: the numbers of pycocotools without detectron2's ops.
 
 Source: https://cocodataset.org/#detection-eval. AP is the mean over IoU 0.50:0.95 and classes.
 """
@@ -16,7 +16,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from faster_coco_eval import COCO, COCOeval_faster
+from hotcoco import COCO, COCOeval
 
 from projects.clockdistill.data.annotations import inside_image, repeated_ids
 from projects.clockdistill.data.coco_content import check_boxes, check_list, id_order, parse_coco
@@ -34,6 +34,8 @@ _METRICS = {
     "APm": (None, "medium"),
     "APl": (None, "large"),
 }
+# of an annotation or detection; hotcoco checks every field that it is given
+_USED = ("bbox", "area", "iscrowd", "score")
 
 
 class CocoEvaluator(DatasetEvaluator):
@@ -224,7 +226,7 @@ def box_average_precision(
         detection["area"] = detection["bbox"][2] * detection["bbox"][3]
         detection["iscrowd"] = 0
     truth, found = COCO(truth), COCO(found)
-    evaluation = COCOeval_faster(truth, found, iouType="bbox")
+    evaluation = COCOeval(truth, found, "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
 
@@ -233,9 +235,9 @@ def box_average_precision(
     parameters = evaluation.params
     metrics = {}
     for name, (threshold, size) in _METRICS.items():
-        part = precision[..., list(parameters.areaRngLbl).index(size), -1]
+        part = precision[..., list(parameters.area_rng_lbl).index(size), -1]
         if threshold is not None:
-            part = part[np.isclose(parameters.iouThrs, threshold)]
+            part = part[np.isclose(parameters.iou_thrs, threshold)]
         metrics[name] = _percent(part)
     for index, name in enumerate(class_names.values()):
         metrics[f"AP-{name}"] = _percent(precision[:, :, index, 0, -1])
@@ -257,10 +259,10 @@ def _numbered(
     ]
     return {
         "images": [{"id": number} for number in number_of.values()],
-        "categories": [{"id": number} for number in label_of.values()],
+        "categories": [{"id": number, "name": str(number)} for number in label_of.values()],
         "annotations": [
             {
-                **entry,
+                **{name: entry[name] for name in _USED if name in entry},
                 "id": index,
                 "image_id": number_of[entry["image_id"]],
                 "category_id": label_of[entry["category_id"]],
