@@ -35,8 +35,8 @@ class F1Curve:
     Attributes:
         precision, recall, f1: (101,) in [0, 1], one for each of `THRESHOLDS`. Precision is 0 where
             there is no detection.
-        best: index of the highest F1, the middle one if several are equal; None if F1 is 0
-            everywhere.
+        best: index of the highest F1, amid the last thresholds that all have it; None if F1 is
+            0 everywhere.
     """
 
     precision: np.ndarray
@@ -209,8 +209,11 @@ def _f1_curve(scores: np.ndarray, is_right: np.ndarray, objects: int) -> F1Curve
     precision = right / np.maximum(found, 1)
     recall = right / max(objects, 1)
     f1 = 2 * right / np.maximum(found + objects, 1)
-    highest = np.flatnonzero(f1 == f1.max())
-    return F1Curve(precision, recall, f1, int(highest[len(highest) // 2]) if f1.max() else None)
+    if not f1.max():
+        return F1Curve(precision, recall, f1, None)
+    equal = np.flatnonzero(f1 == f1.max())
+    last = np.split(equal, np.flatnonzero(np.diff(equal) > 1) + 1)[-1]
+    return F1Curve(precision, recall, f1, int(last[len(last) // 2]))
 
 
 def _error_kinds(evaluation: COCOeval) -> dict[str, ErrorKind]:
