@@ -1,14 +1,11 @@
 """Pictures: boxes where they belong, curves of what was logged."""
 
-import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
-
-TAB10 = matplotlib.colormaps["tab10"]
 
 
 @pytest.fixture
@@ -27,7 +24,7 @@ def coloured(picture):
 def test_a_box_is_drawn_in_its_own_column_alone(tmp_path, grey_image):
     grid = tmp_path / "grid.png"
     box = DrawnBox((20, 10, 60, 30), label=3, score=0.5)
-    save_detection_grid(grid, [grey_image], {"a": [[]], "b": [[box]]}, list("wxyz"), TAB10)
+    save_detection_grid(grid, [grey_image], {"a": [[]], "b": [[box]]}, list("wxyz"))
     left, right = np.array_split(coloured(grid), 2, axis=1)
     assert not left.any() and right.sum() > 100
 
