@@ -128,7 +128,7 @@ def inspect_data(cfg: DictConfig, *, eval_only: bool, decode: bool = False) -> D
             dicts[part],
             MetadataCatalog.get(names[0]),
             f"{_TITLES[part]}: {', '.join(names)}",
-            queries=_queries(cfg) if part == "train" else None,
+            queries=query_count(cfg) if part == "train" else None,
             # one that fails later has no substitute, unlike a training image
             decode=decode or (skip and part == "test"),
             skip_bad_images=skip,
@@ -316,7 +316,7 @@ def _class_counts(cfg: DictConfig, *, eval_only: bool) -> dict[str, int]:
     }
 
 
-def _queries(cfg: DictConfig) -> int | None:
+def query_count(cfg: DictConfig) -> int | None:
     """Returns how many queries of the trained detector are matched with objects."""
     queries = cfg.model.get("student", cfg.model).get("num_queries")
     return queries if isinstance(queries, int) else None
