@@ -1,6 +1,8 @@
 """Look inside detectors and data; each command writes pictures.
 
     python tools/visualize.py attention --run output/dino_r18_kitti picture.png
+    python tools/visualize.py detections --run output/dino_r18_kitti
+    python tools/visualize.py data --config-file projects/clockdistill/configs/dino_r18_kitti.py
 
 docs/visualization.md shows the commands and how to read their pictures.
 """
@@ -16,8 +18,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import projects.clockdistill  # noqa: F401  before detectron2: silences a warning of its import
 
 # isort: split
-from projects.clockdistill.engine.arguments import add_debug, one_line_errors
+from projects.clockdistill.analysis import data_pictures, detection_pictures
+from projects.clockdistill.analysis.run_detections import (
+    TestData,
+    run_detections,
+    student_detections,
+    teacher_detections,
+)
+from projects.clockdistill.data.statistics import statistics_table
+from projects.clockdistill.deployment.loading import choose_device, run_config
+from projects.clockdistill.engine.arguments import add_debug, one_line_errors, positive_int, score
+from projects.clockdistill.engine.config_file import load_config
 from projects.clockdistill.errors import UserError
+from projects.clockdistill.evaluation.diagnosis import errors_by_image
 
 
 def add_attention(commands: argparse._SubParsersAction) -> None:
@@ -32,7 +45,80 @@ def attention(arguments: argparse.Namespace) -> None:
     raise UserError("not ready yet")
 
 
-COMMANDS = (add_attention,)
+def add_data(commands: argparse._SubParsersAction) -> None:
+    """Adds the options of `data`."""
+    parser = commands.add_parser("data", help="augmented images, and statistics of the splits")
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="as in train_net.py")
+    parser.add_argument("--images", type=positive_int, default=16, metavar="N", help="drawn: 16")
+    parser.add_argument(
+        "--output", type=Path, default=Path("data_check"), metavar="DIR", help="data_check"
+    )
+    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="of the config")
+    parser.set_defaults(action=data)
+
+
+def data(arguments: argparse.Namespace) -> None:
+    """Draws what the trainer sees."""
+    found = data_pictures.load_training_data(load_config(arguments.config_file, arguments.opts))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    splits = found.splits()
+    print(statistics_table(splits, found.class_names, found.queries))
+    for warning in found.warnings:
+        print(f"warning: {warning}")
+    statistics = arguments.output / "statistics.png"
+    data_pictures.save_statistics(statistics, splits, found)
+    images = arguments.output / "train_images.png"
+    drawn = data_pictures.training_pictures(found, arguments.images)
+    data_pictures.save_training_pictures(images, drawn, found)
+    print(f"statistics of the splits: {statistics}\n{len(drawn)} training images: {images}")
+
+
+def add_detections(commands: argparse._SubParsersAction) -> None:
+    """Adds the options of `detections`."""
+    parser = commands.add_parser("detections", help="what a student finds, misses and invents")
+    parser.add_argument("--run", required=True, metavar="DIR", help="folder of the student's run")
+    parser.add_argument("--teacher", metavar="DIR", help="of the teacher's run; default: the file")
+    parser.add_argument("--undistilled", metavar="DIR", help="of the student trained without it")
+    parser.add_argument("--images", type=positive_int, default=12, metavar="N", help="drawn: 12")
+    parser.add_argument(
+        "--threshold", type=score, default=0.5, metavar="SCORE", help="lowest that counts: 0.5"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("detections.png"), metavar="FILE", help="detections.png"
+    )
+    parser.add_argument("--device", help="of torch; default: an accelerator, or the CPU")
+    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="of the run's config")
+    parser.set_defaults(action=detections)
+
+
+def detections(arguments: argparse.Namespace) -> None:
+    """Draws ground truth and detections where the student misses most."""
+    device = choose_device(arguments.device)
+    data = TestData.of(run_config(arguments.run, arguments.opts))
+    names = {category: data.class_names[label] for label, category in data.category_ids.items()}
+
+    def errors(found: list[dict]) -> dict:
+        return errors_by_image(data.ground_truth, found, names, arguments.threshold)
+
+    student = errors(student_detections(arguments.run, data, device))
+    shown = detection_pictures.hardest_images(student, arguments.images)
+    columns = {}
+    if arguments.teacher:
+        columns["teacher"] = errors(run_detections(arguments.teacher, data, shown, device))
+    elif "teacher" in data.cfg.model:
+        columns["teacher"] = errors(teacher_detections(data, shown, device))
+    if arguments.undistilled:
+        columns["undistilled"] = errors(run_detections(arguments.undistilled, data, shown, device))
+    columns["student"] = student
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    detection_pictures.save_detection_pictures(arguments.output, data, columns, shown)
+    print(f"all {len(student)} images, detections of score {arguments.threshold:g} or more:")
+    print(detection_pictures.counts_table({"student": student}, list(student)))
+    print(f"the {len(shown)} images where the student misses most, in {arguments.output}:")
+    print(detection_pictures.counts_table(columns, shown))
+
+
+COMMANDS = (add_attention, add_data, add_detections)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

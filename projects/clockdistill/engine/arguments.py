@@ -24,6 +24,17 @@ def positive_int(text: str) -> int:
     return number
 
 
+def score(text: str) -> float:
+    """Returns a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a score from 0 to 1")
+    return value
+
+
 def tool_parser(description: str, **kwargs: object) -> argparse.ArgumentParser:
     """Returns a parser with `--debug`, for `one_line_errors`.
 

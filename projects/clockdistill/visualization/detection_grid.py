@@ -44,6 +44,11 @@ class Outcome(Enum):
         self.mark = mark
         self.hatch = hatch
 
+    @property
+    def legend(self) -> str:
+        """Its title, marked as captions are."""
+        return self.mark.format(self.title)
+
 
 @dataclass(frozen=True)
 class DrawnBox:
