@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Instances
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +19,12 @@ from projects.clockdistill.data.statistics import SplitObjects, class_counts
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.checks import check_calls, check_values, dataset_names
 from projects.clockdistill.engine.config_file import ConfigError
-from projects.clockdistill.engine.data_check import check_data, query_count, without_bad_images
+from projects.clockdistill.engine.data_check import (
+    inspect_data,
+    load_dicts,
+    query_count,
+    without_bad_images,
+)
 from projects.clockdistill.engine.train_loader import build_train_loader, is_seeded, seeded_images
 from projects.clockdistill.visualization.data_figure import Histogram, save_data_figure
 from projects.clockdistill.visualization.detection_grid import (
@@ -81,11 +85,12 @@ def load_training_data(cfg: DictConfig) -> TrainingData:
             raise ConfigError(f"{key}={node}: expected a lazy call, LazyCall(...)(...) in a config")
     check_values(cfg.dataloader, "dataloader")
     check_calls(cfg.dataloader, "dataloader")
-    report = check_data(cfg, eval_only=False)
-    cfg = without_bad_images(cfg, report)
+    dicts = {part: load_dicts(cfg, part) for part in _SPLITS}
+    report = inspect_data(cfg, eval_only=False, dicts=dicts)
+    report.refuse_errors()
     return TrainingData(
-        cfg,
-        {part: instantiate(cfg.dataloader[part].dataset) for part in _SPLITS},
+        without_bad_images(cfg, report),
+        {part: report.usable(part, dicts[part]) for part in _SPLITS},
         list(MetadataCatalog.get(dataset_names(cfg, "train")[0]).thing_classes),
         query_count(cfg),
         report.all_warnings,
@@ -162,8 +167,8 @@ def save_training_pictures(path: Path, pictures: list[Picture], data: TrainingDa
 def save_statistics(path: Path, splits: Mapping[str, SplitObjects], data: TrainingData) -> None:
     """Draws the statistics of both splits in one figure."""
     sides = {name: np.sqrt(split.areas) for name, split in splits.items()}
-    limits = {"small | medium": SMALL**0.5, "medium | large": LARGE**0.5}
-    queries = {} if data.queries is None else {f"{data.queries} queries": data.queries}
+    limits = {f"{area**0.5:.0f}": area**0.5 for area in (SMALL, LARGE)}
+    objects = "objects" + (f" (the detector has {data.queries} queries)" if data.queries else "")
     per_image = {name: split.per_image for name, split in splits.items()}
     shapes = {name: split.widths_and_heights for name, split in splits.items()}
     ratios = {name: sides[:, 0] / sides[:, 1] for name, sides in shapes.items()}
@@ -174,8 +179,7 @@ def save_statistics(path: Path, splits: Mapping[str, SplitObjects], data: Traini
         how = "resized as for the evaluation" if is_resized else "not resized"
         title = f"Size at the input ({how})"
         histograms.append(Histogram(title, "sqrt(area), pixels", scaled, lines=limits))
-    title = "Objects per image"
-    histograms.append(Histogram(title, "objects", per_image, is_count=True, lines=queries))
+    histograms.append(Histogram("Objects per image", objects, per_image, is_count=True))
     histograms.append(Histogram("Aspect ratio", "width / height", ratios, lines={"square": 1.0}))
     save_data_figure(
         path,

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 _COLORS = ("#0072b2", "#e69f00", "#009e73")  # of the splits, by Okabe and Ito
 _SHOWN_CLASSES = 100  # the most frequent
+_FEW_CLASSES = 30  # up to which letters have their usual size
 _BINS = 40
 _CELLS = 32  # of the map of centres, along each side
-_PANEL_HEIGHT, _CLASS_HEIGHT = 2.7, 0.2  # inches
+_PANEL_HEIGHT, _BAR_HEIGHT = 2.7, 0.1  # inches
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def save_data_figure(
     """
     order = np.argsort(-next(iter(counts.values())), kind="stable")[:_SHOWN_CLASSES]
     rows = len(histograms) // 2 + 1
-    height = max(rows * _PANEL_HEIGHT, 1 + _CLASS_HEIGHT * len(order) * len(counts) * 0.7)
+    height = max(rows * _PANEL_HEIGHT, 1 + _BAR_HEIGHT * len(order) * len(counts))
     figure = Figure(figsize=(14, height), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(5, 9))
     _draw_classes(left.subplots(), [class_names[i] for i in order], counts, order)
@@ -72,17 +73,18 @@ def _draw_classes(
 ) -> None:
     """Draws bars of the classes' shares with their numbers, the most frequent at the top."""
     height = 0.8 / len(counts)
+    size = 7 if len(names) <= _FEW_CLASSES else 6
     rows = np.arange(len(names))
     for number, (of_split, color) in enumerate(zip(counts.values(), _COLORS, strict=False)):
         shares = 100 * of_split[order] / max(1, of_split.sum())
         bars = axis.barh(rows + (number - (len(counts) - 1) / 2) * height, shares, height)
         for bar in bars:
             bar.set_color(color)
-        axis.bar_label(bars, [f"{count:,}" for count in of_split[order]], padding=3, fontsize=7)
+        axis.bar_label(bars, [f"{count:,}" for count in of_split[order]], padding=3, fontsize=size)
     left_out = len(next(iter(counts.values()))) - len(names)
     title = f"Objects per class (the {len(names)} most frequent)" if left_out else None
     axis.set(title=title or "Objects per class", xlabel="% of the split's objects")
-    axis.set_yticks(rows, names, fontsize=9 if len(names) <= 30 else 7.5)
+    axis.set_yticks(rows, names, fontsize=9 if len(names) <= _FEW_CLASSES else 7.5)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.margins(x=0.15)
     _grid(axis, "x")

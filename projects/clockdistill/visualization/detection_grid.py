@@ -199,12 +199,14 @@ def _draw_box(
     if outcome is not None:
         box.set(linestyle=outcome.line, hatch=outcome.hatch)
     axis.add_patch(box)
+    is_at_the_right = left > 0.85 * axis.get_xlim()[1]
     axis.text(
-        left,
+        right if is_at_the_right else left,
         top,
         caption,
         fontsize=6.5,
         color="white",
+        ha="right" if is_at_the_right else "left",
         va="bottom" if top > _CAPTION_HEIGHT_PX else "top",  # nothing is drawn outside the picture
         clip_on=True,
         bbox={"facecolor": color, "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
