@@ -39,39 +39,48 @@ def counts_table(columns: Mapping[str, Mapping[Any, ImageErrors]], image_ids: Se
     return tabulate(rows, ["", *_KINDS], tablefmt="github")
 
 
+def detection_rows(
+    data: TestData, columns: Mapping[str, Mapping[Any, ImageErrors]], image_ids: Sequence[Any]
+) -> list[list[Picture]]:
+    """Returns images with their objects, and with what is right and wrong of each detector.
+
+    Args:
+        data: the test data.
+        columns: name of a detector -> image id -> what is right and wrong.
+        image_ids: one per row.
+    """
+    label_of = {category: label for label, category in data.category_ids.items()}
+    objects = {image_id: [] for image_id in image_ids}
+    for annotation in data.ground_truth["annotations"]:
+        if annotation["image_id"] in objects and annotation["category_id"] in label_of:
+            outcome = Outcome.IGNORED if annotation["iscrowd"] else None
+            objects[annotation["image_id"]].append(_drawn(annotation, label_of, outcome))
+    rows = []
+    for image_id in image_ids:
+        file = data.records[image_id]["file_name"]
+        pixels = read_image(file)
+        number = sum(box.outcome is None for box in objects[image_id])
+        row = [Picture(pixels, objects[image_id], f"{Path(file).name}\nobjects: {number}")]
+        for name, errors in columns.items():
+            found = errors[image_id]
+            title = ", ".join(f"{what}: {len(kind(found))}" for what, kind in _KINDS.items())
+            row.append(Picture(pixels, _outcomes(found, label_of), f"{name}\n{title}"))
+        rows.append(row)
+    return rows
+
+
 def save_detection_pictures(
     path: Path,
     data: TestData,
     columns: Mapping[str, Mapping[Any, ImageErrors]],
     image_ids: Sequence[Any],
 ) -> None:
-    """Draws images with their objects, and with what became of them in each detector.
+    """Draws what `detection_rows` returns, with a legend; arguments as there.
 
     Args:
         path: the picture file to write.
-        data: the test data.
-        columns: name of a detector -> image id -> what is right and wrong.
-        image_ids: one per row.
     """
-    label_of = {category: label for label, category in data.category_ids.items()}
-    wanted = set(image_ids)
-    objects = {image_id: [] for image_id in image_ids}
-    for annotation in data.ground_truth["annotations"]:
-        if annotation["image_id"] in wanted and annotation["category_id"] in label_of:
-            outcome = Outcome.IGNORED if annotation["iscrowd"] else None
-            objects[annotation["image_id"]].append(_drawn(annotation, label_of, outcome))
-    rows = []
-    for image_id in image_ids:
-        record = data.records[image_id]
-        pixels = read_image(record["file_name"])
-        number = sum(box.outcome is None for box in objects[image_id])
-        title = f"{Path(record['file_name']).name}\nobjects: {number}"
-        row = [Picture(pixels, objects[image_id], title)]
-        for name, errors in columns.items():
-            found = errors[image_id]
-            title = ", ".join(f"{what}: {len(kind(found))}" for what, kind in _KINDS.items())
-            row.append(Picture(pixels, _outcomes(found, label_of), f"{name}\n{title}"))
-        rows.append(row)
+    rows = detection_rows(data, columns, image_ids)
     save_picture_grid(path, rows, data.class_names, legend=list(Outcome))
 
 
