@@ -27,10 +27,14 @@ from projects.clockdistill.analysis.run_detections import (
 )
 from projects.clockdistill.data.statistics import statistics_table
 from projects.clockdistill.deployment.loading import choose_device, run_config
+from projects.clockdistill.deployment.results import require_folder
 from projects.clockdistill.engine.arguments import add_debug, one_line_errors, positive_int, score
 from projects.clockdistill.engine.config_file import load_config
+from projects.clockdistill.engine.weights import CheckpointError
 from projects.clockdistill.errors import UserError
 from projects.clockdistill.evaluation.diagnosis import errors_by_image
+
+logger = logging.getLogger("projects.clockdistill.visualize")
 
 
 def add_attention(commands: argparse._SubParsersAction) -> None:
@@ -59,18 +63,21 @@ def add_data(commands: argparse._SubParsersAction) -> None:
 
 def data(arguments: argparse.Namespace) -> None:
     """Draws what the trainer sees."""
-    found = data_pictures.load_training_data(load_config(arguments.config_file, arguments.opts))
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    cfg = load_config(arguments.config_file, arguments.opts)
+    require_folder(arguments.output)
+    found = data_pictures.load_training_data(cfg)
     splits = found.splits()
     print(statistics_table(splits, found.class_names, found.queries))
     for warning in found.warnings:
         print(f"warning: {warning}")
+    arguments.output.mkdir(parents=True, exist_ok=True)
     statistics = arguments.output / "statistics.png"
     data_pictures.save_statistics(statistics, splits, found)
-    images = arguments.output / "train_images.png"
     drawn = data_pictures.training_pictures(found, arguments.images)
-    data_pictures.save_training_pictures(images, drawn, found)
-    print(f"statistics of the splits: {statistics}\n{len(drawn)} training images: {images}")
+    path = arguments.output / "train_images.png"
+    files = data_pictures.save_training_pictures(path, drawn, found)
+    print(f"statistics of the splits: {statistics}")
+    print(f"{len(drawn)} training images: {', '.join(map(str, files))}")
 
 
 def add_detections(commands: argparse._SubParsersAction) -> None:
@@ -84,7 +91,7 @@ def add_detections(commands: argparse._SubParsersAction) -> None:
         "--threshold", type=score, default=0.5, metavar="SCORE", help="lowest that counts: 0.5"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("detections.png"), metavar="FILE", help="detections.png"
+        "--output", type=Path, default=Path("detections"), metavar="DIR", help="detections"
     )
     parser.add_argument("--device", help="of torch; default: an accelerator, or the CPU")
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="of the run's config")
@@ -94,6 +101,7 @@ def add_detections(commands: argparse._SubParsersAction) -> None:
 def detections(arguments: argparse.Namespace) -> None:
     """Draws ground truth and detections where the student misses most."""
     device = choose_device(arguments.device)
+    require_folder(arguments.output)
     data = TestData.of(run_config(arguments.run, arguments.opts))
     names = {category: data.class_names[label] for label, category in data.category_ids.items()}
 
@@ -106,16 +114,21 @@ def detections(arguments: argparse.Namespace) -> None:
     if arguments.teacher:
         columns["teacher"] = errors(run_detections(arguments.teacher, data, shown, device))
     elif "teacher" in data.cfg.model:
-        columns["teacher"] = errors(teacher_detections(data, shown, device))
+        try:
+            columns["teacher"] = errors(teacher_detections(data, shown, device))
+        except CheckpointError as error:
+            logger.warning("no column of the teacher: %s", error)
     if arguments.undistilled:
         columns["undistilled"] = errors(run_detections(arguments.undistilled, data, shown, device))
     columns["student"] = student
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    detection_pictures.save_detection_pictures(arguments.output, data, columns, shown)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / "detections.png"
+    files = detection_pictures.save_detection_pictures(path, data, columns, shown)
     print(f"all {len(student)} images, detections of score {arguments.threshold:g} or more:")
     print(detection_pictures.counts_table({"student": student}, list(student)))
-    print(f"the {len(shown)} images where the student misses most, in {arguments.output}:")
+    print(f"the {len(shown)} images where the student misses most:")
     print(detection_pictures.counts_table(columns, shown))
+    print(", ".join(map(str, files)))
 
 
 COMMANDS = (add_attention, add_data, add_detections)

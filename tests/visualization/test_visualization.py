@@ -11,6 +11,7 @@ from projects.clockdistill.visualization.detection_grid import (
     Picture,
     save_detection_grid,
     save_picture_grid,
+    save_picture_pages,
 )
 
 
@@ -65,6 +66,14 @@ def test_a_region_ignored_for_several_classes_is_drawn_once(tmp_path):
 def test_a_picture_without_boxes_can_say_so(tmp_path):
     with_note = drawn(tmp_path / "a.png", note="no objects")
     assert (with_note != drawn(tmp_path / "b.png")).any()
+
+
+def test_many_rows_become_several_files(tmp_path):
+    rows = [[Picture(np.zeros((4, 40, 3), np.uint8))]] * 14
+    files = save_picture_pages(tmp_path / "a.png", rows, [])
+    assert [file.name for file in files] == ["a.png", "a_2.png"]
+    heights = [Image.open(file).height for file in files]
+    assert heights[0] == pytest.approx(6 * heights[1], abs=6)  # 12 rows and 2
 
 
 def test_each_metric_has_a_panel_of_the_runs_that_logged_it(tmp_path):

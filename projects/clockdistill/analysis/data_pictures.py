@@ -32,7 +32,7 @@ from projects.clockdistill.visualization.detection_grid import (
     Outcome,
     Picture,
     is_wide,
-    save_picture_grid,
+    save_picture_pages,
 )
 
 _SPLITS = {"train": "training", "test": "validation"}
@@ -152,11 +152,11 @@ def _boxes(instances: Instances, outcome: Outcome | None = None) -> list[DrawnBo
     ]
 
 
-def save_training_pictures(path: Path, pictures: list[Picture], data: TrainingData) -> None:
-    """Draws training images with their boxes in one grid."""
+def save_training_pictures(path: Path, pictures: list[Picture], data: TrainingData) -> list[Path]:
+    """Draws training images with their boxes; returns the files, of which `path` is the first."""
     columns = min(2 if is_wide(pictures) else 4, len(pictures))
     has_crowds = any(box.outcome for picture in pictures for box in picture.boxes)
-    save_picture_grid(
+    return save_picture_pages(
         path,
         [pictures[start : start + columns] for start in range(0, len(pictures), columns)],
         data.class_names,

@@ -13,7 +13,7 @@ from projects.clockdistill.visualization.detection_grid import (
     DrawnBox,
     Outcome,
     Picture,
-    save_picture_grid,
+    save_picture_pages,
 )
 
 _KINDS: dict[str, Callable[[ImageErrors], list]] = {
@@ -74,14 +74,15 @@ def save_detection_pictures(
     data: TestData,
     columns: Mapping[str, Mapping[Any, ImageErrors]],
     image_ids: Sequence[Any],
-) -> None:
-    """Draws what `detection_rows` returns, with a legend; arguments as there.
+) -> list[Path]:
+    """Draws what `detection_rows` returns, with a legend, and returns the files.
 
     Args:
-        path: the picture file to write.
+        path: the first file.
+        data, columns, image_ids: as of `detection_rows`.
     """
     rows = detection_rows(data, columns, image_ids)
-    save_picture_grid(path, rows, data.class_names, legend=list(Outcome))
+    return save_picture_pages(path, rows, data.class_names, legend=list(Outcome))
 
 
 def _outcomes(found: ImageErrors, label_of: Mapping[Any, int]) -> list[DrawnBox]:

@@ -20,6 +20,7 @@ _CAPTION_HEIGHT_PX = 9
 _COLUMN, _WIDE_COLUMN = 5.0, 8.0  # inches
 _IS_WIDE = 1.8  # width / height, from which a picture needs more of the page's width
 _DPI = 110
+_PAGE = 12  # rows of one file; Matplotlib refuses pictures of more than 65,535 pixels
 _TITLE, _LEGEND = 0.22, 0.45  # inches
 
 # Okabe and Ito's colours, which the colour-blind tell apart, too
@@ -151,6 +152,25 @@ def save_picture_grid(
         style = {"ncols": len(signs), "handlelength": 4, "handleheight": 1.6}
         figure.legend(handles=signs, loc="outside lower center", **style)
     figure.savefig(path, dpi=_DPI)
+
+
+def save_picture_pages(
+    path: Path,
+    rows: Sequence[Sequence[Picture]],
+    class_names: Sequence[str],
+    legend: Sequence[Outcome] = (),
+) -> list[Path]:
+    """Draws as `save_picture_grid`, of many rows into several files, and returns these.
+
+    Args:
+        path: the first file; the second is called <stem>_2.
+    """
+    files = []
+    for start in range(0, len(rows), _PAGE):
+        number = start // _PAGE + 1
+        files.append(path if number == 1 else path.with_stem(f"{path.stem}_{number}"))
+        save_picture_grid(files[-1], rows[start : start + _PAGE], class_names, legend)
+    return files
 
 
 def is_wide(pictures: Sequence[Picture]) -> bool:
