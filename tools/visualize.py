@@ -51,13 +51,18 @@ def attention(arguments: argparse.Namespace) -> None:
 
 def add_data(commands: argparse._SubParsersAction) -> None:
     """Adds the options of `data`."""
-    parser = commands.add_parser("data", help="augmented images, and statistics of the splits")
+    parser = commands.add_parser(
+        "data",
+        help="augmented images, and statistics of the splits",
+        description="What the trainer sees: the images of the first steps with their boxes, and "
+        "statistics of both splits. Datasets are checked as before training.",
+    )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="as in train_net.py")
     parser.add_argument("--images", type=positive_int, default=16, metavar="N", help="drawn: 16")
     parser.add_argument(
-        "--output", type=Path, default=Path("data_check"), metavar="DIR", help="data_check"
+        "--output", type=Path, default=Path("data_check"), metavar="DIR", help="default: data_check"
     )
-    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="of the config")
+    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides of the config")
     parser.set_defaults(action=data)
 
 
@@ -82,19 +87,28 @@ def data(arguments: argparse.Namespace) -> None:
 
 def add_detections(commands: argparse._SubParsersAction) -> None:
     """Adds the options of `detections`."""
-    parser = commands.add_parser("detections", help="what a student finds, misses and invents")
-    parser.add_argument("--run", required=True, metavar="DIR", help="folder of the student's run")
-    parser.add_argument("--teacher", metavar="DIR", help="of the teacher's run; default: the file")
-    parser.add_argument("--undistilled", metavar="DIR", help="of the student trained without it")
+    parser = commands.add_parser(
+        "detections",
+        help="what a student finds and misses",
+        description="Ground truth, teacher and student side by side, where the student misses "
+        "most objects: hits, misses, false alarms and wrong classes.",
+    )
+    parser.add_argument("--run", required=True, metavar="DIR", help="run folder of the student")
+    parser.add_argument("--teacher", metavar="DIR", help="run of another teacher")
+    parser.add_argument("--undistilled", metavar="DIR", help="run of the student without a teacher")
     parser.add_argument("--images", type=positive_int, default=12, metavar="N", help="drawn: 12")
     parser.add_argument(
-        "--threshold", type=score, default=0.5, metavar="SCORE", help="lowest that counts: 0.5"
+        "--threshold",
+        type=score,
+        default=0.5,
+        metavar="SCORE",
+        help="lowest that counts: 0.5",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("detections"), metavar="DIR", help="detections"
+        "--output", type=Path, default=Path("detections"), metavar="DIR", help="default: detections"
     )
     parser.add_argument("--device", help="of torch; default: an accelerator, or the CPU")
-    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="of the run's config")
+    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides of its config")
     parser.set_defaults(action=detections)
 
 

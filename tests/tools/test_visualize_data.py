@@ -125,7 +125,7 @@ def test_a_teacher_without_weights_has_no_column(tmp_path: Path, capsys, caplog)
     save_config(cfg, run / "config.yaml")
     write_results(run, [])
     visualize.main(["detections", "--run", str(run), "model.teacher_checkpoint=nowhere.pth"])
-    assert "nowhere.pth does not exist" in caplog.text
+    assert "no column of the teacher: model.teacher_checkpoint=nowhere.pth" in caplog.text
     assert "| teacher" not in capsys.readouterr().out
 
 
