@@ -20,9 +20,8 @@ import projects.clockdistill  # noqa: F401  before detectron2: silences a warnin
 # isort: split
 from projects.clockdistill.analysis import data_pictures, detection_pictures
 from projects.clockdistill.analysis.run_detections import (
-    TestData,
+    EvaluationData,
     run_detections,
-    student_detections,
     teacher_detections,
 )
 from projects.clockdistill.data.statistics import statistics_table
@@ -116,13 +115,13 @@ def detections(arguments: argparse.Namespace) -> None:
     """Draws ground truth and detections where the student misses most."""
     device = choose_device(arguments.device)
     require_folder(arguments.output)
-    data = TestData.of(run_config(arguments.run, arguments.opts))
+    data = EvaluationData.of(run_config(arguments.run, arguments.opts))
     names = {category: data.class_names[label] for label, category in data.category_ids.items()}
 
     def errors(found: list[dict]) -> dict:
         return errors_by_image(data.ground_truth, found, names, arguments.threshold)
 
-    student = errors(student_detections(arguments.run, data, device))
+    student = errors(run_detections(arguments.run, data, list(data.records), device))
     shown = detection_pictures.hardest_images(student, arguments.images)
     columns = {}
     if arguments.teacher:

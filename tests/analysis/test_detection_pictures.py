@@ -12,7 +12,7 @@ from projects.clockdistill.analysis.detection_pictures import (
     detection_rows,
     hardest_images,
 )
-from projects.clockdistill.analysis.run_detections import TestData
+from projects.clockdistill.analysis.run_detections import EvaluationData
 from projects.clockdistill.evaluation.diagnosis import ImageErrors, errors_by_image
 from projects.clockdistill.visualization.detection_grid import Outcome
 
@@ -27,15 +27,15 @@ def entry(category: int, left: float, image: str = "a", **more: object) -> dict:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> TestData:
+def data(tmp_path: Path) -> EvaluationData:
     Image.fromarray(np.zeros((50, 200, 3), np.uint8)).save(tmp_path / "a.png")
     objects = [entry(3, 0), entry(3, 40), entry(7, 80), entry(7, 120, iscrowd=1)]
     truth = {"images": [{"id": "a"}], "annotations": objects}
     records = {"a": {"file_name": str(tmp_path / "a.png")}}
-    return TestData(OmegaConf.create(), records, truth, list(NAMES.values()), {0: 3, 1: 7})
+    return EvaluationData(OmegaConf.create(), records, truth, list(NAMES.values()), {0: 3, 1: 7})
 
 
-def test_each_outcome_is_drawn_as_such(data: TestData) -> None:
+def test_each_outcome_is_drawn_as_such(data: EvaluationData) -> None:
     found = [
         entry(3, 0, score=0.9),  # a hit
         entry(7, 40, score=0.8),  # of another class

@@ -6,7 +6,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from projects.clockdistill.analysis.run_detections import TestData
+from projects.clockdistill.analysis.run_detections import EvaluationData
 from projects.clockdistill.deployment.images import read_image
 from projects.clockdistill.evaluation.diagnosis import ImageErrors
 from projects.clockdistill.visualization.detection_grid import (
@@ -40,7 +40,7 @@ def counts_table(columns: Mapping[str, Mapping[Any, ImageErrors]], image_ids: Se
 
 
 def detection_rows(
-    data: TestData, columns: Mapping[str, Mapping[Any, ImageErrors]], image_ids: Sequence[Any]
+    data: EvaluationData, columns: Mapping[str, Mapping[Any, ImageErrors]], image_ids: Sequence[Any]
 ) -> list[list[Picture]]:
     """Returns images with their objects, and with what is right and wrong of each detector.
 
@@ -71,7 +71,7 @@ def detection_rows(
 
 def save_detection_pictures(
     path: Path,
-    data: TestData,
+    data: EvaluationData,
     columns: Mapping[str, Mapping[Any, ImageErrors]],
     image_ids: Sequence[Any],
 ) -> list[Path]:

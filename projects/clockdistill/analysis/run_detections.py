@@ -35,7 +35,7 @@ _RESULTS = "inference/coco_instances_results.json"  # of the last evaluation of 
 
 
 @dataclass(frozen=True)
-class TestData:
+class EvaluationData:
     """The test images of a config, and their objects.
 
     Attributes:
@@ -46,8 +46,6 @@ class TestData:
         category_ids: class -> id in the ground truth.
     """
 
-    __test__ = False  # pytest takes any class of such a name for tests
-
     cfg: DictConfig
     records: dict[Any, dict]
     ground_truth: dict[str, Any]
@@ -55,7 +53,7 @@ class TestData:
     category_ids: dict[int, Any]
 
     @classmethod
-    def of(cls, cfg: DictConfig) -> "TestData":
+    def of(cls, cfg: DictConfig) -> "EvaluationData":
         """Checks and loads the test data of a config.
 
         Raises:
@@ -70,10 +68,9 @@ class TestData:
                 f"dataloader.test.dataset.names={names}: detections are compared on one dataset.\n"
                 f"Fix: add dataloader.test.dataset.names={names[0]}"
             )
-        cfg = without_bad_images(cfg, check_data(cfg, eval_only=True))
-        records = {
-            record["image_id"]: record for record in instantiate(cfg.dataloader.test.dataset)
-        }
+        checked = without_bad_images(cfg, check_data(cfg, eval_only=True))
+        dicts = instantiate(checked.dataloader.test.dataset)
+        records = {record["image_id"]: record for record in dicts}
         truth = load_ground_truth(names[0])
         images = [image for image in truth["images"] if image["id"] in records]
         class_names = list(MetadataCatalog.get(names[0]).thing_classes)
@@ -81,22 +78,16 @@ class TestData:
         return cls(cfg, records, {**truth, "images": images}, class_names, categories)
 
 
-def student_detections(run: str | Path, data: TestData, device: str) -> list[dict[str, Any]]:
-    """Returns the detections of a run's last evaluation, or of its detector on all test images."""
-    found = _evaluated(run, data)
-    return _detected(run, data, list(data.records), device) if found is None else found
-
-
 def run_detections(
-    run: str | Path, data: TestData, image_ids: Sequence[Any], device: str
+    run: str | Path, data: EvaluationData, image_ids: Sequence[Any], device: str
 ) -> list[dict[str, Any]]:
-    """Returns the detections of another run on some of the test images.
+    """Returns the detections of a run on test images.
 
     Args:
-        run: its folder; the detections of its evaluation are used if it had the same test data.
+        run: its folder; the detections of its last evaluation are used if it had the same data.
         data: the test data.
-        image_ids: of the images.
-        device: of its detector.
+        image_ids: of the images on which the detector runs otherwise.
+        device: of the detector.
 
     Raises:
         ConfigError, CheckpointError: if the run cannot be read, or has other classes.
@@ -108,7 +99,7 @@ def run_detections(
 
 
 def teacher_detections(
-    data: TestData, image_ids: Sequence[Any], device: str
+    data: EvaluationData, image_ids: Sequence[Any], device: str
 ) -> list[dict[str, Any]]:
     """Returns the detections of a distillation config's teacher on some of the test images.
 
@@ -122,7 +113,7 @@ def teacher_detections(
     return _detect(model.teacher_detections, cfg, data, image_ids, "teacher")
 
 
-def _evaluated(run: str | Path, data: TestData) -> list[dict[str, Any]] | None:
+def _evaluated(run: str | Path, data: EvaluationData) -> list[dict[str, Any]] | None:
     """Returns what the last evaluation of a run found; None if there is no file of it."""
     path = Path(run) / _RESULTS
     if not path.is_file():
@@ -147,7 +138,7 @@ def _evaluated(run: str | Path, data: TestData) -> list[dict[str, Any]] | None:
 
 
 def _detected(
-    run: str | Path, data: TestData, image_ids: Sequence[Any], device: str
+    run: str | Path, data: EvaluationData, image_ids: Sequence[Any], device: str
 ) -> list[dict[str, Any]]:
     """Returns what the detector of a run finds."""
     cfg, weights = find_run(run)
@@ -165,7 +156,7 @@ def _detected(
 def _detect(
     detect: Callable[[list[dict]], list[Instances]],
     cfg: DictConfig,
-    data: TestData,
+    data: EvaluationData,
     image_ids: Sequence[Any],
     title: str,
 ) -> list[dict[str, Any]]:
