@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog
+from detectron2.data.samplers import TrainingSampler
 
 from projects.clockdistill.analysis.data_pictures import load_training_data, training_pictures
 from projects.clockdistill.engine.config_file import ConfigError, load_config
@@ -35,6 +37,15 @@ def test_pictures_are_what_the_loader_yields(tmp_path: Path) -> None:
         assert picture.note == ("" if boxes else "no objects")
     assert len({picture.pixels.shape for picture in pictures}) == 3  # of the three sizes
     assert {picture.note for picture in pictures} == {"", "no objects"}
+
+
+def test_a_loader_with_a_sampler_of_its_own_is_read_as_it_is(tmp_path: Path) -> None:
+    cfg = load_config(PLAIN, tiny_overrides(tmp_path))
+    cfg.dataloader.train.sampler = L(TrainingSampler)(size=12, shuffle=False)
+    cfg.dataloader.train.aspect_ratio_grouping = False
+    pictures = training_pictures(load_training_data(cfg), 5)
+    assert [picture.title.split()[0] for picture in pictures] == [f"00{n}.png" for n in range(5)]
+    assert [len(picture.boxes) for picture in pictures] == [1, 2, 1, 0, 1]
 
 
 def test_crowds_move_with_their_image(tmp_path: Path) -> None:
