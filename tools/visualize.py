@@ -27,7 +27,13 @@ from projects.clockdistill.analysis.run_detections import (
 from projects.clockdistill.data.statistics import statistics_table
 from projects.clockdistill.deployment.loading import choose_device, run_config
 from projects.clockdistill.deployment.results import require_folder
-from projects.clockdistill.engine.arguments import add_debug, one_line_errors, positive_int, score
+from projects.clockdistill.engine.arguments import (
+    add_debug,
+    one_line_errors,
+    positive_int,
+    score,
+    tool_parser,
+)
 from projects.clockdistill.engine.config_file import load_config
 from projects.clockdistill.engine.weights import CheckpointError
 from projects.clockdistill.errors import UserError
@@ -149,12 +155,12 @@ COMMANDS = (add_attention, add_data, add_detections)
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
         add(commands)
     for command in commands.choices.values():
-        add_debug(command)
+        add_debug(command, default=argparse.SUPPRESS)  # keeps one that comes before the command
     return parser.parse_args(argv)
 
 

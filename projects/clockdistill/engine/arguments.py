@@ -47,9 +47,10 @@ def tool_parser(description: str, **kwargs: object) -> argparse.ArgumentParser:
     return parser
 
 
-def add_debug(parser: argparse.ArgumentParser) -> None:
-    """Adds `--debug` to a parser."""
-    parser.add_argument("--debug", action="store_true", help="show the traceback of any error")
+def add_debug(parser: argparse.ArgumentParser, **kwargs: object) -> None:
+    """Adds `--debug` to a parser; keyword arguments are those of `add_argument`."""
+    text = "show the traceback of any error"
+    parser.add_argument("--debug", action="store_true", help=text, **kwargs)
 
 
 @contextmanager
