@@ -25,7 +25,7 @@ FLIP_AND_RESIZE = (
 def test_pictures_are_what_the_loader_yields(tmp_path: Path) -> None:
     cfg = load_config(PLAIN, [*tiny_overrides(tmp_path), FLIP_AND_RESIZE, "train.seed=5"])
     pictures = training_pictures(load_training_data(cfg), 10)
-    loader = build_train_loader(cfg.dataloader.train, 5, 0)
+    loader = build_train_loader(cfg.dataloader, 5, 0)
     images = list(itertools.islice(itertools.chain.from_iterable(loader), 10))
     assert len(pictures) == 10
     for picture, image in zip(pictures, images, strict=True):
@@ -46,6 +46,15 @@ def test_a_loader_with_a_sampler_of_its_own_is_read_as_it_is(tmp_path: Path) -> 
     pictures = training_pictures(load_training_data(cfg), 5)
     assert [picture.title.split()[0] for picture in pictures] == [f"00{n}.png" for n in range(5)]
     assert [len(picture.boxes) for picture in pictures] == [1, 2, 1, 0, 1]
+
+
+def test_images_without_labels_are_shown_as_such(tmp_path: Path) -> None:
+    names = "dataloader.unlabelled.names=[drawings_val]"
+    cfg = load_config(PLAIN, [*tiny_overrides(tmp_path), names])
+    cfg.dataloader.train.total_batch_size, cfg.dataloader.unlabelled.ratio = 4, 0.25
+    pictures = training_pictures(load_training_data(cfg), 8)
+    notes = [picture.note == "without labels" for picture in pictures]
+    assert notes == 2 * [False, False, False, True]
 
 
 def test_crowds_move_with_their_image(tmp_path: Path) -> None:

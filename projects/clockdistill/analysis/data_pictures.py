@@ -26,6 +26,7 @@ from projects.clockdistill.engine.data_check import (
     without_bad_images,
 )
 from projects.clockdistill.engine.train_loader import build_train_loader, is_seeded, seeded_images
+from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
 from projects.clockdistill.visualization.data_figure import Histogram, save_data_figure
 from projects.clockdistill.visualization.detection_grid import (
     DrawnBox,
@@ -113,17 +114,18 @@ def training_pictures(data: TrainingData, count: int) -> list[Picture]:
 
 def _images(data: TrainingData) -> Iterator[tuple[dict, Instances | None]]:
     """Yields mapped training images, each with its crowd boxes if they are known."""
-    node, seed = data.cfg.dataloader.train, data.cfg.train.seed
-    if not is_seeded(node):
-        for image in itertools.chain.from_iterable(build_train_loader(node, seed, 0)):
+    dataloader, seed = data.cfg.dataloader, data.cfg.train.seed
+    if not is_seeded(dataloader.train):
+        for image in itertools.chain.from_iterable(build_train_loader(dataloader, seed, 0)):
             yield image, None
         return
     seed = seed if seed >= 0 else torch.seed() % 2**31
-    images, order = seeded_images(node, data.dicts["train"], seed)
+    loaded = seeded_images(dataloader, data.dicts["train"], seed)
     # the same draws on dicts in which the crowds are the objects
-    crowds, _ = seeded_images(node, [_crowds(record) for record in data.dicts["train"]], seed)
-    for number in order:
-        yield images[number], crowds[number]["instances"]
+    dicts = [_crowds(record) for record in data.dicts["train"]]
+    crowds = seeded_images(dataloader, dicts, seed)["dataset"]
+    for number in loaded["sampler"]:
+        yield loaded["dataset"][number], crowds[number]["instances"]
 
 
 def _crowds(record: dict) -> dict:
@@ -140,7 +142,7 @@ def _picture(mapped: dict, ignored: Instances | None) -> Picture:
         pixels,
         (_boxes(ignored, Outcome.IGNORED) if ignored is not None else []) + boxes,
         f"{Path(mapped['file_name']).name}   {width} x {height}   {len(boxes)} objects",
-        "" if boxes else "no objects",
+        "without labels" if mapped.get(UNLABELLED) else "" if boxes else "no objects",
     )
 
 
