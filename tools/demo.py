@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import projects.clockdistill  # before detectron2: silences a warning of its import
 
 # isort: split
-import matplotlib
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 
@@ -102,7 +101,6 @@ def write_pictures(path: Path, runs: list[Run]) -> None:
         [Path(frame["file_name"]) for frame in frames],
         columns,
         MetadataCatalog.get("synthkitti_val").thing_classes,
-        matplotlib.colormaps["tab10"],
     )
 
 

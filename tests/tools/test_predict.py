@@ -9,7 +9,7 @@ import numpy as np
 import predict
 import pytest
 import torch
-from faster_coco_eval import COCO
+from hotcoco import COCO
 from PIL import Image
 
 from projects.clockdistill import Predictor

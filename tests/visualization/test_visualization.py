@@ -1,14 +1,18 @@
 """Pictures: boxes where they belong, curves of what was logged."""
 
-import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
 from projects.clockdistill.visualization.curves import save_curves
-from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
-
-TAB10 = matplotlib.colormaps["tab10"]
+from projects.clockdistill.visualization.detection_grid import (
+    DrawnBox,
+    Outcome,
+    Picture,
+    save_detection_grid,
+    save_picture_grid,
+    save_picture_pages,
+)
 
 
 @pytest.fixture
@@ -27,9 +31,49 @@ def coloured(picture):
 def test_a_box_is_drawn_in_its_own_column_alone(tmp_path, grey_image):
     grid = tmp_path / "grid.png"
     box = DrawnBox((20, 10, 60, 30), label=3, score=0.5)
-    save_detection_grid(grid, [grey_image], {"a": [[]], "b": [[box]]}, list("wxyz"), TAB10)
+    save_detection_grid(grid, [grey_image], {"a": [[]], "b": [[box]]}, list("wxyz"))
     left, right = np.array_split(coloured(grid), 2, axis=1)
     assert not left.any() and right.sum() > 100
+
+
+def drawn(path, *boxes, note=""):
+    """The pixels that are not grey when boxes are drawn on a grey picture of 80 x 40."""
+    picture = Picture(np.full((40, 80, 3), 128, np.uint8), boxes, note=note)
+    save_picture_grid(path, [[picture]], list("wxyz"))
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def test_outcomes_differ_in_their_lines_not_only_in_colour(tmp_path):
+    lit = {}
+    for outcome in Outcome:
+        box = DrawnBox((20, 10, 60, 30), label=0, outcome=outcome)
+        picture = drawn(tmp_path / "a.png", box)
+        # the lower half of the picture, where no caption is
+        below = picture[picture.shape[0] // 2 :]
+        lit[outcome] = (np.abs(below - 128).max(-1) > 20)[: below.shape[0] // 2].sum()
+    del lit[Outcome.IGNORED]
+    assert len(set(lit.values())) == 4
+    assert max(lit, key=lit.get) is Outcome.HIT  # whose line is solid
+
+
+def test_a_region_ignored_for_several_classes_is_drawn_once(tmp_path):
+    boxes = [DrawnBox((20, 10, 60, 30), label, outcome=Outcome.IGNORED) for label in range(3)]
+    several = drawn(tmp_path / "a.png", *boxes)
+    np.testing.assert_array_equal(several, drawn(tmp_path / "b.png", *boxes[:2]))
+    assert (several != drawn(tmp_path / "c.png", boxes[0])).any()  # which names its class
+
+
+def test_a_picture_without_boxes_can_say_so(tmp_path):
+    with_note = drawn(tmp_path / "a.png", note="no objects")
+    assert (with_note != drawn(tmp_path / "b.png")).any()
+
+
+def test_many_rows_become_several_files(tmp_path):
+    rows = [[Picture(np.zeros((4, 40, 3), np.uint8))]] * 14
+    files = save_picture_pages(tmp_path / "a.png", rows, [])
+    assert [file.name for file in files] == ["a.png", "a_2.png"]
+    heights = [Image.open(file).height for file in files]
+    assert heights[0] == pytest.approx(6 * heights[1], abs=6)  # 12 rows and 2
 
 
 def test_each_metric_has_a_panel_of_the_runs_that_logged_it(tmp_path):

@@ -48,6 +48,10 @@ class Annotations:
         arrays = (self.boxes_xyxy, self.images, self.classes, self.is_xywh, self.is_crowd)
         return Annotations(*(array[mask] for array in arrays), self.sizes)
 
+    def visible_boxes(self) -> np.ndarray:
+        """Returns the part of each box inside its image, (N, 4) xyxy pixels; it may be empty."""
+        return np.clip(self.boxes_xyxy, 0, np.tile(self.sizes, 2)[self.images])
+
 
 def collect_annotations(dicts: Sequence[dict], num_classes: int, findings: Findings) -> Annotations:
     """Reads detectron2's dataset dicts; what is malformed becomes errors and is left out.

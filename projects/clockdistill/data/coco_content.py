@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faster_coco_eval import mask
+from hotcoco import mask
 
 from projects.clockdistill.data.annotations import is_area, is_box, is_flag, is_id, is_size
 from projects.clockdistill.data.findings import some

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from projects.clockdistill.data.annotations import Annotations
 from projects.clockdistill.data.findings import Findings
 
-_SMALL, _LARGE = 32**2, 96**2  # COCO's area limits, square pixels
+SMALL, LARGE = 32**2, 96**2  # COCO's area limits, square pixels
 _CLASSES, _SIZES = 100, 8  # rows; the others are summed
 
 
@@ -48,13 +48,13 @@ def dataset_table(
 
 def _visible_area(found: Annotations) -> np.ndarray:
     """Returns the area of each box inside its image, (N,) square pixels; 0 if there is none."""
-    corners = np.clip(found.boxes_xyxy, 0, np.tile(found.sizes, 2)[found.images])
+    corners = found.visible_boxes()
     sides = np.clip(corners[:, 2:] - corners[:, :2], 0, None)
     return sides.prod(axis=1)
 
 
 def _objects(name: str, found: Annotations, area: np.ndarray, which: np.ndarray) -> list:
-    small, large = int((area[which] < _SMALL).sum()), int((area[which] > _LARGE).sum())
+    small, large = int((area[which] < SMALL).sum()), int((area[which] > LARGE).sum())
     number = int(which.sum())
     images = len(np.unique(found.images[which]))
     return [name, number, images, small, number - small - large, large]

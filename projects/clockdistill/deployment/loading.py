@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 _WEIGHTS = ("model_best.pth", "model_final.pth")  # of a run, in order of preference
 
 
-def find_run(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, Path]:
-    """Returns the config and the weights of a folder that `tools/train_net.py` wrote.
+def run_config(folder: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
+    """Returns the config of a folder that `tools/train_net.py` wrote.
 
     Args:
         folder: `train.output_dir` of the run.
@@ -29,20 +29,32 @@ def find_run(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[DictCon
 
     Raises:
         ConfigError: if there is no such folder, it holds no config.yaml, or an override is wrong.
-        CheckpointError: if it holds no weights.
     """
     folder = Path(folder).absolute()
     config = folder / "config.yaml"
     if not config.is_file():
         found = "holds no config.yaml" if folder.is_dir() else "is not a folder"
         raise ConfigError(f"{folder} {found}. Fix: name the train.output_dir of a run")
+    return load_config(str(config), overrides)
+
+
+def find_run(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, Path]:
+    """Returns the config and the weights of a folder that `tools/train_net.py` wrote.
+
+    Arguments and errors are those of `run_config`.
+
+    Raises:
+        CheckpointError: if it holds no weights.
+    """
+    cfg = run_config(folder, overrides)
+    folder = Path(folder).absolute()
     for name in _WEIGHTS:
         if (folder / name).is_file():
             logger.info("weights: %s", folder / name)
-            return load_config(str(config), overrides), folder / name
+            return cfg, folder / name
     raise CheckpointError(
         f"{folder} holds neither {' nor '.join(_WEIGHTS)}.\n"
-        f"Fix: finish the run with --resume, or name weights to use with {config}"
+        f"Fix: finish the run with --resume, or name weights to use with {folder / 'config.yaml'}"
     )
 
 

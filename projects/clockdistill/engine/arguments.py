@@ -24,6 +24,17 @@ def positive_int(text: str) -> int:
     return number
 
 
+def score(text: str) -> float:
+    """Returns a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a score from 0 to 1")
+    return value
+
+
 def tool_parser(description: str, **kwargs: object) -> argparse.ArgumentParser:
     """Returns a parser with `--debug`, for `one_line_errors`.
 
@@ -36,9 +47,10 @@ def tool_parser(description: str, **kwargs: object) -> argparse.ArgumentParser:
     return parser
 
 
-def add_debug(parser: argparse.ArgumentParser) -> None:
-    """Adds `--debug` to a parser."""
-    parser.add_argument("--debug", action="store_true", help="show the traceback of any error")
+def add_debug(parser: argparse.ArgumentParser, **kwargs: object) -> None:
+    """Adds `--debug` to a parser; keyword arguments are those of `add_argument`."""
+    text = "show the traceback of any error"
+    parser.add_argument("--debug", action="store_true", help=text, **kwargs)
 
 
 @contextmanager

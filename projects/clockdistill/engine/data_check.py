@@ -1,7 +1,7 @@
 """The one check of a config's datasets before the first step, whichever way they came."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -73,6 +73,21 @@ class DataReport:
         ]
         return of_parts + self.warnings
 
+    def refuse_errors(self) -> None:
+        """Ends the run if there are errors.
+
+        Raises:
+            ConfigError: with the keys and the fixes, the first ten if there are more.
+        """
+        if errors := self.errors:
+            more = f"\nand {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+            raise ConfigError("\n".join(errors[:_SHOWN]) + more)
+
+    def usable(self, part: str, dicts: list[dict]) -> list[dict]:
+        """Returns the dicts of a part without those of images that are skipped."""
+        files = {name for name, _ in self.parts[part].left_out}
+        return [record for record in dicts if record["file_name"] not in files]
+
     def log(self) -> None:
         """Logs the tables and the warnings, on the main process."""
         if not comm.is_main_process():
@@ -96,29 +111,34 @@ def check_data(cfg: DictConfig, *, eval_only: bool) -> DataReport:
         ConfigError: with the keys and the fixes, the first ten if there are more.
     """
     report = _on_main_process(lambda: inspect_data(cfg, eval_only=eval_only))
-    if errors := report.errors:
-        more = f"\nand {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
-        raise ConfigError("\n".join(errors[:_SHOWN]) + more)
+    report.refuse_errors()
     if not comm.is_main_process():
         for part in report.parts:  # which registers names and classes in this process, too
             if "json_file" in cfg.dataloader[part].dataset or not _classes_are_known(cfg, part):
-                _load(cfg, part)
+                load_dicts(cfg, part)
     return report
 
 
-def inspect_data(cfg: DictConfig, *, eval_only: bool, decode: bool = False) -> DataReport:
+def inspect_data(
+    cfg: DictConfig,
+    *,
+    eval_only: bool,
+    decode: bool = False,
+    dicts: Mapping[str, list[dict]] | None = None,
+) -> DataReport:
     """Returns what `check_data` refuses or logs; arguments as there.
 
     Args:
         cfg: the whole config.
         eval_only: look only at the test data.
         decode: decode every image.
+        dicts: of each part, as `load_dicts` returns them; None loads them.
 
     Raises:
         ConfigError: if a dataset does not exist, cannot be loaded or has other classes.
     """
     parts = ["test"] if eval_only else ["train", "test"]
-    dicts = {part: _load(cfg, part) for part in parts}
+    dicts = dicts or {part: load_dicts(cfg, part) for part in parts}
     _check_classes(cfg, parts, eval_only=eval_only)
     reports = {}
     for part in parts:
@@ -128,7 +148,7 @@ def inspect_data(cfg: DictConfig, *, eval_only: bool, decode: bool = False) -> D
             dicts[part],
             MetadataCatalog.get(names[0]),
             f"{_TITLES[part]}: {', '.join(names)}",
-            queries=_queries(cfg) if part == "train" else None,
+            queries=query_count(cfg) if part == "train" else None,
             # one that fails later has no substitute, unlike a training image
             decode=decode or (skip and part == "test"),
             skip_bad_images=skip,
@@ -242,8 +262,12 @@ def _check_classes(cfg: DictConfig, parts: list[str], *, eval_only: bool) -> Non
                 )
 
 
-def _load(cfg: DictConfig, part: str) -> list[dict]:
-    """Returns the dicts of a part's datasets."""
+def load_dicts(cfg: DictConfig, part: str) -> list[dict]:
+    """Returns the dicts of a part's datasets, "train" or "test".
+
+    Raises:
+        ConfigError: if a dataset does not exist or cannot be loaded.
+    """
     key = f"dataloader.{part}.dataset"
     names = dataset_names(cfg, part)
     node = OmegaConf.select(cfg, key)
@@ -316,7 +340,7 @@ def _class_counts(cfg: DictConfig, *, eval_only: bool) -> dict[str, int]:
     }
 
 
-def _queries(cfg: DictConfig) -> int | None:
+def query_count(cfg: DictConfig) -> int | None:
     """Returns how many queries of the trained detector are matched with objects."""
     queries = cfg.model.get("student", cfg.model).get("num_queries")
     return queries if isinstance(queries, int) else None

@@ -11,7 +11,7 @@ import torch
 from projects.clockdistill.engine.config_file import ROOT
 from projects.clockdistill.engine.jobs import cpu_count
 
-_PACKAGES = ("clockdistill", "torch", "torchvision", "detectron2", "numpy", "faster-coco-eval")
+_PACKAGES = ("clockdistill", "torch", "torchvision", "detectron2", "numpy", "hotcoco")
 
 
 def commit() -> str:

@@ -204,42 +204,70 @@ def build_train_loader(
         ConfigError: if the ratio leaves a process no labelled or no unlabelled image.
     """
     node, extra = dataloader.train, {}
-    needed = {"dataset", "mapper", "sampler", "total_batch_size"}
-    if node.get("sampler") is None and needed <= set(accepted_arguments(node) or ()):
+    if is_seeded(node):
         if seed < 0:
             seed = comm.shared_random_seed()
-        dataset, mapper = instantiate(node.dataset), instantiate(node.mapper)
-        names = unlabelled_names(dataloader)
-        groups = not names and node.get("aspect_ratio_grouping", True)  # detectron2's default
-        workers = 1 if groups else max(1, node.get("num_workers", 0))
-        size = node.total_batch_size // comm.get_world_size()
-        without_labels = unlabelled_per_process(size, dataloader.unlabelled.ratio) if names else 0
-        sampler = ResumableSampler(
-            len(dataset),
-            seed,
-            size - without_labels,
-            start_iter,
-            is_wide=[image["width"] > image["height"] for image in dataset] if groups else None,
-            num_workers=workers,
-        )
-        images = _seeded_images(dataset, mapper, seed)
-        extra = {"dataset": images, "mapper": None, "sampler": sampler}
-        if names:
-            others = unlabelled_dicts(names)
-            _logger.info(
-                "images without labels: %d (%s), %d of the %d of each step and process",
-                len(others),
-                ", ".join(names),
-                without_labels,
-                size,
-            )
-            more = ResumableSampler(len(others), seed, without_labels)
-            extra["dataset"] = MixedImages(images, _seeded_images(others, mapper, seed))
-            extra["sampler"] = MixedSampler(sampler, more, start_iter, workers)
-            extra["aspect_ratio_grouping"] = False
+        extra = seeded_images(dataloader, instantiate(node.dataset), seed, start_iter)
     loader = build(node, "dataloader.train", **extra)
     _prepare_workers(loader)
     return loader
+
+
+def is_seeded(node: DictConfig) -> bool:
+    """Returns whether `build_train_loader` decides order and draws, as for any usual config.
+
+    Args:
+        node: `cfg.dataloader.train`.
+    """
+    needed = {"dataset", "mapper", "sampler", "total_batch_size"}
+    return node.get("sampler") is None and needed <= set(accepted_arguments(node) or ())
+
+
+def seeded_images(
+    dataloader: DictConfig, dataset: Sequence[dict], seed: int, start_iter: int = 0
+) -> dict[str, Any]:
+    """Returns what `build_train_loader` gives the builder: "dataset", "sampler" and more.
+
+    The dataset maps the image of every number that the sampler yields.
+
+    Args:
+        dataloader, start_iter: as of `build_train_loader`; `is_seeded` holds.
+        dataset: detectron2's standard dicts, with labels.
+        seed: at least 0.
+    """
+    node = dataloader.train
+    mapper = instantiate(node.mapper)
+    names = unlabelled_names(dataloader)
+    groups = not names and node.get("aspect_ratio_grouping", True)  # detectron2's default
+    workers = 1 if groups else max(1, node.get("num_workers", 0))
+    size = node.total_batch_size // comm.get_world_size()
+    without_labels = unlabelled_per_process(size, dataloader.unlabelled.ratio) if names else 0
+    sampler = ResumableSampler(
+        len(dataset),
+        seed,
+        size - without_labels,
+        start_iter,
+        is_wide=[image["width"] > image["height"] for image in dataset] if groups else None,
+        num_workers=workers,
+    )
+    images = _seeded_images(dataset, mapper, seed)
+    if not names:
+        return {"dataset": images, "mapper": None, "sampler": sampler}
+    others = unlabelled_dicts(names)
+    _logger.info(
+        "images without labels: %d (%s), %d of the %d of each step and process",
+        len(others),
+        ", ".join(names),
+        without_labels,
+        size,
+    )
+    more = ResumableSampler(len(others), seed, without_labels)
+    return {
+        "dataset": MixedImages(images, _seeded_images(others, mapper, seed)),
+        "mapper": None,
+        "sampler": MixedSampler(sampler, more, start_iter, workers),
+        "aspect_ratio_grouping": False,
+    }
 
 
 def _seeded_images(dataset: Any, mapper: Callable[[dict], dict | None], seed: int) -> SeededImages:

@@ -1,4 +1,4 @@
-"""COCO's box AP, by faster-coco-eval: the numbers of pycocotools without detectron2's ops.
+"""COCO's box AP, by hotcoco: the numbers of pycocotools without detectron2's ops.
 
 Source: https://cocodataset.org/#detection-eval. AP is the mean over IoU 0.50:0.95 and classes.
 """
@@ -6,7 +6,7 @@ Source: https://cocodataset.org/#detection-eval. AP is the mean over IoU 0.50:0.
 import itertools
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from faster_coco_eval import COCO, COCOeval_faster
+from hotcoco import COCO, COCOeval
 
 from projects.clockdistill.data.annotations import inside_image, repeated_ids
 from projects.clockdistill.data.coco_content import check_boxes, check_list, id_order, parse_coco
@@ -34,6 +34,8 @@ _METRICS = {
     "APm": (None, "medium"),
     "APl": (None, "large"),
 }
+# of an annotation or detection; hotcoco checks every field that it is given
+_USED = ("bbox", "area", "iscrowd", "score")
 
 
 class CocoEvaluator(DatasetEvaluator):
@@ -208,6 +210,26 @@ def box_average_precision(
     Raises:
         UserError: if a detection belongs to an image that the ground truth does not have.
     """
+    evaluation = evaluate_boxes(ground_truth, detections, class_names)
+    return average_precision(evaluation, class_names.values())
+
+
+def evaluate_boxes(
+    ground_truth: dict[str, Any], detections: Sequence[dict[str, Any]], categories: Iterable[Any]
+) -> COCOeval:
+    """Matches detections with objects, as `box_average_precision`, and returns all that is known.
+
+    Args:
+        ground_truth, detections: as of `box_average_precision`.
+        categories: ids of the categories that count.
+
+    Returns:
+        hotcoco's evaluation, accumulated. In it, images count from 1 in the order of their ids,
+        categories, annotations and detections from 1 in the order in which they are given.
+
+    Raises:
+        UserError: if a detection belongs to an image that the ground truth does not have.
+    """
     image_ids = {image["id"] for image in ground_truth["images"]}
     if strange := {detection["image_id"] for detection in detections} - image_ids:
         raise UserError(
@@ -217,27 +239,30 @@ def box_average_precision(
     # COCO's code takes only whole numbers for ids, and an annotation of id 0 for none. The order
     # of the images decides among detections of the same score.
     number_of = {id_: number for number, id_ in enumerate(sorted(image_ids, key=id_order), start=1)}
-    label_of = {id_: number for number, id_ in enumerate(class_names, start=1)}
+    label_of = {id_: number for number, id_ in enumerate(categories, start=1)}
     truth = _numbered(ground_truth["annotations"], number_of, label_of)
     found = _numbered(detections, number_of, label_of)
     for detection in found["annotations"]:
         detection["area"] = detection["bbox"][2] * detection["bbox"][3]
         detection["iscrowd"] = 0
-    truth, found = COCO(truth), COCO(found)
-    evaluation = COCOeval_faster(truth, found, iouType="bbox")
+    evaluation = COCOeval(COCO(truth), COCO(found), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
+    return evaluation
 
+
+def average_precision(evaluation: COCOeval, class_names: Iterable[str]) -> dict[str, float]:
+    """Returns the figures of `box_average_precision` from what `evaluate_boxes` returned."""
     # (IoU threshold, recall, class, object size, 1 / 10 / 100 detections); -1 where no object is
     precision = evaluation.eval["precision"]
     parameters = evaluation.params
     metrics = {}
     for name, (threshold, size) in _METRICS.items():
-        part = precision[..., list(parameters.areaRngLbl).index(size), -1]
+        part = precision[..., list(parameters.area_rng_lbl).index(size), -1]
         if threshold is not None:
-            part = part[np.isclose(parameters.iouThrs, threshold)]
+            part = part[np.isclose(parameters.iou_thrs, threshold)]
         metrics[name] = _percent(part)
-    for index, name in enumerate(class_names.values()):
+    for index, name in enumerate(class_names):
         metrics[f"AP-{name}"] = _percent(precision[:, :, index, 0, -1])
     return metrics
 
@@ -245,27 +270,23 @@ def box_average_precision(
 def _numbered(
     entries: Sequence[dict[str, Any]], number_of: dict[Any, int], label_of: dict[Any, int]
 ) -> dict[str, Any]:
-    """Returns COCO JSON content whose images, categories and annotations count from 1.
+    """Returns COCO JSON content whose images, categories and entries count from 1.
 
-    Entries of other images and categories are left out, as COCO's code does. Unlike its
-    `loadRes`, this accepts an empty list.
+    Entries of other images and categories are left out, as COCO's code does; the numbers of the
+    others stay. Unlike its `loadRes`, this accepts an empty list.
     """
-    entries = [
-        entry
-        for entry in entries
-        if entry["image_id"] in number_of and entry["category_id"] in label_of
-    ]
     return {
         "images": [{"id": number} for number in number_of.values()],
-        "categories": [{"id": number} for number in label_of.values()],
+        "categories": [{"id": number, "name": str(number)} for number in label_of.values()],
         "annotations": [
             {
-                **entry,
-                "id": index,
+                **{name: entry[name] for name in _USED if name in entry},
+                "id": number,
                 "image_id": number_of[entry["image_id"]],
                 "category_id": label_of[entry["category_id"]],
             }
-            for index, entry in enumerate(entries, start=1)
+            for number, entry in enumerate(entries, start=1)
+            if entry["image_id"] in number_of and entry["category_id"] in label_of
         ],
     }
 
