@@ -54,9 +54,9 @@ from projects.clockdistill.engine.arguments import (
     positive_int,
     tool_parser,
 )
-from projects.clockdistill.engine.checks import dataset_names
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.data_check import check_data
+from projects.clockdistill.engine.data_config import dataset_names
 from projects.clockdistill.engine.evaluate import build_evaluators
 from projects.clockdistill.modeling.detectors.base import Detector
 

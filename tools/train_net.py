@@ -39,12 +39,7 @@ from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine import weights
 from projects.clockdistill.engine.arguments import add_debug, one_line_errors
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
-from projects.clockdistill.engine.checks import (
-    build,
-    check_batch_size,
-    check_config,
-    dataset_names,
-)
+from projects.clockdistill.engine.checks import build, check_config
 from projects.clockdistill.engine.compile import check_compiler, compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.conventions import class_names, teacher_classes
@@ -52,6 +47,7 @@ from projects.clockdistill.engine.data_check import (
     check_data,
     without_bad_images,
 )
+from projects.clockdistill.engine.data_config import check_batch_size, dataset_names
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
 from projects.clockdistill.engine.failures import explained

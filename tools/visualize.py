@@ -42,12 +42,12 @@ from projects.clockdistill.engine.config_file import load_config
 from projects.clockdistill.engine.weights import CheckpointError
 from projects.clockdistill.errors import UserError
 from projects.clockdistill.evaluation.diagnosis import errors_by_image
-from projects.clockdistill.visualization.attention_images import (
+from projects.clockdistill.visualization.attention.images import (
     draw_image,
     load_detectors,
     output_files,
 )
-from projects.clockdistill.visualization.attention_subjects import View
+from projects.clockdistill.visualization.attention.subjects import View
 
 logger = logging.getLogger("projects.clockdistill.visualize")
 

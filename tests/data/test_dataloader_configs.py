@@ -8,7 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from projects.clockdistill.data import ensure_tree
-from projects.clockdistill.engine.checks import evaluator_calls
+from projects.clockdistill.engine.data_config import evaluator_calls
 
 COMMON = Path(__file__).parents[2] / "projects/clockdistill/configs/common"
 

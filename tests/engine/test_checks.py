@@ -6,8 +6,9 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from projects.clockdistill.engine.checks import check_batch_size, check_config
+from projects.clockdistill.engine.checks import check_config
 from projects.clockdistill.engine.config_file import ConfigError
+from projects.clockdistill.engine.data_config import check_batch_size
 
 
 def test_good_configs_pass(plain: DictConfig, distill: DictConfig) -> None:

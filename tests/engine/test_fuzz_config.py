@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill.engine import config_file
-from projects.clockdistill.engine.checks import check_batch_size, check_config
+from projects.clockdistill.engine.checks import check_config
 from projects.clockdistill.engine.config_file import ConfigError, leaves, load_config
+from projects.clockdistill.engine.data_config import check_batch_size
 from projects.clockdistill.engine.expected import expected_of
 from tests.fuzzing import fuzz
 from tests.tiny_run import PLAIN

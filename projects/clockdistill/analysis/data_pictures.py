@@ -17,7 +17,7 @@ from projects.clockdistill.data.dataset_table import LARGE, SMALL
 from projects.clockdistill.data.findings import Findings
 from projects.clockdistill.data.statistics import SplitObjects, class_counts
 from projects.clockdistill.deployment.model_spec import ModelSpec
-from projects.clockdistill.engine.checks import check_calls, check_values, dataset_names
+from projects.clockdistill.engine.checks import check_calls, check_values
 from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.data_check import (
     inspect_data,
@@ -25,6 +25,7 @@ from projects.clockdistill.engine.data_check import (
     query_count,
     without_bad_images,
 )
+from projects.clockdistill.engine.data_config import dataset_names
 from projects.clockdistill.engine.train_loader import build_train_loader, is_seeded, seeded_images
 from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
 from projects.clockdistill.visualization.data_figure import Histogram, save_data_figure

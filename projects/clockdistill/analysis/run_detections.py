@@ -17,10 +17,11 @@ from tqdm import tqdm
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.data.annotations import is_id
 from projects.clockdistill.deployment.loading import find_run, load_detector, run_config
-from projects.clockdistill.engine.checks import build, dataset_names
+from projects.clockdistill.engine.checks import build
 from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.conventions import class_difference, teacher_classes
 from projects.clockdistill.engine.data_check import check_data, without_bad_images
+from projects.clockdistill.engine.data_config import dataset_names
 from projects.clockdistill.engine.teacher import load_teacher
 from projects.clockdistill.errors import UserError
 from projects.clockdistill.evaluation.coco import (

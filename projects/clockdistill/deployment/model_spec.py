@@ -12,8 +12,8 @@ from PIL import Image
 
 import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill import __version__
-from projects.clockdistill.engine.checks import dataset_names
 from projects.clockdistill.engine.config_file import ConfigError
+from projects.clockdistill.engine.data_config import dataset_names
 from projects.clockdistill.engine.environment import commit
 from projects.clockdistill.errors import UserError
 from projects.clockdistill.evaluation.coco import load_categories

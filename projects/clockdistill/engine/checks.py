@@ -18,6 +18,7 @@ from projects.clockdistill.engine.config_file import (
     dicts_in,
     nearest,
 )
+from projects.clockdistill.engine.data_config import check_unlabelled, evaluator_calls
 from projects.clockdistill.engine.expected import Expected, expected_of, is_number, like
 from projects.clockdistill.errors import UserError
 from projects.clockdistill.modeling.detectors.base import Detector
@@ -77,7 +78,7 @@ def check_config(cfg: DictConfig) -> None:
         )
     _check_sampling(cfg.train.device)
     check_solver(cfg)
-    _check_unlabelled(cfg)
+    check_unlabelled(cfg)
     for part in ("train", "test"):
         key = f"dataloader.{part}.mapper"
         if "mapper" in cfg.dataloader[part]:
@@ -110,62 +111,6 @@ def _check_sampling(device: str) -> None:
             backend(torch.device(device).type)
         except RuntimeError as error:
             raise ConfigError(str(error)) from error
-
-
-def _check_unlabelled(cfg: DictConfig) -> None:
-    """Refuses images without labels where no teacher makes use of them."""
-    names = unlabelled_names(cfg.dataloader)
-    if names and "teacher" not in cfg.model:
-        raise ConfigError(
-            f"dataloader.unlabelled.names={names}, but the model has no teacher, without which "
-            "images without labels teach nothing.\nFix: use a distillation config, or leave "
-            "dataloader.unlabelled.names empty"
-        )
-    if names and cfg.model.get("pseudo_targets") is None:
-        raise ConfigError(
-            f"dataloader.unlabelled.names={names}, but model.pseudo_targets is null.\n"
-            "Fix: set it as configs/models/distill.py does"
-        )
-
-
-def unlabelled_names(dataloader: DictConfig) -> list[str]:
-    """Returns `dataloader.unlabelled.names` as a list; empty if there is no such key."""
-    names = OmegaConf.select(dataloader, "unlabelled.names") or []
-    return [names] if isinstance(names, str) else list(names)
-
-
-def check_batch_size(cfg: DictConfig, processes: int) -> None:
-    """Checks that the training batch splits into equal parts for all processes and their chunks.
-
-    Raises:
-        ConfigError: with the key and the fix.
-    """
-    steps = cfg.train.accumulate_steps
-    images = cfg.dataloader.train.get("total_batch_size")
-    if images is not None and images % (processes * steps):
-        raise ConfigError(
-            f"dataloader.train.total_batch_size={images} cannot be split into equal parts for "
-            f"{processes} process(es) with train.accumulate_steps={steps} each.\n"
-            f"Fix: use a multiple of {processes * steps}"
-        )
-    if images is not None and unlabelled_names(cfg.dataloader):
-        unlabelled_per_process(images // processes, cfg.dataloader.unlabelled.ratio)
-
-
-def unlabelled_per_process(images: int, ratio: float) -> int:
-    """Returns how many of a process's images of a batch have no labels.
-
-    Raises:
-        ConfigError: if it would be none or all of them, or no whole number.
-    """
-    number = images * ratio
-    if not 1 <= number <= images - 1 or abs(number - round(number)) > 1e-6:
-        raise ConfigError(
-            f"dataloader.unlabelled.ratio={ratio} of {images} images of a process and step is "
-            f"{number:g}; expected a whole number from 1 to {images - 1}.\n"
-            "Fix: change it, or dataloader.train.total_batch_size"
-        )
-    return round(number)
 
 
 def _check_train_keys(node: DictConfig, schema: DictConfig, path: str) -> None:
@@ -346,31 +291,3 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
                     break
         lines = str(found).splitlines() or [type(found).__name__]
         raise ConfigError(f"{key}: {lines[0]}") from error
-
-
-def evaluator_calls(dataloader: DictConfig) -> dict[str, DictConfig]:
-    """Returns the lazy calls of `dataloader.evaluator`, one or a list of them, by their keys.
-
-    A null in the list leaves an evaluator out.
-
-    Raises:
-        ConfigError: if nothing is left in the list.
-    """
-    key, node = "dataloader.evaluator", dataloader.get("evaluator")
-    if not isinstance(node, ListConfig):
-        return {key: node}
-    calls = {f"{key}.{index}": call for index, call in enumerate(node) if call is not None}
-    if not calls:
-        raise ConfigError(f"{key}={node}: expected at least one lazy call")
-    return calls
-
-
-def dataset_names(cfg: DictConfig, part: str) -> list[str]:
-    """Returns `cfg.dataloader.<part>.dataset.names` as a list."""
-    names = OmegaConf.select(cfg, f"dataloader.{part}.dataset.names")
-    if names is None:
-        raise ConfigError(
-            f"the config has no dataloader.{part}.dataset.names. Fix: set it to a registered "
-            "dataset, such as kitti_train"
-        )
-    return [names] if isinstance(names, str) else list(names)

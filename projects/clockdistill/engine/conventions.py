@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from projects.clockdistill.engine.checkpoint_names import Origin, Pixels
-from projects.clockdistill.engine.checks import dataset_names
+from projects.clockdistill.engine.data_config import dataset_names
 
 logger = logging.getLogger(__name__)
 

@@ -23,16 +23,16 @@ from projects.clockdistill.data.registered import (
     registered_file,
 )
 from projects.clockdistill.data.unlabelled import checked_unlabelled_dicts
-from projects.clockdistill.engine.checks import (
-    dataset_names,
-    evaluator_calls,
-    unlabelled_names,
-)
 from projects.clockdistill.engine.config_file import (
     ConfigError,
     accepted_arguments,
     dicts_in,
     nearest,
+)
+from projects.clockdistill.engine.data_config import (
+    dataset_names,
+    evaluator_calls,
+    unlabelled_names,
 )
 
 logger = logging.getLogger(__name__)

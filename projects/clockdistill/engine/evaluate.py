@@ -17,8 +17,9 @@ from torch import nn
 from projects.clockdistill.engine import interruption, metrics_file
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
-from projects.clockdistill.engine.checks import build, evaluator_calls
+from projects.clockdistill.engine.checks import build
 from projects.clockdistill.engine.config_file import ConfigError, accepted_arguments
+from projects.clockdistill.engine.data_config import evaluator_calls
 from projects.clockdistill.engine.rng import preserved_rng
 from projects.clockdistill.evaluation.report import format_table, write_results
 

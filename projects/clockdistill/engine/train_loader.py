@@ -22,12 +22,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from projects.clockdistill.data.unlabelled import unlabelled_dicts
 from projects.clockdistill.engine import interruption
-from projects.clockdistill.engine.checks import (
-    build,
-    unlabelled_names,
-    unlabelled_per_process,
-)
+from projects.clockdistill.engine.checks import build
 from projects.clockdistill.engine.config_file import accepted_arguments
+from projects.clockdistill.engine.data_config import unlabelled_names, unlabelled_per_process
 from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
 
 _logger = logging.getLogger(__name__)

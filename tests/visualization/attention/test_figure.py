@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from projects.clockdistill.visualization.attention_figure import Box, Panel, Row, save_figure
+from projects.clockdistill.visualization.attention.figure import Box, Panel, Row, save_figure
 
 
 def draw(path, shape, *rows):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from projects.clockdistill.visualization.attention_reading import valid_cells
+from projects.clockdistill.visualization.attention.reading import valid_cells
 
 
 def attention_map(

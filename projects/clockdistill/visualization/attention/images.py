@@ -20,10 +20,10 @@ from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.deployment.predictor import EXPORTED
 from projects.clockdistill.engine.config_file import load_config
 from projects.clockdistill.errors import UserError
-from projects.clockdistill.visualization.attention import attention_rows, feature_rows
-from projects.clockdistill.visualization.attention_figure import Row, save_figure
-from projects.clockdistill.visualization.attention_reading import family_of, read
-from projects.clockdistill.visualization.attention_subjects import Column, View
+from projects.clockdistill.visualization.attention.figure import Row, save_figure
+from projects.clockdistill.visualization.attention.reading import family_of, read
+from projects.clockdistill.visualization.attention.rows import attention_rows, feature_rows
+from projects.clockdistill.visualization.attention.subjects import Column, View
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from detectron2.structures import Boxes, Instances, pairwise_iou
 
 from projects.clockdistill.errors import UserError
-from projects.clockdistill.visualization.attention_figure import Box
-from projects.clockdistill.visualization.attention_maps import tokens_at
-from projects.clockdistill.visualization.attention_reading import Part, Reading
+from projects.clockdistill.visualization.attention.figure import Box
+from projects.clockdistill.visualization.attention.maps import tokens_at
+from projects.clockdistill.visualization.attention.reading import Part, Reading
 from projects.clockdistill.visualization.detections import color_of
 
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from projects.clockdistill.deployment.images import detector_input
 from projects.clockdistill.modeling.detectors.layers.deformable_attention import DeformableAttention
-from projects.clockdistill.visualization.attention_maps import (
+from projects.clockdistill.visualization.attention.maps import (
     attention_map,
     energy_map,
     flat_tokens,
 )
-from projects.clockdistill.visualization.attention_reading import read
+from projects.clockdistill.visualization.attention.reading import read
 from tests.fuzzing import fuzz
 from tests.modeling.tiny_detectors import batch, tiny_detector
 

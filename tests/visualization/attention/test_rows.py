@@ -8,10 +8,10 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from projects.clockdistill.errors import UserError
-from projects.clockdistill.visualization.attention import attention_rows, feature_rows
-from projects.clockdistill.visualization.attention_maps import attention_map
-from projects.clockdistill.visualization.attention_reading import read
-from projects.clockdistill.visualization.attention_subjects import (
+from projects.clockdistill.visualization.attention.maps import attention_map
+from projects.clockdistill.visualization.attention.reading import read
+from projects.clockdistill.visualization.attention.rows import attention_rows, feature_rows
+from projects.clockdistill.visualization.attention.subjects import (
     Column,
     View,
     choose_subject,

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 
 from projects.clockdistill.errors import UserError
-from projects.clockdistill.visualization.attention_figure import Panel, Row
-from projects.clockdistill.visualization.attention_maps import (
+from projects.clockdistill.visualization.attention.figure import Panel, Row
+from projects.clockdistill.visualization.attention.maps import (
     attention_map,
     energy_map,
     flat_tokens,
 )
-from projects.clockdistill.visualization.attention_reading import Attention, Reading
-from projects.clockdistill.visualization.attention_subjects import (
+from projects.clockdistill.visualization.attention.reading import Attention, Reading
+from projects.clockdistill.visualization.attention.subjects import (
     Column,
     Subject,
     View,

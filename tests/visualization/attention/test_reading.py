@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from projects.clockdistill.errors import UserError
 from projects.clockdistill.modeling.detectors.layers.attention import SelfAttention
 from projects.clockdistill.modeling.detectors.layers.deformable_attention import DeformableAttention
-from projects.clockdistill.visualization.attention_maps import tokens_at
-from projects.clockdistill.visualization.attention_reading import read, sampled_tokens
+from projects.clockdistill.visualization.attention.maps import tokens_at
+from projects.clockdistill.visualization.attention.reading import read, sampled_tokens
 from tests.modeling.tiny_detectors import FAMILIES, VARIANTS, batch, tiny_detector
 
 SHAPES = [(3, 5), (2, 3)]  # 21 tokens
@@ -177,6 +177,6 @@ class Foreign(nn.Module):
 
 
 def test_other_classes_are_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"(?s)test_attention_reading\.Foreign.*Fix: ") as caught:
+    with pytest.raises(UserError, match=r"(?s)test_reading\.Foreign.*Fix: ") as caught:
         read(Foreign().eval(), [])
     assert len(str(caught.value).splitlines()) <= 3

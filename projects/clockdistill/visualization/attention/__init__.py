@@ -1,0 +1,1 @@
+"""Where detectors look: attention and energy maps."""
