@@ -1,6 +1,7 @@
 """Curves as SVG that takes its colours and letters from the page."""
 
 import hashlib
+import html
 import io
 import re
 from collections.abc import Sequence
@@ -8,9 +9,8 @@ from dataclasses import dataclass, field
 
 import matplotlib
 import numpy as np
-from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from scipy.ndimage import uniform_filter1d
 
 COLORS = 8  # the page's style sheet has as many
@@ -19,6 +19,7 @@ _MAX_POINTS = 300  # of a line; a long run has thousands
 _DASHES = ((), (5, 1.6), (1.4, 1.4), (5, 1.5, 1.2, 1.5), (9, 2), (2.6, 1.3), (8, 1.4, 2.6, 1.4))
 # Matplotlib writes these; the page's variables replace them
 _TEXT, _GRID = "#0000f0", "#0000f1"
+_AXES = (0.15, 0.155, 0.835, 0.825)  # left, bottom, width, height as shares of the figure
 _STYLE = {
     "svg.fonttype": "none",  # text stays text
     "text.parse_math": False,
@@ -65,13 +66,13 @@ class Drawn:
 
     Attributes:
         title: its heading.
-        svg: the picture.
+        svg: the picture, as safe HTML.
         legend: (label, number of the colour, dashes as SVG writes them) of each line.
         note: a sentence below.
     """
 
     title: str
-    svg: Markup
+    svg: str
     legend: list[tuple[str, int, str]] = field(default_factory=list)
     note: str = ""
 
@@ -99,8 +100,8 @@ def draw(
     # the same figure has the same names in its SVG, and no other figure has them
     salt = hashlib.sha256(repr((title, x_label, y_label, lines)).encode()).hexdigest()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}):
-        figure = Figure(figsize=(4.7, 2.9), layout="constrained")
-        axis = figure.subplots()
+        figure = Figure(figsize=(4.7, 2.9))
+        axis = figure.add_axes(_AXES)  # a layout engine would draw every figure twice
         for line in lines:
             axis.plot(
                 line.x,
@@ -122,7 +123,7 @@ def draw(
             axis.set_yscale("log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axis.yaxis.set_minor_formatter(NullFormatter())
+            axis.yaxis.set_minor_locator(NullLocator())
         if y_range:
             axis.set_ylim(*y_range)
         buffer = io.StringIO()
@@ -158,7 +159,7 @@ def _svg_dashes(line: Series) -> str:
     return " ".join(f"{length * line.width:.2g}" for length in lengths)
 
 
-def _adapt(svg: str, description: str) -> Markup:
+def _adapt(svg: str, description: str) -> str:
     """Makes Matplotlib's SVG a part of an HTML page: colours, font, size and names."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -174,6 +175,4 @@ def _adapt(svg: str, description: str) -> Markup:
     )
     head, _, body = svg.partition(">")
     view_box = re.search(r'viewBox="[^"]+"', head).group(0)
-    return Markup('<svg {} role="img" aria-label="{}">').format(
-        Markup(view_box), description
-    ) + Markup(body)
+    return f'<svg {view_box} role="img" aria-label="{html.escape(description)}">{body}'

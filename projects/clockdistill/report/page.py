@@ -96,10 +96,10 @@ def _evaluated(run: Run, worst: int) -> tuple[Evaluated | None, str]:
 def _report(run: Run) -> dict[str, Any]:
     teacher, undistilled = find_teacher(run), find_undistilled(run)
     evaluated, reason = _evaluated(run, WORST_IMAGES)
-    runs = {"teacher": teacher and teacher.run, run.name: run}
-    runs["undistilled"] = undistilled and undistilled.run
+    runs = {run.name: run}
     if run.is_distillation:
-        runs = {"teacher": runs["teacher"], "student": run, "undistilled": runs["undistilled"]}
+        runs = {"teacher": teacher and teacher.run, "student": run}
+        runs["undistilled"] = undistilled and undistilled.run
     runs = {label: one for label, one in runs.items() if one is not None}
     content = {
         "run": run,
@@ -217,7 +217,10 @@ def _comparison(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _differences(runs: Mapping[str, Run]) -> list[tuple[str, list[str]]]:
     """Returns the terms of the configuration in which runs differ."""
-    words = [dict(configuration(run)) for run in runs.values()]
+    same = {"student": "detector"}  # what is evaluated has one row
+    words = [
+        {same.get(term, term): text for term, text in configuration(run)} for run in runs.values()
+    ]
     terms = dict.fromkeys(term for one in words for term in one)
     rows = [(term, [one.get(term, "-") for one in words]) for term in terms]
     return [(term, cells) for term, cells in rows if len(set(cells)) > 1]
