@@ -24,8 +24,7 @@ def loss_figures(run: Run) -> list[Drawn]:
         return []
     sums = [("detection losses", detection), ("distillation losses", distilled)]
     lines = [line for label, parts in sums if parts for line in _sum(run, label, parts)]
-    note = "Pale: as logged. Strong: moving average." if run.steps else ""
-    figures = [_losses("Sum of the losses", lines, note)]
+    figures = [_losses("Sum of the losses", lines, _explained(lines))]
     own = [(name, _DETECTION[name]) for name in _DETECTION if name in names]
     if own:
         last = ""
@@ -53,8 +52,13 @@ def total_loss_figure(runs: Mapping[str, Run]) -> list[Drawn]:
         parts = sorted(name for name in names if not name.startswith(DISTILLATION))
         if parts:
             lines += _sum(run, label, parts, color)
-    note = "Without distillation losses. Pale: as logged. Strong: moving average."
+    note = f"Without distillation losses. {_explained(lines)}"
     return [_losses("Sum of the detection losses", lines, note)] if lines else []
+
+
+def _explained(lines: Sequence[Series]) -> str:
+    is_smoothed = any(line.faint for line in lines)
+    return "Pale: as logged. Strong: moving average." if is_smoothed else ""
 
 
 def _sum(run: Run, label: str, names: Sequence[str], color: int | None = None) -> list[Series]:

@@ -118,6 +118,7 @@ def draw(
                 axis.plot(*point, "o", color=_placeholder(line.color), ms=6)
         axis.set_xlabel(x_label)
         axis.set_ylabel(y_label)
+        axis.set_xlim(left=0)
         axis.grid(lw=0.5, alpha=0.5)
         if log:
             axis.set_yscale("log")

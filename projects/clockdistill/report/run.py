@@ -165,17 +165,28 @@ def find_undistilled(run: Run) -> Related | None:
         and other.test_data == run.test_data
         and _comparable(other.detector) == _comparable(run.detector)
     ]
+    # with several seeds or schedules, the one that differs least
+    found = [o for o in found if _schedule(o) == _schedule(run)] or found
     related = _newest(run, found, "undistilled", "the same student trained without a teacher")
     if related and related.run.steps != run.steps:
         return Related(related.run, f"{related.source}, for {related.run.steps:,} steps")
     return related
 
 
+def _schedule(run: Run) -> tuple[int, Any]:
+    return run.steps, run.select("train.seed")
+
+
 def _neighbours(run: Run) -> list[Run]:
-    """Returns the other evaluated runs in the folder that holds a run."""
+    """Returns the other evaluated runs without a teacher in the folder that holds a run."""
     here = run.folder.resolve()
-    configs = sorted(here.parent.glob("*/config.yaml"))
-    runs = [_try_read(config.parent) for config in configs if config.parent != here]
+    runs = []
+    for config in sorted(here.parent.glob("*/config.yaml")):
+        # there may be hundreds of runs: most are told apart without parsing
+        if config.parent != here and "teacher_checkpoint:" not in config.read_text(
+            errors="replace"
+        ):
+            runs.append(_try_read(config.parent))
     return [other for other in runs if other is not None]
 
 
