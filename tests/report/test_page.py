@@ -169,6 +169,17 @@ def test_many_classes_are_shown_by_their_extremes(tmp_path: Path) -> None:
     assert "class 77" in page.text and 'class="matrix"' not in page.source
 
 
+def test_files_that_another_program_changed_leave_the_rest(tmp_path: Path) -> None:
+    folder = made_up_run(tmp_path)
+    (folder / "inference/coco_instances_results.json").write_text("[{]")
+    (folder / "results.json").write_text('{"bbox": null}')
+    with (folder / "metrics.json").open("a") as file:
+        file.write('{"iteration": 9, "loss_class": NaN, "loss_bbox": Infinity, "time": "?"}\n')
+    page = report(folder)
+    assert "the detections cannot be used (JSONDecodeError" in page.text
+    assert "Sum of the losses" in page.text and "nan" not in page.source
+
+
 def test_test_data_that_are_gone_leave_the_rest(tmp_path: Path) -> None:
     folder = made_up_run(tmp_path)
     DatasetCatalog.remove("drawings_val")

@@ -127,7 +127,7 @@ def _records(run: Run) -> list[dict]:
     """Returns the dicts of the test data, which this also registers."""
     try:
         return instantiate(run.cfg.dataloader.test.dataset)
-    except (OSError, LookupError, ValueError) as error:
+    except (OSError, AssertionError, LookupError, ValueError) as error:
         raise UserError(f"the test data cannot be read: {error}") from error
 
 

@@ -91,6 +91,8 @@ def _evaluated(run: Run, worst: int) -> tuple[Evaluated | None, str]:
         return evaluate_detections(run, worst), ""
     except (UserError, OSError) as error:
         return None, str(error)
+    except (LookupError, TypeError, ValueError) as error:  # a file of another program
+        return None, f"the detections cannot be used ({type(error).__name__}: {error})"
 
 
 def _report(run: Run) -> dict[str, Any]:
@@ -147,12 +149,14 @@ def _parameters(run: Run) -> list[tuple[str, str]]:
 
 
 def _pictures(evaluated: Evaluated) -> list[Picture]:
-    pictures = []
+    pictures, problems = [], []
     for image in evaluated.worst:
         try:
             pictures.append(picture(image, evaluated.class_names))
         except (OSError, ValueError) as error:
-            logger.warning("not in the report: %s", error)
+            problems.append(error)
+    if problems:
+        logger.warning("%d images are not in the report: %s", len(problems), problems[0])
     return pictures
 
 

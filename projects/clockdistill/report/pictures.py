@@ -93,12 +93,14 @@ def picture(image: Image, class_names: Mapping[Any, str]) -> Picture:
         Box("missed", entry["bbox"], "M", f"missed: {name(entry)}") for entry in errors.misses
     ]
     lists = {
-        "missed": [name(entry) for entry in errors.misses],
-        "wrong class": wrong,
-        "false alarm": [scored(entry) for entry in errors.false_alarms],
+        ("missed", "missed"): [name(entry) for entry in errors.misses],
+        ("of a wrong class", "of a wrong class"): wrong,
+        ("false alarm", "false alarms"): [scored(entry) for entry in errors.false_alarms],
     }
     words = [
-        f"{len(entries)} {kind} ({_some(entries)})" for kind, entries in lists.items() if entries
+        f"{len(entries)} {kind[len(entries) > 1]} ({_some(entries)})"
+        for kind, entries in lists.items()
+        if entries
     ]
     return Picture(image.file.name, source, image.size, boxes, words, len(errors.hits))
 

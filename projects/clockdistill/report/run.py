@@ -1,6 +1,7 @@
 """What a run's folder holds."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Run:
     @property
     def metrics(self) -> dict[str, float | None]:
         """COCO's figures of the last evaluation, in percent."""
-        return self.results.get("bbox", {})
+        return self.results.get("bbox") or {}
 
     @property
     def is_distillation(self) -> bool:
@@ -76,7 +77,7 @@ class Run:
 
     def logged(self, metric: str) -> tuple[list[int], list[float]]:
         """Returns the steps after which a metric was logged, and its values."""
-        lines = [line for line in self.lines if isinstance(line.get(metric), int | float)]
+        lines = [line for line in self.lines if _is_finite(line.get(metric))]
         return [line["iteration"] + 1 for line in lines], [line[metric] for line in lines]
 
 
@@ -111,6 +112,10 @@ def _read_results(folder: Path) -> dict[str, dict[str, float | None]]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def find_teacher(run: Run) -> Related | None:
         and other.test_data == run.test_data
         and _comparable(other.detector) == _comparable(run.part("teacher"))
     ]
-    return _newest(run, found, "teacher", "an evaluation of the same checkpoint")
+    return _newest(run, found, "Teacher", "an evaluation of the same checkpoint")
 
 
 def find_undistilled(run: Run) -> Related | None:
@@ -167,7 +172,9 @@ def find_undistilled(run: Run) -> Related | None:
     ]
     # with several seeds or schedules, the one that differs least
     found = [o for o in found if _schedule(o) == _schedule(run)] or found
-    related = _newest(run, found, "undistilled", "the same student trained without a teacher")
+    related = _newest(
+        run, found, "Undistilled student", "the same student trained without a teacher"
+    )
     if related and related.run.steps != run.steps:
         return Related(related.run, f"{related.source}, for {related.run.steps:,} steps")
     return related
@@ -180,21 +187,19 @@ def _schedule(run: Run) -> tuple[int, Any]:
 def _neighbours(run: Run) -> list[Run]:
     """Returns the other evaluated runs without a teacher in the folder that holds a run."""
     here = run.folder.resolve()
-    runs = []
-    for config in sorted(here.parent.glob("*/config.yaml")):
-        # there may be hundreds of runs: most are told apart without parsing
-        if config.parent != here and "teacher_checkpoint:" not in config.read_text(
-            errors="replace"
-        ):
-            runs.append(_try_read(config.parent))
+    folders = sorted(config.parent for config in here.parent.glob("*/config.yaml"))
+    runs = [_try_read(folder) for folder in folders if folder != here]
     return [other for other in runs if other is not None]
 
 
 def _try_read(folder: Path) -> Run | None:
-    """Returns a run that was evaluated; None for any other folder."""
+    """Returns a run without a teacher that was evaluated; None for any other folder."""
     if not (folder / "results.json").is_file():
         return None
     try:
+        # there may be hundreds of runs: most are told apart without parsing
+        if "teacher_checkpoint:" in (folder / "config.yaml").read_text(errors="replace"):
+            return None
         run = read_run(folder)
     except (OSError, ValueError):
         return None
@@ -207,7 +212,7 @@ def _newest(of: Run, runs: list[Run], name: str, what: str) -> Related | None:
     run = max(runs, key=lambda run: (run.folder / "results.json").stat().st_mtime)
     several = f", the newest of {len(runs)}" if len(runs) > 1 else ""
     place = os.path.relpath(run.folder.resolve(), of.folder.resolve())
-    return Related(run, f"{name}: {place}, {what}{several}")
+    return Related(run, f"{name}: figures of {place}, {what}{several}")
 
 
 def _absolute(path: str) -> Path:

@@ -20,7 +20,8 @@ def configuration(run: Run) -> Iterator[tuple[str, str]]:
         yield "teacher", describe_detector(run.part("teacher"))
         yield "teacher's weights", str(run.select("model.teacher_checkpoint", "")) or "none"
     weights = run.select("train.init_checkpoint", "")
-    yield "initial weights", str(weights) or "none: from scratch"
+    term = "initial weights" if run.lines else "weights"
+    yield term, str(weights) or "none: from scratch"
     train = run.select("dataloader.train.dataset.names")
     if train is not None:
         yield "data", f"trained on {_joined(train)}, tested on {run.test_data}"
