@@ -46,7 +46,7 @@ class Series:
         color: number of a colour and a kind of dashes.
         faint: drawn thin and pale, without an entry in the legend.
         width: in points.
-        mark: index of a point to mark.
+        mark: index of a point to mark, with a line down to 0.
         dots: whether every point is marked.
     """
 
@@ -114,15 +114,18 @@ def draw(
                 ms=3.5,
             )
             if line.mark is not None:
-                point = [line.x[line.mark]], [line.y[line.mark]]
-                axis.plot(*point, "o", color=_placeholder(line.color), ms=6)
+                x, y = line.x[line.mark], line.y[line.mark]
+                axis.plot([x, x], [0, y], color=_TEXT, lw=0.8, dashes=(2, 2))
+                axis.plot([x], [y], "o", color=_TEXT, ms=5)
         axis.set_xlabel(x_label)
         axis.set_ylabel(y_label)
         axis.set_xlim(left=0)
         axis.grid(lw=0.5, alpha=0.5)
         if log:
             axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            low, high = axis.get_ylim()
+            subs = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)
+            axis.yaxis.set_major_locator(LogLocator(subs=subs))
             axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.yaxis.set_minor_locator(NullLocator())
         if y_range:
