@@ -96,6 +96,7 @@ def test_perfect_detections_have_no_bad_image(tmp_path: Path) -> None:
     page = report(made_up_run(tmp_path, trained=False, mistakes=False))
     assert "finds 100 % of the objects, and 100 % of its detections are right" in page.text
     assert not page.alternatives and "Sum of the losses" not in page.text
+    assert "AdamW" not in page.text.split("The whole config")[0]  # nothing was trained
 
 
 def test_teacher_and_undistilled_student_are_shown_with_their_source(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ def configuration(run: Run) -> Iterator[tuple[str, str]]:
     weights = run.select("train.init_checkpoint", "")
     term = "initial weights" if run.lines else "weights"
     yield term, str(weights) or "none: from scratch"
+    if not run.lines:  # how the weights were trained, another run knows
+        yield "data", f"tested on {run.test_data}"
+        return
     train = run.select("dataloader.train.dataset.names")
     if train is not None:
         yield "data", f"trained on {_joined(train)}, tested on {run.test_data}"
