@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,7 +129,9 @@ def _records(run: Run) -> list[dict]:
     try:
         return instantiate(run.cfg.dataloader.test.dataset)
     except (OSError, AssertionError, LookupError, ValueError) as error:
-        raise UserError(f"the test data cannot be read: {error}") from error
+        # detectron2 lists all datasets where one is not registered
+        words = textwrap.shorten(str(error), 120, placeholder=" ...")
+        raise UserError(f"the test data cannot be read: {words}") from error
 
 
 @contextmanager
