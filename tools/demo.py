@@ -37,6 +37,7 @@ from projects.clockdistill.engine.arguments import (
 from projects.clockdistill.engine.config_file import ROOT
 from projects.clockdistill.engine.jobs import TOOLS, Run, exit_on_signals, run_together
 from projects.clockdistill.errors import UserError
+from projects.clockdistill.report.page import try_write_report
 from projects.clockdistill.report.run import REPORT
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
@@ -166,6 +167,7 @@ def demonstrate(arguments: argparse.Namespace) -> None:
         (f"model.teacher_checkpoint={weights}", *common),
     )
     run_all([undistilled, distilled])
+    try_write_report(distilled.folder)  # its own came too early if the other run ended last
 
     runs = [teacher, undistilled, distilled]
     table = write_table(output / "table.md", runs)

@@ -46,7 +46,7 @@ def write_report(
     return path
 
 
-def try_write_report(folder: str | Path, cfg: DictConfig) -> None:
+def try_write_report(folder: str | Path, cfg: DictConfig | None = None) -> None:
     """Writes report.html at the end of a run, whose result a failure must not hide."""
     try:
         logger.info("report: %s", write_report(folder, cfg))
