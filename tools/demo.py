@@ -3,7 +3,8 @@
 Draws synthkitti, takes the shipped teacher (or trains it), trains one student undistilled and one
 distilled for the same number of steps from the same initial weights, evaluates all three, and
 writes a table, a grid of pictures and loss curves to the output folder. The distilled student is
-exported to ONNX, compared with its checkpoint, and run on validation frames.
+exported to ONNX, compared with its checkpoint, and run on validation frames. Each run's folder
+has its report.html.
 
     python tools/demo.py [--teacher shipped|train] [--output output/demo]
 """
@@ -36,6 +37,8 @@ from projects.clockdistill.engine.arguments import (
 from projects.clockdistill.engine.config_file import ROOT
 from projects.clockdistill.engine.jobs import TOOLS, Run, exit_on_signals, run_together
 from projects.clockdistill.errors import UserError
+from projects.clockdistill.report.page import try_write_report
+from projects.clockdistill.report.run import REPORT
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
 
@@ -164,6 +167,7 @@ def demonstrate(arguments: argparse.Namespace) -> None:
         (f"model.teacher_checkpoint={weights}", *common),
     )
     run_all([undistilled, distilled])
+    try_write_report(distilled.folder)  # its own came too early if the other run ended last
 
     runs = [teacher, undistilled, distilled]
     table = write_table(output / "table.md", runs)
@@ -182,8 +186,9 @@ def demonstrate(arguments: argparse.Namespace) -> None:
     deploy(distilled, exported, predictions)
     minutes = (time.perf_counter() - start) / 60
     print(f"\n{minutes:.1f} minutes; the pictures and all runs:")
-    for name in ("table.md", "detections.png", "curves.png", exported.name, predictions.name):
-        print(f"  {output / name}")
+    names = ("table.md", "detections.png", "curves.png", exported.name, predictions.name)
+    for path in (*(output / name for name in names), distilled.folder / REPORT):
+        print(f"  {path}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -70,6 +70,7 @@ from projects.clockdistill.engine.train_loader import build_train_loader
 from projects.clockdistill.engine.trainer import Trainer
 from projects.clockdistill.engine.weights import CheckpointError
 from projects.clockdistill.errors import UserError
+from projects.clockdistill.report.page import try_write_report
 
 logger = logging.getLogger("projects.clockdistill.train_net")
 
@@ -191,6 +192,12 @@ def replay_step(cfg: DictConfig, path: str) -> None:
     print(replay(trainer, content))
 
 
+def write_page(cfg: DictConfig) -> None:
+    """Writes report.html of a run that has ended."""
+    if comm.is_main_process():
+        try_write_report(cfg.train.output_dir, cfg)
+
+
 def log_sizes(model: nn.Module) -> None:
     """Logs the number of parameters and of those that are trained."""
     count = sum(p.numel() for p in model.parameters())
@@ -212,7 +219,9 @@ def run(args: argparse.Namespace) -> None:
         if args.eval_only:
             setup_run(cfg, keep_config=True)
             data.log()
-            evaluate(without_bad_images(cfg, data))
+            cfg = without_bad_images(cfg, data)
+            evaluate(cfg)
+            write_page(cfg)
             return
         check_batch_size(cfg, comm.get_world_size())
         if cfg.train.compile:
@@ -228,7 +237,9 @@ def run(args: argparse.Namespace) -> None:
             data.log()
             for change in changes:
                 logger.info("changed since the run started: %s", change)
-            train(without_bad_images(cfg, data), resume=args.resume)
+            cfg = without_bad_images(cfg, data)
+            train(cfg, resume=args.resume)
+            write_page(cfg)
 
 
 @contextmanager

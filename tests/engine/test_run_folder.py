@@ -23,6 +23,7 @@ WRITTEN = (
     "model_final.pth",
     "results.json",
     "results.md",
+    "report.html",
     "inference/coco_instances_results.json",
     "nonfinite/iteration_0000003_rank0.pth",
     "events.out.tfevents.1.host.2.0",

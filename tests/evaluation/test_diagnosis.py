@@ -140,6 +140,8 @@ def test_ap_is_that_of_the_evaluation_and_of_pycocotools(
     lost = sum(len(image.misses) for image in by_image)
     confused = {id(pair[0]) for image in by_image for pair in image.wrong_classes}
     assert hits + lost + len(confused) == sum(diagnosis.objects)
+    shown = sum(len(e.hits) + len(e.wrong_classes) + len(e.false_alarms) for e in by_image)
+    assert diagnosis.confusion[:, :-1].sum() == shown
     if diagnosis.overall.best is not None:
         recall = diagnosis.overall.recall[diagnosis.overall.best]
         assert hits == round(recall * sum(diagnosis.objects))

@@ -57,6 +57,7 @@ def test_trains_and_evaluates_per_class(command: list[str], tmp_path: Path) -> N
     train_net.main([*command, "model.num_classes=2"])
     results = json.loads((tmp_path / "output/results.json").read_text())["bbox"]
     assert {"AP", "AP-bicycle", "AP-scooter"} <= set(results)
+    assert ">bicycle<" in (tmp_path / "output/report.html").read_text()
 
 
 def test_another_number_of_classes_is_refused_with_the_fix(command: list[str]) -> None:

@@ -45,6 +45,9 @@ def test_demo_writes_table_and_pictures(environment: dict[str, str], tmp_path: P
         assert np.asarray(Image.open(tmp_path / name)).std() > 10, f"{name} is empty"
         assert str(tmp_path / name) in finished.stdout
     assert (tmp_path / "student.onnx").is_file()
+    report = tmp_path / "distilled" / "report.html"
+    assert str(report) in finished.stdout
+    assert "the same student trained without a teacher" in report.read_text()
     predicted = json.loads((tmp_path / "predictions" / "predictions.json").read_text())
     assert len(predicted["images"]) == demo.PICTURED_FRAMES
     assert demo.SHIPPED_TEACHER.stat().st_size <= 5_000_000

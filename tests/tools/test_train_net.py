@@ -66,6 +66,7 @@ def test_run_learns_leaves_everything_it_promises_and_evaluates_again(overrides,
         "log.txt",
         "results.json",
         "results.md",
+        "report.html",
         "inference/coco_instances_results.json",
     ):
         assert (output / name).is_file(), name
@@ -82,10 +83,12 @@ def test_run_learns_leaves_everything_it_promises_and_evaluates_again(overrides,
     assert losses(output)[-1][1] < 0.7 * losses(output)[0][1]
 
     saved_config = (output / "config.yaml").read_bytes()
-    (output / "results.json").unlink()
+    for name in ("results.json", "report.html"):
+        (output / name).unlink()
     final = f"train.init_checkpoint={output / 'model_final.pth'}"
     run(overrides, final, option="--eval-only")
     assert json.loads((output / "results.json").read_text())["bbox"] == results
+    assert f"reaches {results['AP']:.1f} AP" in (output / "report.html").read_text()
     assert (output / "config.yaml").read_bytes() == saved_config
 
 

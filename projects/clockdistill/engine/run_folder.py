@@ -27,6 +27,7 @@ _WRITTEN = (
     "log.txt*",
     "results.json",
     "results.md",
+    "report.html",
     "inference/*.json",
     "events.out.tfevents.*",
     "nonfinite/*.pth",

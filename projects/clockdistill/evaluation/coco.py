@@ -54,7 +54,7 @@ class CocoEvaluator(DatasetEvaluator):
         self, dataset_name: str, output_dir: str | None = None, left_out: Collection[Any] = ()
     ) -> None:
         self._output_dir = Path(output_dir) if output_dir else None
-        self._ground_truth = _without(load_ground_truth(dataset_name), left_out)
+        self._ground_truth = without_images(load_ground_truth(dataset_name), left_out)
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
         self._category_ids = load_categories(dataset_name)
         self._detections: list[dict[str, Any]] = []
@@ -176,7 +176,7 @@ def _from_dicts(dicts: Sequence[dict], category_ids: dict[int, Any]) -> dict[str
     return {"images": images, "annotations": annotations}
 
 
-def _without(ground_truth: dict[str, Any], left_out: Collection[Any]) -> dict[str, Any]:
+def without_images(ground_truth: dict[str, Any], left_out: Collection[Any]) -> dict[str, Any]:
     """Returns ground truth without some images."""
     left_out = set(left_out)
     return {
