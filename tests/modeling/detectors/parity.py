@@ -97,6 +97,7 @@ def small_detector(family: str) -> nn.Module:
         part.attn_dropout = part.ffn_dropout = 0.0
     if family == "dino":
         small.dn_number = 0
+    small.criterion.weight_dict.loss_class = 1.0  # detrex's, also of Deformable-DETR
     small.select_box_nums_for_evaluation = 20
     detector = instantiate(small)
     fill(detector)
