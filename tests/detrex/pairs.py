@@ -49,7 +49,9 @@ def detrex_config(family: str) -> DictConfig:
 
 def our_config(family: str) -> DictConfig:
     module = importlib.import_module(f"projects.clockdistill.configs.models.{family}")
-    return small(getattr(module, family)(depth=18))
+    config = small(getattr(module, family)(depth=18))
+    config.criterion.weight_dict.loss_class = 1.0  # detrex's, also of Deformable-DETR
+    return config
 
 
 def distiller(make: Callable[[str], DictConfig], family: str) -> nn.Module:
