@@ -55,8 +55,9 @@ def checked_unlabelled_dicts(names: Sequence[str]) -> list[dict]:
 def _bad_images(records: Sequence[dict]) -> list[str]:
     found = []
     for record in records:
+        size = record.get("width"), record.get("height")
         try:
-            check_image(record["file_name"], (record["width"], record["height"]))
+            check_image(record["file_name"], size if None not in size else None)
         except ImageError as error:
             found.append(str(error))
     return found
