@@ -165,18 +165,24 @@ def test_chunks_in_bfloat16_differ_by_its_rounding() -> None:
     assert (chunks - whole).norm() < (whole - exact).norm() / 2
 
 
+def half(images: list[dict], rank: int) -> list[dict]:
+    """Returns the images of one of two processes."""
+    size = len(images) // 2
+    return images[rank * size : (rank + 1) * size]
+
+
 def run_rank(rank: int, folder: str) -> None:
     """Takes the steps of one of two processes, with half of the images."""
     with process_group(rank, folder):
-        own = slice(2 * rank, 2 * rank + 2)
         views = {"gradient_as_bucket_view": True}
         steps = [
-            step(DistributedDataParallel(make(), **options), images[own], chunks)._asdict()
+            step(DistributedDataParallel(make(), **options), half(images, rank), chunks)._asdict()
             for make, images, chunks, options in (
                 (distiller, IMAGES, 1, {}),
                 (distiller, IMAGES, 2, views),
                 (detector, IMAGES, 2, {}),
                 (distiller, MIXED, 1, {}),
+                (distiller, MIXED[1:3], 1, {}),
             )
         ]
         torch.save(steps, Path(folder, f"rank{rank}.pth"))
@@ -185,8 +191,10 @@ def run_rank(rank: int, folder: str) -> None:
 def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
     spawn(run_rank, tmp_path)
     for rank in range(2):
-        distilled, distilled_in_chunks, in_chunks, mixed = torch.load(tmp_path / f"rank{rank}.pth")
+        steps = torch.load(tmp_path / f"rank{rank}.pth")
+        distilled, distilled_in_chunks, in_chunks, mixed, one_of_each = steps
         assert_same(Step(**distilled), step(distiller()))
         assert_same(Step(**distilled_in_chunks), step(distiller()))
         assert_same(Step(**in_chunks), step(detector()))
         assert_same(Step(**mixed), step(distiller(), MIXED))
+        assert_same(Step(**one_of_each), step(distiller(), MIXED[1:3]))

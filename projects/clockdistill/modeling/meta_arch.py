@@ -213,7 +213,8 @@ class DistillMetaArch(nn.Module):
         if others is not None:
             counts = torch.tensor([float(len(images)) for images in chunks])
             counts = to_device(counts, self.student.device)
-            shares = counts / mean_over_ranks(counts.mean()).clamp(min=1 / len(chunks))
+            # of no image at all the shares are 0
+            shares = counts / mean_over_ranks(counts.mean()).clamp(min=torch.finfo().tiny)
         passes = []
         for chunk, images in enumerate(chunks):
             one = images or others[chunk][:1]
