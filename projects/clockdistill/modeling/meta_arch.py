@@ -266,10 +266,8 @@ class DistillMetaArch(nn.Module):
 
     def teacher_detections(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
         """Returns the teacher's detections in the student's classes, one entry per image."""
-        return [
-            self.class_map.detections(result["instances"])
-            for result in self.teacher(batched_inputs)
-        ]
+        results = self.teacher_hooks.adapter.detect(self.teacher, batched_inputs)
+        return [self.class_map.detections(result["instances"]) for result in results]
 
     @functools.cached_property
     def distill_modules(self) -> nn.ModuleDict:
