@@ -18,8 +18,8 @@ def unlabelled_dicts(names: Sequence[str]) -> list[dict]:
     """Returns images as detectron2's dataset dicts, without annotations and marked as unlabelled.
 
     Args:
-        names: registered datasets, whose annotations are left out, and folders, whose images are
-            found at any depth (KITTI's testing/image_2, for example).
+        names: registered datasets, whose annotations are left out, and folders, whose PNG and JPEG
+            files are found at any depth (KITTI's testing/image_2, for example).
 
     Raises:
         UserError: if a name is neither, or a folder holds no images.
