@@ -61,7 +61,7 @@ def detector(family: str = "dino") -> nn.Module:
     return model
 
 
-# The first process's or chunk's have labels, the second's have not; objects there must not matter.
+# The first process's have labels, the second's have not; objects there must not matter.
 MIXED = [
     {**image, UNLABELLED: number >= 2}
     for number, image in enumerate(batch((2, 4, 3, 1), sizes=((48, 64),) * 4))
@@ -145,6 +145,17 @@ def test_chunks_of_labelled_and_unlabelled_images_give_the_gradients_of_the_batc
     }
     for chunks in (2, 4):
         assert_same(step(distiller(normalised), MIXED, chunks), whole)
+
+
+def test_each_chunk_has_images_of_both_kinds() -> None:
+    class Recorder(nn.Linear):
+        def forward(self, images: list[dict]) -> dict[str, Tensor]:
+            kinds.append([image[UNLABELLED] for image in images])
+            return {"loss": self.weight.sum()}
+
+    kinds: list[list[bool]] = []
+    step(Recorder(1, 1, bias=False), MIXED, chunks=2)
+    assert kinds == [[False, True], [False, True]]
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 0, 0), (1, 0, 0, 0)])
