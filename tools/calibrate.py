@@ -38,10 +38,11 @@ from projects.clockdistill.engine.arguments import (
 )
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.checks import build as build_part
-from projects.clockdistill.engine.checks import check_config, dataset_names
+from projects.clockdistill.engine.checks import check_config
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.conventions import teacher_classes
 from projects.clockdistill.engine.data_check import check_data
+from projects.clockdistill.engine.data_config import dataset_names
 from projects.clockdistill.engine.teacher import load_teacher
 from projects.clockdistill.engine.train_loader import build_train_loader
 

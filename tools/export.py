@@ -170,9 +170,13 @@ def compare_ap(
     """Prints the COCO AP of checkpoint and file; returns how much the file loses."""
     loader = instantiate(test)
     evaluators = build_evaluators(cfg.dataloader, None)
-    results = [
-        inference_on_dataset(model, loader, evaluators)["bbox"] for model in (detector, exported)
-    ]
+    found = [inference_on_dataset(model, loader, evaluators) for model in (detector, exported)]
+    if "bbox" not in found[0]:
+        raise ConfigError(
+            "--evaluate compares COCO's AP, which dataloader.evaluator does not measure.\n"
+            "Fix: add CocoEvaluator to it, or leave out --evaluate"
+        )
+    results = [tasks["bbox"] for tasks in found]
     metrics = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
     rows = [
         [name, *(f"{result[metric]:.2f}" for metric in metrics)]

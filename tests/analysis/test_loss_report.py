@@ -6,6 +6,7 @@ from torch import nn
 from projects.clockdistill.analysis.loss_report import advise, current_weights, scales_table
 from projects.clockdistill.analysis.loss_scales import DETECTION, MEMORY_PARTS, LossScale
 from projects.clockdistill.analysis.spread import Spread
+from projects.clockdistill.modeling.token_weights import TokenWeights
 from tests.analysis.tiny_distiller import METHODS, tiny_distiller
 from tests.modeling.tiny_detectors import batch
 
@@ -75,6 +76,19 @@ def test_a_loss_without_a_gradient_is_judged_by_its_value(model):
     assert warning(model, "loss_distill_giou", 0.0, 0.0) == (
         "loss_distill_giou is 0 on half of the batches or more, which no weight would change"
     )
+
+
+def test_images_without_labels_are_judged_only_by_weights_of_their_own():
+    model, names = tiny_distiller(), ("loss_distill_memory", "loss_distill_memory_unlabelled")
+    spread = Spread(1.0, 1.0, 1.0)
+    scales = [LossScale(name, spread, 1.0, None, spread, relative_at_neck=20.0) for name in names]
+    assert current_weights(model, names[1]) == current_weights(model, names[0])
+    assert advise(model, scales).keys() == {names[0]}
+
+    model.unlabelled_token_weights = TokenWeights(alpha=0.2, beta=0.0)
+    advice = advise(model, scales)
+    # 1 / 20 of the weight makes it as large
+    assert advice[names[1]].weights == {"model.unlabelled_token_weights.alpha": 0.01}
 
 
 @pytest.mark.parametrize("name", [DETECTION, *MEMORY_PARTS])

@@ -14,6 +14,7 @@ from projects.clockdistill.analysis.loss_scales import (
     summarize,
 )
 from projects.clockdistill.analysis.spread import Spread
+from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
 from tests.analysis.tiny_distiller import tiny_distiller
 from tests.modeling.tiny_detectors import FAMILIES, batch
 
@@ -71,6 +72,23 @@ def test_every_loss_is_measured(family):
     for name, sample in samples.items():
         assert sample.value > 0 and sample.at_neck > 0, name
         assert name == "loss_distill_fitnet" or sample.at_memory > 0, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_images_without_labels_have_samples_of_their_own_pass(family):
+    model = tiny_distiller(family, features=("fitnet",))
+    model.pseudo_targets.threshold = 0.01  # the tiny teachers are sure of little
+    alone = measure_one(model, batch(seed=1))
+    without_labels = [{**image, UNLABELLED: True} for image in batch(seed=2)]
+    samples = measure_one(model, [*batch(seed=1), *without_labels])
+    for name in MEMORY_PARTS:
+        assert samples[name].value == pytest.approx(alone[name].value, rel=1e-4)
+    for name in (MEMORY, *MEMORY_PARTS, "loss_distill_fitnet"):  # the others draw at random
+        assert samples[name].at_neck == pytest.approx(alone[name].at_neck, rel=1e-4), name
+    for name in ("memory", "class", "bbox", "giou", "fitnet"):
+        sample = samples[f"loss_distill_{name}_unlabelled"]
+        assert sample.value > 0 and sample.at_neck > 0, name
+        assert name == "fitnet" or sample.at_memory > 0, name
 
 
 def test_the_two_parts_of_the_memory_loss():

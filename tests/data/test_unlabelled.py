@@ -45,6 +45,14 @@ def test_annotations_of_a_dataset_are_left_out(tmp_path: Path, folder: Path) -> 
         }
 
 
+def test_a_dataset_without_sizes(folder: Path) -> None:
+    DatasetCatalog.register("no_sizes", lambda: [{"file_name": str(folder / "b.png")}])
+    assert checked_unlabelled_dicts(["no_sizes"]) == [
+        {"file_name": str(folder / "b.png"), "unlabelled": True}
+    ]
+    DatasetCatalog.remove("no_sizes")
+
+
 def test_refusals(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(UserError, match="neither a registered dataset nor a folder"):
         unlabelled_dicts(["kitty_train"])

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from detectron2.config import LazyCall as L
+from detectron2.data.samplers import TrainingSampler
 from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill.engine.checks import check_config
@@ -43,6 +45,14 @@ def test_bad_value_is_named_with_its_key(
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     OmegaConf.update(distill, key, value)
     with pytest.raises(ConfigError, match=message):
+        check_config(distill)
+
+
+def test_a_loader_that_would_not_read_unlabelled_images_is_refused(distill: DictConfig) -> None:
+    distill.dataloader.unlabelled = {"names": ["frames"], "ratio": 0.5}
+    check_config(distill)
+    distill.dataloader.train.sampler = L(TrainingSampler)(size=12)
+    with pytest.raises(ConfigError, match=r"its own sampler .*\nFix: use build_detection"):
         check_config(distill)
 
 

@@ -61,7 +61,7 @@ def detector(family: str = "dino") -> nn.Module:
     return model
 
 
-# The first process's or chunk's have labels, the second's have not; objects there must not matter.
+# The first process's have labels, the second's have not; objects there must not matter.
 MIXED = [
     {**image, UNLABELLED: number >= 2}
     for number, image in enumerate(batch((2, 4, 3, 1), sizes=((48, 64),) * 4))
@@ -147,6 +147,17 @@ def test_chunks_of_labelled_and_unlabelled_images_give_the_gradients_of_the_batc
         assert_same(step(distiller(normalised), MIXED, chunks), whole)
 
 
+def test_each_chunk_has_images_of_both_kinds() -> None:
+    class Recorder(nn.Linear):
+        def forward(self, images: list[dict]) -> dict[str, Tensor]:
+            kinds.append([image[UNLABELLED] for image in images])
+            return {"loss": self.weight.sum()}
+
+    kinds: list[list[bool]] = []
+    step(Recorder(1, 1, bias=False), MIXED, chunks=2)
+    assert kinds == [[False, True], [False, True]]
+
+
 @pytest.mark.parametrize("counts", [(0, 0, 0, 0), (1, 0, 0, 0)])
 def test_chunks_without_objects_give_the_gradients_of_the_batch(counts: tuple[int, ...]) -> None:
     images = batch(counts, sizes=((48, 64),) * 4)
@@ -165,18 +176,24 @@ def test_chunks_in_bfloat16_differ_by_its_rounding() -> None:
     assert (chunks - whole).norm() < (whole - exact).norm() / 2
 
 
+def half(images: list[dict], rank: int) -> list[dict]:
+    """Returns the images of one of two processes."""
+    size = len(images) // 2
+    return images[rank * size : (rank + 1) * size]
+
+
 def run_rank(rank: int, folder: str) -> None:
     """Takes the steps of one of two processes, with half of the images."""
     with process_group(rank, folder):
-        own = slice(2 * rank, 2 * rank + 2)
         views = {"gradient_as_bucket_view": True}
         steps = [
-            step(DistributedDataParallel(make(), **options), images[own], chunks)._asdict()
+            step(DistributedDataParallel(make(), **options), half(images, rank), chunks)._asdict()
             for make, images, chunks, options in (
                 (distiller, IMAGES, 1, {}),
                 (distiller, IMAGES, 2, views),
                 (detector, IMAGES, 2, {}),
                 (distiller, MIXED, 1, {}),
+                (distiller, MIXED[1:3], 1, {}),
             )
         ]
         torch.save(steps, Path(folder, f"rank{rank}.pth"))
@@ -185,8 +202,10 @@ def run_rank(rank: int, folder: str) -> None:
 def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
     spawn(run_rank, tmp_path)
     for rank in range(2):
-        distilled, distilled_in_chunks, in_chunks, mixed = torch.load(tmp_path / f"rank{rank}.pth")
+        steps = torch.load(tmp_path / f"rank{rank}.pth")
+        distilled, distilled_in_chunks, in_chunks, mixed, one_of_each = steps
         assert_same(Step(**distilled), step(distiller()))
         assert_same(Step(**distilled_in_chunks), step(distiller()))
         assert_same(Step(**in_chunks), step(detector()))
         assert_same(Step(**mixed), step(distiller(), MIXED))
+        assert_same(Step(**one_of_each), step(distiller(), MIXED[1:3]))

@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 from PIL import Image
 
-from projects.clockdistill.data import PRESETS, register_kitti
+from projects.clockdistill.data import PRESETS, register_kitti, register_part
 from projects.clockdistill.engine.config_file import load_config
 from projects.clockdistill.engine.evaluate import Evaluation
 from projects.clockdistill.errors import UserError
@@ -62,6 +62,20 @@ def add(
         pred_classes=torch.tensor([label]),
     )
     evaluator.process([{"image_id": image_id}], [{"instances": found}])
+
+
+def test_a_part_of_a_dataset_has_the_frames_of_its_dicts(register: Register) -> None:
+    whole = register([[line("Car", 50, 150)] for _ in range(3)])
+    register_part("small_part", whole, slice(1, None))
+    evaluator = KittiEvaluator("small_part")
+    evaluator.reset()
+    for record in DatasetCatalog.get("small_part"):
+        add(evaluator, record["image_id"], 0, 50, 20, 150, 80)
+    assert evaluator.evaluate()["kitti"]["AP40-Car-easy"] == 100 * 1 / 40  # both of two cars
+    with pytest.raises(UserError, match="the ground truth does not have: 0"):
+        add(evaluator, 0, 0, 50, 20, 150, 80)
+    DatasetCatalog.remove("small_part")
+    MetadataCatalog.remove("small_part")
 
 
 def test_figures_of_a_detector_by_class_and_their_mean(register: Register) -> None:

@@ -11,13 +11,15 @@ import export
 import numpy as np
 import pytest
 import torch
+from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
+from detectron2.evaluation import DatasetEvaluators
 
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.deployment.parity import Parity
 from projects.clockdistill.deployment.predictor import Predictor
 from projects.clockdistill.deployment.runtimes import Runtime, open_model
-from projects.clockdistill.engine.config_file import load_config, save_config
+from projects.clockdistill.engine.config_file import ConfigError, load_config, save_config
 from tests.tiny_run import PLAIN, OracleDetector, register_drawings, tiny_overrides
 
 
@@ -78,6 +80,9 @@ def test_the_lost_ap_is_that_of_the_file(run: Path) -> None:
     oracle, wrong = OracleDetector("drawings_val"), OracleDetector("drawings_val", shift=1)
     assert export.compare_ap(cfg, test, oracle, oracle) == 0
     assert export.compare_ap(cfg, test, oracle, wrong) > 50
+    cfg.dataloader.evaluator = [None, L(DatasetEvaluators)(evaluators=[])]
+    with pytest.raises(ConfigError, match=r"does not measure.\nFix: add CocoEvaluator"):
+        export.compare_ap(cfg, test, oracle, oracle)
 
 
 def test_the_predictor_finds_in_the_file_what_it_finds_in_the_run(

@@ -7,6 +7,7 @@ import pytest
 import torch
 import train_net
 from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from projects.clockdistill.engine.config_file import CONFIGS, load_config
@@ -41,6 +42,14 @@ def test_a_student_trains_with_a_folder_of_images(tmp_path: Path) -> None:
         assert logged[f"loss_distill_{name}"] > 0
         assert logged[f"loss_distill_{name}_unlabelled"] > 0
     assert "images without labels: 4 (" in (tmp_path / "output/log.txt").read_text()
+
+
+def test_a_dataset_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    DatasetCatalog.register("broken", lambda: [{}["missing"]])
+    names = "dataloader.unlabelled.names=[broken]"
+    text = refusal(command(tmp_path, DISTILLED, names))
+    assert "dataloader.unlabelled.names: cannot be loaded: KeyError: 'missing'" in text
+    DatasetCatalog.remove("broken")
 
 
 @pytest.mark.parametrize(

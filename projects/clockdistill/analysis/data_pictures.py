@@ -25,8 +25,8 @@ from projects.clockdistill.engine.data_check import (
     query_count,
     without_bad_images,
 )
-from projects.clockdistill.engine.data_config import dataset_names
-from projects.clockdistill.engine.train_loader import build_train_loader, is_seeded, seeded_images
+from projects.clockdistill.engine.data_config import dataset_names, is_seeded
+from projects.clockdistill.engine.train_loader import build_train_loader, seeded_images
 from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
 from projects.clockdistill.visualization.data_figure import Histogram, save_data_figure
 from projects.clockdistill.visualization.detection_grid import (

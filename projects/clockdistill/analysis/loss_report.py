@@ -12,6 +12,7 @@ from projects.clockdistill.analysis.loss_scales import (
     MEMORY,
     MEMORY_PARTS,
     PREFIX,
+    SUFFIX,
     LossScale,
 )
 from projects.clockdistill.analysis.spread import Spread
@@ -42,10 +43,13 @@ def current_weights(model: nn.Module, loss: str) -> dict[str, float]:
         model: a distillation model, whose losses name their weights in `weight_names`.
         loss: "loss_distill_*"; any other has no weights.
     """
-    name = loss.removeprefix(PREFIX)
+    name = loss.removeprefix(PREFIX).removesuffix(SUFFIX)
     logit_weights = {} if model.logit_loss is None else model.logit_loss.weight_names
     if loss == MEMORY:
         part, module, names = "token_weights", model.token_weights, MEMORY_PARTS.values()
+    elif loss == MEMORY + SUFFIX:
+        module, names = model.unlabelled_token_weights, MEMORY_PARTS.values()
+        part = "token_weights" if module is model.token_weights else "unlabelled_token_weights"
     elif name in logit_weights:
         part, module, names = "logit_loss", model.logit_loss, (logit_weights[name],)
     elif name in model.feature_losses.losses:
@@ -60,12 +64,16 @@ def advise(model: nn.Module, scales: Sequence[LossScale]) -> dict[str, Advice]:
     """Returns advice, by name, for each distillation loss that is out of range.
 
     Losses are judged by their gradient at the neck, which all of them reach. One that is positive
-    without a gradient, as those of untrained box heads are, is judged by its value.
+    without a gradient, as those of untrained box heads are, is judged by its value. One of images
+    without labels is judged only if it has weights of its own: the others decide about theirs.
     """
+    weights = {scale.name: current_weights(model, scale.name) for scale in scales}
+    labelled = {key for name in weights if not name.endswith(SUFFIX) for key in weights[name]}
     return {
-        scale.name: _advice(scale, current_weights(model, scale.name))
+        scale.name: _advice(scale, weights[scale.name])
         for scale in scales
         if scale.name not in (DETECTION, *MEMORY_PARTS)
+        and not (scale.name.endswith(SUFFIX) and weights[scale.name].keys() <= labelled)
         and not LOWEST <= (scale.relative_at_neck or scale.relative) <= HIGHEST
     }
 

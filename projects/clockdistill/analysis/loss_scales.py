@@ -18,6 +18,7 @@ from projects.clockdistill.analysis.spread import Spread
 
 DETECTION = "detection"
 PREFIX = "loss_distill_"
+SUFFIX = "_unlabelled"  # of the losses of images without labels
 MEMORY = f"{PREFIX}memory"
 # The memory loss is linear in its token weights, so it is the sum of what each of the two gives.
 MEMORY_PARTS = {f"{MEMORY}.foreground": "alpha", f"{MEMORY}.background": "beta"}
@@ -123,9 +124,14 @@ def _measure_batch(model: nn.Module, batch: list[dict[str, Any]]) -> dict[str, S
             losses[name] = loss
         if name == MEMORY:
             losses |= _memory_parts(model, calls)
-    (transformer_args, _), (_, memory) = calls["transformer"], calls["encoder"]
-    features, _ = model.student_hooks.adapter.read_features(transformer_args)
-    samples = {name: _sample(loss, memory, features) for name, loss in losses.items()}
+    read_features = model.student_hooks.adapter.read_features
+    samples = {}
+    for name, loss in losses.items():
+        # the student sees images without labels after the others, in a pass of their own
+        last = -1 if name.endswith(SUFFIX) else 0
+        (transformer_args, _), (_, memory) = calls["transformer"][last], calls["encoder"][last]
+        features, _ = read_features(transformer_args)
+        samples[name] = _sample(loss, memory, features)
     bad = [
         name
         for name, sample in samples.items()
@@ -142,37 +148,42 @@ def _measure_batch(model: nn.Module, batch: list[dict[str, Any]]) -> dict[str, S
 
 def _run(
     model: nn.Module, batch: list[dict[str, Any]]
-) -> tuple[dict[str, Tensor], dict[str, tuple[Any, Any]]]:
-    """Returns the losses of one pass, and the arguments and the output of some modules in it.
+) -> tuple[dict[str, Tensor], dict[str, list[tuple[Any, Any]]]]:
+    """Returns the losses of one pass, and arguments and outputs of all calls of some modules in it.
+
+    A transformer has no output: a pass may stop in it.
 
     The student's tensors are those of its own graph: a transposed view of the memory, for example,
     would not be part of the detection loss's graph.
     """
-    calls = {}
+    calls = defaultdict(list)
     adapter, student = model.student_hooks.adapter, model.student
     modules = {
-        "transformer": adapter.transformer(student),
         "encoder": adapter.encoder(student),
         "token_weights": model.token_weights,
         "memory_loss": model.memory_loss,
     }
 
     def keep(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            calls[name] = args, output
+        def hook(module: nn.Module, args: tuple, output: Any = None) -> None:
+            calls[name].append((args, output))
 
         return hook
 
     with ExitStack() as hooks:
+        transformer = adapter.transformer(student)
+        hooks.enter_context(transformer.register_forward_pre_hook(keep("transformer")))
         for name, module in modules.items():
             if module is not None:
                 hooks.enter_context(module.register_forward_hook(keep(name)))
         return model(batch), calls
 
 
-def _memory_parts(model: nn.Module, calls: Mapping[str, tuple[Any, Any]]) -> dict[str, Tensor]:
+def _memory_parts(
+    model: nn.Module, calls: Mapping[str, list[tuple[Any, Any]]]
+) -> dict[str, Tensor]:
     """Returns the memory loss with each of its token weights alone."""
-    ((student, teacher, _), _), (inputs, _) = calls["memory_loss"], calls["token_weights"]
+    ((student, teacher, _), _), (inputs, _) = calls["memory_loss"][0], calls["token_weights"][0]
     parts = {}
     for name, kept in MEMORY_PARTS.items():
         alone = copy.copy(model.token_weights)

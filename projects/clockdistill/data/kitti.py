@@ -69,7 +69,7 @@ def register_kitti(
 
 
 def register_part(name: str, whole: str, frames: slice) -> None:
-    """Registers some frames of a registered dataset, by their place in it.
+    """Registers some frames of a dataset that `register_kitti` registered, by their place in it.
 
     Args:
         name: of the part.
@@ -79,7 +79,10 @@ def register_part(name: str, whole: str, frames: slice) -> None:
     DatasetCatalog.register(name, lambda: DatasetCatalog.get(whole)[frames])
     metadata = MetadataCatalog.get(whole)
     MetadataCatalog.get(name).set(
-        thing_classes=metadata.thing_classes, evaluator_type=metadata.evaluator_type
+        thing_classes=metadata.thing_classes,
+        evaluator_type=metadata.evaluator_type,
+        kitti_preset=metadata.kitti_preset,
+        kitti_frames=lambda: metadata.kitti_frames()[frames],
     )
 
 

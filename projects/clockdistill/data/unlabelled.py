@@ -18,8 +18,8 @@ def unlabelled_dicts(names: Sequence[str]) -> list[dict]:
     """Returns images as detectron2's dataset dicts, without annotations and marked as unlabelled.
 
     Args:
-        names: registered datasets, whose annotations are left out, and folders, whose images are
-            found at any depth (KITTI's testing/image_2, for example).
+        names: registered datasets, whose annotations are left out, and folders, whose PNG and JPEG
+            files are found at any depth (KITTI's testing/image_2, for example).
 
     Raises:
         UserError: if a name is neither, or a folder holds no images.
@@ -55,8 +55,9 @@ def checked_unlabelled_dicts(names: Sequence[str]) -> list[dict]:
 def _bad_images(records: Sequence[dict]) -> list[str]:
     found = []
     for record in records:
+        size = record.get("width"), record.get("height")
         try:
-            check_image(record["file_name"], (record["width"], record["height"]))
+            check_image(record["file_name"], size if None not in size else None)
         except ImageError as error:
             found.append(str(error))
     return found

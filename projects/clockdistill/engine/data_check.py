@@ -169,13 +169,16 @@ def inspect_data(
 
 def _unlabelled_warnings(names: list[str], test: list[dict]) -> list[str]:
     """Checks the images without labels; returns what the user should look at."""
+    key = "dataloader.unlabelled.names"
     try:
         dicts = checked_unlabelled_dicts(names)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"dataloader.unlabelled.names: {error}") from error
+        raise ConfigError(f"{key}: {error}") from error
+    except Exception as error:  # whatever a reader makes of data that it does not expect
+        raise ConfigError(f"{key}: cannot be loaded: {type(error).__name__}: {error}") from error
     if shared := shared_images(dicts, test):
         return [
-            f"dataloader.unlabelled.names: {len(shared)} of the {len(test)} validation images are "
+            f"{key}: {len(shared)} of the {len(test)} validation images are "
             f"among the images without labels: {some(shared)}. Fix: leave them out, unless the "
             "detector is to be used on just these images"
         ]

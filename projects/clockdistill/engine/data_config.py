@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from projects.clockdistill.engine.config_file import ConfigError
+from projects.clockdistill.engine.config_file import ConfigError, accepted_arguments
 
 
 def dataset_names(cfg: DictConfig, part: str) -> list[str]:
@@ -33,6 +33,16 @@ def evaluator_calls(dataloader: DictConfig) -> dict[str, DictConfig]:
     return calls
 
 
+def is_seeded(node: DictConfig) -> bool:
+    """Returns whether train_loader.py decides order and draws, as for any usual config.
+
+    Args:
+        node: `cfg.dataloader.train`.
+    """
+    needed = {"dataset", "mapper", "sampler", "total_batch_size"}
+    return node.get("sampler") is None and needed <= set(accepted_arguments(node) or ())
+
+
 def unlabelled_names(dataloader: DictConfig) -> list[str]:
     """Returns `dataloader.unlabelled.names` as a list; empty if there is no such key."""
     names = OmegaConf.select(dataloader, "unlabelled.names") or []
@@ -40,7 +50,11 @@ def unlabelled_names(dataloader: DictConfig) -> list[str]:
 
 
 def check_unlabelled(cfg: DictConfig) -> None:
-    """Refuses images without labels where no teacher makes use of them."""
+    """Refuses images without labels where the loader or the model would make no use of them.
+
+    Raises:
+        ConfigError: with the key and the fix.
+    """
     names = unlabelled_names(cfg.dataloader)
     if names and "teacher" not in cfg.model:
         raise ConfigError(
@@ -52,6 +66,12 @@ def check_unlabelled(cfg: DictConfig) -> None:
         raise ConfigError(
             f"dataloader.unlabelled.names={names}, but model.pseudo_targets is null.\n"
             "Fix: set it as configs/models/distill.py does"
+        )
+    if names and not is_seeded(cfg.dataloader.train):
+        raise ConfigError(
+            f"dataloader.unlabelled.names={names}, but dataloader.train has its own sampler or "
+            "another builder, which would not read them.\nFix: use build_detection_train_loader "
+            "without a sampler, or leave dataloader.unlabelled.names empty"
         )
 
 

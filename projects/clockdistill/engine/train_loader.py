@@ -23,8 +23,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from projects.clockdistill.data.unlabelled import unlabelled_dicts
 from projects.clockdistill.engine import interruption
 from projects.clockdistill.engine.checks import build
-from projects.clockdistill.engine.config_file import accepted_arguments
-from projects.clockdistill.engine.data_config import unlabelled_names, unlabelled_per_process
+from projects.clockdistill.engine.data_config import (
+    is_seeded,
+    unlabelled_names,
+    unlabelled_per_process,
+)
 from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
 
 _logger = logging.getLogger(__name__)
@@ -208,16 +211,6 @@ def build_train_loader(
     loader = build(node, "dataloader.train", **extra)
     _prepare_workers(loader)
     return loader
-
-
-def is_seeded(node: DictConfig) -> bool:
-    """Returns whether `build_train_loader` decides order and draws, as for any usual config.
-
-    Args:
-        node: `cfg.dataloader.train`.
-    """
-    needed = {"dataset", "mapper", "sampler", "total_batch_size"}
-    return node.get("sampler") is None and needed <= set(accepted_arguments(node) or ())
 
 
 def seeded_images(

@@ -172,11 +172,15 @@ class Trainer(TrainerBase):
                 f"a batch of {len(batch)} images cannot be split into train.accumulate_steps="
                 f"{count} equal chunks. Fix: let the loader give a multiple of {count} images"
             )
-        objects = sum(len(image.get("instances", ())) for image in by_labels(batch)[0])
+        labelled, *unlabelled = by_labels(batch)
+        objects = sum(len(image.get("instances", ())) for image in labelled)
         autocast = torch.autocast(
             self._device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None
         )
-        chunks = [batch[first : first + size] for first in range(0, len(batch), size)]
+        if unlabelled:  # a kind that a chunk lacks would cost it one more image
+            chunks = [batch[first::count] for first in range(count)]
+        else:
+            chunks = [batch[first : first + size] for first in range(0, len(batch), size)]
         with autocast:
             of_teachers = self._run_teacher(chunks)
         values: list[Tensor] = []

@@ -213,7 +213,8 @@ class DistillMetaArch(nn.Module):
         if others is not None:
             counts = torch.tensor([float(len(images)) for images in chunks])
             counts = to_device(counts, self.student.device)
-            shares = counts / mean_over_ranks(counts.mean()).clamp(min=1 / len(chunks))
+            # of no image at all the shares are 0
+            shares = counts / mean_over_ranks(counts.mean()).clamp(min=torch.finfo().tiny)
         passes = []
         for chunk, images in enumerate(chunks):
             one = images or others[chunk][:1]
@@ -265,10 +266,8 @@ class DistillMetaArch(nn.Module):
 
     def teacher_detections(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
         """Returns the teacher's detections in the student's classes, one entry per image."""
-        return [
-            self.class_map.detections(result["instances"])
-            for result in self.teacher(batched_inputs)
-        ]
+        results = self.teacher_hooks.adapter.detect(self.teacher, batched_inputs)
+        return [self.class_map.detections(result["instances"]) for result in results]
 
     @functools.cached_property
     def distill_modules(self) -> nn.ModuleDict:

@@ -27,6 +27,7 @@ class StandIn(nn.Module):
 
     def forward(self, batched_inputs):
         self.seen = modes(self), self.dn_number
+        self.images = batched_inputs
         return self.during()
 
 
@@ -56,6 +57,12 @@ def test_a_pass_that_stops_early_restores_it(adapter):
         adapter.run(detector, [], None)
     assert modes(detector) == [False] * 4
     assert detector.dn_number == 100
+
+
+def test_each_image_is_detected_without_padding(adapter):
+    detector = StandIn(lambda: [{"instances": len(detector.images)} for _ in detector.images])
+    assert adapter.detect(detector.eval(), [{}, {}]) == [{"instances": 1}, {"instances": 1}]
+    assert detector.seen == ([False] * 4, 100)
 
 
 def test_in_train_mode_the_detector_stays_as_it_is(adapter):

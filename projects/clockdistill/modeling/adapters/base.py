@@ -43,6 +43,12 @@ class FamilyAdapter:
         """Runs the detector's forward pass."""
         return detector(batched_inputs, targets)
 
+    def detect(
+        self, detector: nn.Module, batched_inputs: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Returns the results of a detector in eval mode, one with "instances" per image."""
+        return detector(batched_inputs)
+
     def embed_dim(self, detector: nn.Module) -> int:
         """Returns D of memory and queries."""
         return detector.transformer.embed_dim

@@ -60,6 +60,12 @@ class DetrexAdapter(FamilyAdapter):
         with nullcontext() if detector.training else _padding_masked(detector):
             return detector(batched_inputs)
 
+    def detect(
+        self, detector: nn.Module, batched_inputs: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Runs image by image: in eval mode detrex does not mask the padding of a batch."""
+        return [detector([image])[0] for image in batched_inputs]
+
     def append_queries(
         self, kwargs: dict[str, Any], groups: Sequence[QueryGroup], num_kept: int
     ) -> dict[str, Any]:

@@ -45,7 +45,6 @@ class LogitDistillLoss(nn.Module):
     - `layers`: with which of the teacher's decoder layers a student's layer is matched. "same":
       its own where both have as many layers, otherwise only the last with the last (sec. 4.5.2).
       "teacher_last": every layer with the teacher's last, as in KD-DETR's public code.
-
     - `l1_reduction`: "sum" over the four coordinates, as in the detectors' own loss that shares
       its weight, or "mean", as in KD-DETR's public code.
 
