@@ -68,7 +68,9 @@ def add_attention(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--weights", metavar="FILE", help="weights of the config's detector")
     _add_compare(parser)
     parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="picture, folder or glob")
-    parser.add_argument("--output", type=Path, default=Path("attention"), metavar="DIR")
+    parser.add_argument(
+        "--output", type=Path, default=Path("attention"), metavar="DIR", help="default: attention"
+    )
     parser.add_argument("--threshold", type=score, metavar="SCORE", help="lowest score: 0.5")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--detection", type=positive_int, metavar="N", help="one, by falling score")
@@ -80,7 +82,7 @@ def add_attention(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--layer", type=_layer, metavar="N|all", help="default: the last")
     parser.add_argument("--head", type=positive_int, metavar="N", help="default: mean of all")
     parser.add_argument("--level", type=positive_int, metavar="N", help="default: all together")
-    parser.add_argument("--each", choices=["layer", "head", "level"], help="a map for each of them")
+    parser.add_argument("--each", choices=["layer", "head", "level"], help="one map for each")
     parser.add_argument(
         "--draw", choices=["both", "map", "points"], help="default: both; map with --each"
     )
