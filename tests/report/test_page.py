@@ -254,9 +254,20 @@ def browse(path: Path, width: int) -> tuple[list[str], int]:
     return messages, int(re.search(r"<title>(\d+)</title>", done.stdout).group(1))
 
 
-@pytest.mark.skipif(
+needs_chromium = pytest.mark.skipif(
     not (shutil.which("chromium") or shutil.which("chromium-browser")), reason="no Chromium"
 )
+
+
+@needs_chromium
+def test_printed_tables_are_as_wide_as_the_paper(tmp_path: Path) -> None:
+    names = ["Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram"]
+    path = write_report(made_up_run(tmp_path, classes=names))
+    path.write_text(path.read_text().replace("@media print", "@media screen"))
+    assert browse(path, width=718) == ([], 718)  # A4 without its margins, at 96 pixels per inch
+
+
+@needs_chromium
 def test_browser_shows_the_page_without_a_message(tmp_path: Path) -> None:
     path = write_report(made_up_run(tmp_path, classes=["red " * 30, "green"]))
     assert browse(path, width=390) == ([], 390)
