@@ -38,7 +38,7 @@ from projects.clockdistill.engine.config_file import ROOT
 from projects.clockdistill.engine.jobs import TOOLS, Run, exit_on_signals, run_together
 from projects.clockdistill.errors import UserError
 from projects.clockdistill.report.page import try_write_report
-from projects.clockdistill.report.run import REPORT
+from projects.clockdistill.report.run import DETECTIONS, REPORT
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid
 
@@ -62,7 +62,7 @@ def run_all(runs: list[Run]) -> None:
 def detections(run: Run) -> dict[int, list[dict]]:
     """Returns a run's detections in COCO's result format, by image id."""
     by_image: dict[int, list[dict]] = {}
-    for detection in json.loads((run.folder / "inference/coco_instances_results.json").read_text()):
+    for detection in json.loads((run.folder / DETECTIONS).read_text()):
         by_image.setdefault(detection["image_id"], []).append(detection)
     return by_image
 

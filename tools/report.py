@@ -21,10 +21,13 @@ import projects.clockdistill  # noqa: F401  before detectron2: silences a warnin
 from projects.clockdistill.engine.arguments import one_line_errors, tool_parser
 from projects.clockdistill.errors import UserError
 from projects.clockdistill.report.page import write_comparison, write_report
+from projects.clockdistill.report.run import REPORT
 
 
 def report(runs: list[Path], output: Path | None) -> Path:
     """Writes the page and returns its path."""
+    if output is not None and output.is_dir():
+        raise UserError(f"--output {output} is a folder. Fix: name a file, as {output / REPORT}")
     if len(runs) == 1:
         return write_report(runs[0], output=output)
     if len({run.resolve() for run in runs}) < len(runs):

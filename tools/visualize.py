@@ -10,6 +10,8 @@ docs/visualization.md shows the commands and how to read their pictures.
 import argparse
 import logging
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 # run as a script, only tools/ is on the path
@@ -66,7 +68,9 @@ def add_attention(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--weights", metavar="FILE", help="weights of the config's detector")
     _add_compare(parser)
     parser.add_argument("inputs", nargs="+", metavar="IMAGE", help="picture, folder or glob")
-    parser.add_argument("--output", type=Path, default=Path("attention"), metavar="DIR")
+    parser.add_argument(
+        "--output", type=Path, default=Path("attention"), metavar="DIR", help="default: attention"
+    )
     parser.add_argument("--threshold", type=score, metavar="SCORE", help="lowest score: 0.5")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--detection", type=positive_int, metavar="N", help="one, by falling score")
@@ -78,7 +82,7 @@ def add_attention(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--layer", type=_layer, metavar="N|all", help="default: the last")
     parser.add_argument("--head", type=positive_int, metavar="N", help="default: mean of all")
     parser.add_argument("--level", type=positive_int, metavar="N", help="default: all together")
-    parser.add_argument("--each", choices=["layer", "head", "level"], help="a map for each of them")
+    parser.add_argument("--each", choices=["layer", "head", "level"], help="one map for each")
     parser.add_argument(
         "--draw", choices=["both", "map", "points"], help="default: both; map with --each"
     )
@@ -102,6 +106,12 @@ def _titled(text: str) -> tuple[str, str]:
     if not title or not folder:
         raise argparse.ArgumentTypeError(f"{text}: expected TITLE=DIR")
     return title, folder
+
+
+def _refuse_equal(titles: Iterable[str]) -> None:
+    title, number = Counter(titles).most_common(1)[0]
+    if number > 1:
+        raise UserError(f"--compare: two columns are called {title}. Fix: use another title")
 
 
 def _point(text: str) -> tuple[float, float]:
@@ -136,6 +146,7 @@ def attention(arguments: argparse.Namespace) -> None:
         compared=arguments.compare,
         device=arguments.device,
     )
+    _refuse_equal(detector.title for detector in detectors)
     if arguments.threshold is not None:
         what["threshold"] = arguments.threshold
     else:
@@ -228,7 +239,11 @@ def detections(arguments: argparse.Namespace) -> None:
     """Draws ground truth and detections where the student misses most."""
     device = choose_device(arguments.device)
     require_folder(arguments.output)
+    for _, folder in arguments.compare:
+        run_config(folder)  # refuses it before anything runs
     data = EvaluationData.of(run_config(arguments.run, arguments.opts))
+    own = ["student", "teacher"] if "teacher" in data.cfg.model else ["student"]
+    _refuse_equal([*own, *(title for title, _ in arguments.compare)])
     names = {category: data.class_names[label] for label, category in data.category_ids.items()}
 
     def errors(found: list[dict]) -> dict:
@@ -243,8 +258,6 @@ def detections(arguments: argparse.Namespace) -> None:
         except CheckpointError as error:
             logger.warning("no column of the teacher: %s", error)
     for title, folder in arguments.compare:
-        if title in (*columns, "student"):
-            raise UserError(f"--compare: two columns are called {title}. Fix: use another title")
         columns[title] = errors(run_detections(folder, data, shown, device))
     columns["student"] = student
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -89,12 +89,12 @@ def test_report_of_a_trained_detector(tmp_path: Path) -> None:
     # every other of 8 images has the detections of the next
     assert len(page.alternatives) == 4
     assert all("missed" in text or "false alarm" in text for text in page.alternatives)
-    assert "0.250 s a step, 16.0 images a second; waiting for data 20 %" in page.text
+    assert "0.250 s a step, 16.0 images a second; waiting for data 20%" in page.text
 
 
 def test_perfect_detections_have_no_bad_image(tmp_path: Path) -> None:
     page = report(made_up_run(tmp_path, trained=False, mistakes=False))
-    assert "finds 100 % of the objects, and 100 % of its detections are right" in page.text
+    assert "finds 100% of the objects, and 100% of its detections are right" in page.text
     assert not page.alternatives and "Sum of the losses" not in page.text
     assert "AdamW" not in page.text.split("The whole config")[0]  # nothing was trained
 
@@ -173,7 +173,7 @@ def test_many_classes_are_shown_by_their_extremes(tmp_path: Path) -> None:
 def test_files_that_another_program_changed_leave_the_rest(tmp_path: Path) -> None:
     folder = made_up_run(tmp_path)
     (folder / "inference/coco_instances_results.json").write_text("[{]")
-    (folder / "results.json").write_text('{"bbox": null}')
+    (folder / "results.json").write_text('{"bbox": null, "kitti": null}')
     with (folder / "metrics.json").open("a") as file:
         file.write('{"iteration": 9, "loss_class": NaN, "loss_bbox": Infinity, "time": "?"}\n')
     page = report(folder)
@@ -209,6 +209,12 @@ def test_comparison_shows_differences_to_the_first_run(tmp_path: Path) -> None:
     ]
     assert f"{red[1] - red[0]:+.1f}" in page.text
     assert "learning rate 0.5" in page.text and "AP over steps" in page.text
+
+
+def test_gpu_memory_of_the_log_is_converted(tmp_path: Path) -> None:
+    folder = made_up_run(tmp_path, mistakes=None)
+    (folder / "log.txt").write_text("iter: 19  max_mem: 900M\niter: 39  max_mem: 2000M\n")
+    assert "2.10 GB" in report(folder).text  # detectron2's M are 2^20 bytes
 
 
 def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
@@ -248,9 +254,20 @@ def browse(path: Path, width: int) -> tuple[list[str], int]:
     return messages, int(re.search(r"<title>(\d+)</title>", done.stdout).group(1))
 
 
-@pytest.mark.skipif(
+needs_chromium = pytest.mark.skipif(
     not (shutil.which("chromium") or shutil.which("chromium-browser")), reason="no Chromium"
 )
+
+
+@needs_chromium
+def test_printed_tables_are_as_wide_as_the_paper(tmp_path: Path) -> None:
+    names = ["Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram"]
+    path = write_report(made_up_run(tmp_path, classes=names))
+    path.write_text(path.read_text().replace("@media print", "@media screen"))
+    assert browse(path, width=718) == ([], 718)  # A4 without its margins, at 96 pixels per inch
+
+
+@needs_chromium
 def test_browser_shows_the_page_without_a_message(tmp_path: Path) -> None:
     path = write_report(made_up_run(tmp_path, classes=["red " * 30, "green"]))
     assert browse(path, width=390) == ([], 390)

@@ -87,6 +87,8 @@ def test_student_teacher_and_further_runs_are_side_by_side(run, tmp_path, capsys
     draw("--run", student, "--compare", f"undistilled={run}", "pictures/000.png", "--draw", "map")
     titles = [line.split(" (")[0].strip() for line in capsys.readouterr().out.splitlines()[1:]]
     assert titles == ["student", "teacher", "undistilled"]
+    twice = ("--run", student, "--compare", f"teacher={run}", "pictures/000.png")
+    assert "two columns are called teacher" in refused(*twice)
     # without the teacher's file, the others are shown
     OmegaConf.update(cfg, "model.teacher_checkpoint", str(tmp_path / "gone.pth"))
     save_config(cfg, student / "config.yaml")

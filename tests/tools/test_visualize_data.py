@@ -134,5 +134,8 @@ def test_runs_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     assert "99" in refused("detections", "--run", run)
     write_results(run, [{"image_id": 1}])
     assert "holds no COCO results" in refused("detections", "--run", run)
+    assert "nowhere is not a folder" in refused(
+        "detections", "--run", run, "--compare", "a=nowhere"
+    )
     other = "dataloader.test.dataset.names=drawings_test"
     assert "not a registered dataset" in refused("detections", "--run", run, other)

@@ -63,6 +63,19 @@ def test_a_region_ignored_for_several_classes_is_drawn_once(tmp_path):
     assert (several != drawn(tmp_path / "c.png", boxes[0])).any()  # which names its class
 
 
+@pytest.mark.parametrize(("inside", "outside"), [((0, 60), (-40, 60)), ((70, 80), (70, 120))])
+def test_the_caption_of_a_box_that_ends_outside_is_not_cut(tmp_path, inside, outside):
+    pictures = [
+        drawn(tmp_path / "a.png", DrawnBox((left, 20, right, 30), label=0, score=0.5))
+        for left, right in (inside, outside)
+    ]
+    # the caption's letters are all that is white below the picture's upper edge
+    letters = [(p[len(p) // 10 : -len(p) // 10].min(-1) > 220).sum(0) for p in pictures]
+    middle = slice(4, -4)  # without the margins
+    assert letters[0][middle].sum() > 5
+    np.testing.assert_array_equal(letters[0][middle], letters[1][middle])
+
+
 def test_a_picture_without_boxes_can_say_so(tmp_path):
     with_note = drawn(tmp_path / "a.png", note="no objects")
     assert (with_note != drawn(tmp_path / "b.png")).any()

@@ -29,10 +29,9 @@ from projects.clockdistill.evaluation.coco import (
     load_ground_truth,
     to_coco_detections,
 )
+from projects.clockdistill.report.run import DETECTIONS
 
 logger = logging.getLogger(__name__)
-
-_RESULTS = "inference/coco_instances_results.json"  # of the last evaluation of a run
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def teacher_detections(
 
 def _evaluated(run: str | Path, data: EvaluationData) -> list[dict[str, Any]] | None:
     """Returns what the last evaluation of a run found; None if there is no file of it."""
-    path = Path(run) / _RESULTS
+    path = Path(run) / DETECTIONS
     if not path.is_file():
         return None
     try:

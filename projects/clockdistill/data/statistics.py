@@ -83,7 +83,7 @@ def statistics_table(
         ["images", *(len(split.sizes) for split in splits.values())],
         ["images without objects", *(int((s.per_image == 0).sum()) for s in splits.values())],
         ["objects", *(len(split.classes) for split in splits.values())],
-        ["crowd boxes, ignored", *(split.crowds for split in splits.values())],
+        ["crowd boxes, not trained on", *(split.crowds for split in splits.values())],
         [
             "most objects in one image" + (f" (queries: {queries})" if queries else ""),
             *(split.per_image.max(initial=0) for split in splits.values()),

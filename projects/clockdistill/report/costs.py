@@ -13,7 +13,7 @@ from projects.clockdistill.report.run import Run
 
 # lines of log.txt that detectron2 writes
 _PER_IMAGE = re.compile(r"Total inference pure compute time:.*\(([\d.]+) s / iter per device")
-_MEMORY = re.compile(r"max_mem: (\d+)M")
+_MEMORY = re.compile(r"max_mem: (\d+)M")  # MiB
 
 
 def count_parameters(run: Run, part: str = "") -> int | None:
@@ -55,14 +55,14 @@ def costs(run: Run) -> list[tuple[str, str]]:
         if batch:
             text += f", {batch / step:.1f} images a second"
         if loading is not None:
-            text += f"; waiting for data {100 * loading / step:.0f} %"
+            text += f"; waiting for data {loading / step:.0%}"
         rows.append(("speed of training", text))
     log = _log(run)
     if found := _PER_IMAGE.findall(log):
         batch = f"{float(found[-1]) * 1000:.1f} ms an image, without loading and scoring"
         rows.append(("speed of evaluation", batch))
     if found := _MEMORY.findall(log):
-        rows.append(("peak GPU memory of training", f"{max(map(int, found)) / 1000:.2f} GB"))
+        rows.append(("peak GPU memory of training", f"{max(map(int, found)) * 2**20 / 1e9:.2f} GB"))
     return rows
 
 

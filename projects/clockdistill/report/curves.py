@@ -18,7 +18,10 @@ _DETECTION = {"loss_class": "class", "loss_bbox": "box (L1)", "loss_giou": "box 
 def loss_figures(run: Run) -> list[Drawn]:
     """Draws the losses of a run over its steps, weighted as they are added up."""
     names = {name for line in run.lines for name in line if name.startswith("loss_")}
-    distilled = sorted(name for name in names if name.startswith(DISTILLATION))
+    # as the detection losses, so that the same loss has the same colour in both figures
+    order = [name.replace("loss_", DISTILLATION) for name in _DETECTION]
+    distilled = [name for name in order if name in names]
+    distilled += sorted({n for n in names if n.startswith(DISTILLATION)} - set(order))
     detection = sorted(names - set(distilled))
     if not names:
         return []

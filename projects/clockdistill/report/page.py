@@ -182,7 +182,7 @@ def _verdict(run: Run, runs: Mapping[str, Run], evaluated: Evaluated | None) -> 
         recall, precision = overall.recall[overall.best], overall.precision[overall.best]
         text += (
             f" At the threshold {evaluated.diagnosis.threshold:.2f}, where F1 is highest, it finds "
-            f"{100 * recall:.0f} % of the objects, and {100 * precision:.0f} % of its detections "
+            f"{recall:.0%} of the objects, and {precision:.0%} of its detections "
             "are right."
         )
     return text
@@ -208,7 +208,7 @@ def _comparison(runs: Sequence[Run]) -> dict[str, Any]:
             (label, run, [curves.finite(run.metrics.get(m)) for m in (*_OVERALL, *_SIZES)])
             for label, run in by_label.items()
         ],
-        "metrics": [*_OVERALL, *_SIZES],
+        "metrics": [*_OVERALL, *(f"AP {size}" for size in _SIZES.values())],
         "cost_rows": [(label, costs.as_row(run)) for label, run in by_label.items()],
         "curves": [*curves.ap_figure(by_label), *curves.total_loss_figure(by_label)],
         "class_rows": tables.class_differences(by_label),

@@ -23,7 +23,7 @@ class Box:
     Attributes:
         kind: "hit", "wrong", "false", "missed" or "crowd", which decides how it is drawn.
         xywh: in pixels of the image.
-        tag: a letter beside it.
+        tag: a letter in its corner.
         words: what a pointer on it shows.
     """
 
@@ -79,7 +79,7 @@ def picture(image: Image, class_names: Mapping[Any, str]) -> Picture:
         return f"{name(detection)} {detection['score']:.2f}"
 
     wrong = [f"{name(truth)} as {scored(found)}" for truth, found in errors.wrong_classes]
-    boxes = [Box("crowd", entry["bbox"], "", "ignored area") for entry in image.crowds]
+    boxes = [Box("crowd", entry["bbox"], "", "ignored region") for entry in image.crowds]
     boxes += [Box("hit", found["bbox"], "", f"found: {scored(found)}") for _, found in errors.hits]
     boxes += [
         Box("wrong", found["bbox"], "W", f"wrong class: {words}")

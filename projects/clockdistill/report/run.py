@@ -11,11 +11,12 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from projects.clockdistill.deployment.loading import run_config
 from projects.clockdistill.engine import metrics_file
-from projects.clockdistill.engine.config_file import ROOT, ConfigError, as_yaml, load_config
+from projects.clockdistill.engine.config_file import ROOT, ConfigError, as_yaml
 
 REPORT = "report.html"
-DETECTIONS = "inference/coco_instances_results.json"
+DETECTIONS = "inference/coco_instances_results.json"  # of the last evaluation
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,8 @@ def read_run(folder: str | Path, cfg: DictConfig | None = None) -> Run:
         ConfigError: if there is no such folder or config, or the config cannot be read.
     """
     folder = Path(folder)
-    if cfg is None:
-        config = folder / "config.yaml"
-        if not config.is_file():
-            found = "holds no config.yaml" if folder.is_dir() else "is not a folder"
-            raise ConfigError(f"{folder} {found}. Fix: name the train.output_dir of a run")
-        cfg = load_config(str(config.absolute()), ())
-    else:
-        cfg = OmegaConf.create(as_yaml(cfg))  # as a saved one, to compare it with others
+    # a config that was passed becomes as a saved one, to compare it with others
+    cfg = run_config(folder) if cfg is None else OmegaConf.create(as_yaml(cfg))
     if not (isinstance(cfg.get("model"), DictConfig) and isinstance(cfg.get("train"), DictConfig)):
         raise ConfigError(f"the config of {folder} has no model or train. Fix: name another run")
     return Run(folder, cfg, metrics_file.read(folder / "metrics.json"), _read_results(folder))

@@ -113,7 +113,7 @@ def other_tasks(run: Run) -> dict[str, list[tuple[str, float | None]]]:
 def kitti_table(run: Run) -> dict[str, Any] | None:
     """Returns KITTI's AP by class, difficulty and number of recall points; None without it."""
     rows: dict[str, dict[str, float | None]] = {}
-    for name, value in run.results.get("kitti", {}).items():
+    for name, value in (run.results.get("kitti") or {}).items():
         points, *of_class, difficulty = name.split("-")  # "AP40-Car-moderate" or "AP40-moderate"
         row = rows.setdefault("-".join(of_class) or "mean", {})
         row[f"{points} {difficulty}"] = finite(value)

@@ -6,7 +6,7 @@ from typing import Any
 from projects.clockdistill.report.run import Run
 
 _OPTIONAL_LOSSES = {
-    "memory_loss": "memory (encoder output)",
+    "memory_loss": "memory",
     "logit_loss": "logits",
     "feature_losses": "features",
 }

@@ -144,9 +144,7 @@ def save_picture_grid(
             _draw_picture(axis, picture, class_names)
     if legend:
         signs = [
-            Patch(
-                fill=False, ec=o.color, ls=o.line, lw=2, hatch=o.hatch, label=o.mark.format(o.title)
-            )
+            Patch(fill=False, ec=o.color, ls=o.line, lw=2, hatch=o.hatch, label=o.legend)
             for o in legend
         ]
         style = {"ncols": len(signs), "handlelength": 4, "handleheight": 1.6}
@@ -219,9 +217,10 @@ def _draw_box(
     if outcome is not None:
         box.set(linestyle=outcome.line, hatch=outcome.hatch)
     axis.add_patch(box)
-    is_at_the_right = left > 0.85 * axis.get_xlim()[1]
+    width = axis.get_xlim()[1]
+    is_at_the_right = left > 0.85 * width
     axis.text(
-        right if is_at_the_right else left,
+        min(right, width) if is_at_the_right else max(left, 0),  # not cut by the border
         top,
         caption,
         fontsize=6.5,

@@ -95,7 +95,7 @@ def test_by_default_all_detections_of_the_threshold_are_summed(columns) -> None:
     threshold = float(scores[4])
     subject = choose_subject(column, column, View(threshold=threshold), SIZE)
     number = int((scores >= threshold).sum())
-    assert subject.text == f"{number} detections of {threshold:g} or more"
+    assert subject.text == f"{number} detections of score {threshold:g} or more"
     assert len(subject.boxes) == number
     assert len(set(subject.queries)) == len(subject.queries) <= number
     (row,) = attention_rows([column], View(threshold=threshold, draw="map"), SIZE)
@@ -114,7 +114,7 @@ def test_without_a_detection_of_the_threshold_the_best_one_is_shown(columns) -> 
     column = columns["dino"]
     subject = choose_subject(column, column, View(threshold=1.0), SIZE)
     assert subject.queries == [int(column.reading.detections.pred_queries[0])]
-    assert subject.text.startswith("none of 1 or more, its best: ")
+    assert subject.text.startswith("none of score 1 or more, its best: ")
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -103,10 +103,11 @@ def choose_subject(column: Column, first: Column, view: View, size: tuple[int, i
     if view.detection is not None:
         return _one_detection(column, first, view)
     chosen = found[found.scores >= view.threshold]
-    text = f"{len(chosen)} detection{'' if len(chosen) == 1 else 's'} of {view.threshold:g} or more"
+    limit = f"of score {view.threshold:g} or more"
+    text = f"{len(chosen)} detection{'' if len(chosen) == 1 else 's'} {limit}"
     if not len(chosen) and len(found):
         chosen = found[:1]  # better than an empty picture
-        text = f"none of {view.threshold:g} or more, its best: {_name(column, chosen)}"
+        text = f"none {limit}, its best: {_name(column, chosen)}"
     queries = dict.fromkeys(chosen.pred_queries.tolist())  # one may give several detections
     return Subject(list(queries), text, drawn_boxes(column, chosen))
 
