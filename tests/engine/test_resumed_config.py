@@ -48,6 +48,8 @@ def test_what_applies_from_the_resumed_step_on_is_listed(folder, override, chang
         "optimizer._target_=torch.optim.SGD",
         "optimizer.params.lr_factors={neck:0.5}",
         "dataloader.train.total_batch_size=8",
+        "dataloader.unlabelled.names=[drawings_val]",
+        "dataloader.unlabelled.ratio=0.25",
     ],
 )
 def test_what_the_checkpoint_fixes_is_refused(folder: Path, override: str) -> None:

@@ -17,6 +17,7 @@ _FIXED = {
     "optimizer.params._target_": "the checkpoint holds the optimizer's state of other groups",
     "optimizer.params.lr_factors.*": "the checkpoint holds the optimizer's state of other groups",
     "dataloader.train.total_batch_size": "the position in the data is counted in such batches",
+    "dataloader.unlabelled.*": "the position in the data is counted in such batches",
 }
 
 
@@ -43,9 +44,11 @@ def changes_on_resume(cfg: DictConfig) -> list[str]:
         if old == new:
             continue
         reason = _reason(key)
-        # a factor has another value, or its group is new or gone
+        # A factor has another value, or its group is new or gone. A name is new or another one; a key
+        # that the run's config did not have yet is no change.
         is_group = key.startswith("optimizer.params.lr_factors.")
-        if reason and (_ABSENT in (old, new)) == is_group:
+        is_name = key.startswith("dataloader.unlabelled.names.")
+        if reason and (is_name or (_ABSENT in (old, new)) == is_group):
             raise ConfigError(
                 f"--resume: {key}={new}, but the run in {folder} has {key}={old}; {reason}.\n"
                 f"Fix: leave {key} as it was, or start a new run with another train.output_dir "

@@ -1,8 +1,7 @@
 """KD-DETR at the small scale, the counterpart of methods/kd_detr_dino_r18_kitti.
 
-Its public code takes the mean over classes and distils all layers from the teacher's last one.
-This config takes the sum and distils layer by layer, as CLoCKDistill does: better on
-synthkitti_tune (reproduction/README.md).
+Not its public code's form, which that config has: the sum over classes, layer by layer, normalised as
+CLoCKDistill's, which was better on synthkitti_tune (reproduction/README.md).
 
 python tools/train_net.py --config-file <this file>
 """
