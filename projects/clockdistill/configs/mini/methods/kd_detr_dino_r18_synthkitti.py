@@ -1,7 +1,7 @@
 """KD-DETR at the small scale, the counterpart of methods/kd_detr_dino_r18_kitti.
 
-Not its public code's form, which that config has: the sum over classes, layer by layer, normalised as
-CLoCKDistill's, which was better on synthkitti_tune (reproduction/README.md).
+Not its public code's form, which that config has, but the sum over classes, layer by layer,
+normalised as CLoCKDistill's: better on synthkitti_tune (reproduction/README.md).
 
 python tools/train_net.py --config-file <this file>
 """
