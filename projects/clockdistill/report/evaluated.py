@@ -92,7 +92,9 @@ def evaluate_detections(run: Run, worst: int) -> Evaluated:
     class_names = {category: classes[label] for label, category in load_categories(name).items()}
     detections = json.loads(path.read_text())
     diagnosis = diagnose(ground_truth, detections, class_names)
-    by_image = errors_by_image(ground_truth, detections, class_names, diagnosis.threshold)
+    by_image = {}
+    if worst:
+        by_image = errors_by_image(ground_truth, detections, class_names, diagnosis.threshold)
     ranked = sorted(
         (id_ for id_, errors in by_image.items() if errors.count and id_ in records),
         key=lambda id_: (-by_image[id_].count, len(by_image[id_].hits), str(id_)),
@@ -111,7 +113,7 @@ def evaluate_detections(run: Run, worst: int) -> Evaluated:
         for id_ in ranked
     ]
     warning = _difference(run, diagnosis)
-    return Evaluated(class_names, diagnosis, len(by_image), images, warning)
+    return Evaluated(class_names, diagnosis, len(ground_truth["images"]), images, warning)
 
 
 def _coco_evaluator(run: Run) -> DictConfig | None:
