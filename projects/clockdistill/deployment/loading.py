@@ -48,14 +48,19 @@ def find_run(folder: str | Path, overrides: Sequence[str] = ()) -> tuple[DictCon
     """
     cfg = run_config(folder, overrides)
     folder = Path(folder).absolute()
-    for name in _WEIGHTS:
-        if (folder / name).is_file():
-            logger.info("weights: %s", folder / name)
-            return cfg, folder / name
-    raise CheckpointError(
-        f"{folder} holds neither {' nor '.join(_WEIGHTS)}.\n"
-        f"Fix: finish the run with --resume, or name weights to use with {folder / 'config.yaml'}"
-    )
+    weights = run_weights(folder)
+    if weights is None:
+        raise CheckpointError(
+            f"{folder} holds neither {' nor '.join(_WEIGHTS)}.\nFix: finish the run with --resume, "
+            f"or name weights to use with {folder / 'config.yaml'}"
+        )
+    logger.info("weights: %s", weights)
+    return cfg, weights
+
+
+def run_weights(folder: Path) -> Path | None:
+    """Returns the file of a run's weights, the best if it has them; None if it has none."""
+    return next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
 
 
 def load_detector(cfg: DictConfig, weights: str | Path, device: str) -> tuple[nn.Module, ModelSpec]:

@@ -9,6 +9,7 @@ import torch
 from detectron2.config import instantiate
 from omegaconf import OmegaConf
 
+from projects.clockdistill.deployment.loading import run_weights
 from projects.clockdistill.report.run import Run
 
 # lines of log.txt that detectron2 writes
@@ -35,14 +36,7 @@ def count_parameters(run: Run, part: str = "") -> int | None:
 def costs(run: Run) -> list[tuple[str, str]]:
     """Returns what a run cost, as terms and figures; what is not known is left out."""
     rows = []
-    weights = next(
-        (
-            run.folder / name
-            for name in ("model_best.pth", "model_final.pth")
-            if _is_file(run, name)
-        ),
-        None,
-    )
+    weights = run_weights(run.folder)
     if weights is not None:
         rows.append((f"size of {weights.name}", f"{weights.stat().st_size / 1e6:.1f} MB"))
     training = seconds_of_training(run)
@@ -88,10 +82,6 @@ def duration(seconds: float) -> str:
 def _median(run: Run, metric: str) -> float | None:
     _, values = run.logged(metric)
     return float(np.median(values)) if values else None
-
-
-def _is_file(run: Run, name: str) -> bool:
-    return (run.folder / name).is_file()
 
 
 def _log(run: Run) -> str:
