@@ -17,7 +17,7 @@ from projects.clockdistill.data.dataset_table import LARGE, SMALL
 from projects.clockdistill.data.findings import Findings
 from projects.clockdistill.data.statistics import SplitObjects, class_counts
 from projects.clockdistill.deployment.model_spec import ModelSpec
-from projects.clockdistill.engine.checks import check_calls, check_values
+from projects.clockdistill.engine.checks import check_calls, check_values, require_lazy_calls
 from projects.clockdistill.engine.config_file import ConfigError
 from projects.clockdistill.engine.data_check import (
     inspect_data,
@@ -80,11 +80,8 @@ def load_training_data(cfg: DictConfig) -> TrainingData:
                 f"the config has no {key}, which tells what the trainer sees.\n"
                 "Fix: name a config of tools/train_net.py"
             )
-    for part in _SPLITS:
-        key = f"dataloader.{part}"
-        node = OmegaConf.select(cfg, key)
-        if not (isinstance(node, DictConfig) and "_target_" in node):
-            raise ConfigError(f"{key}={node}: expected a lazy call, LazyCall(...)(...) in a config")
+    keys = [f"dataloader.{part}" for part in _SPLITS]
+    require_lazy_calls({key: OmegaConf.select(cfg, key) for key in keys})
     check_values(cfg.dataloader, "dataloader")
     check_calls(cfg.dataloader, "dataloader")
     dicts = {part: load_dicts(cfg, part) for part in _SPLITS}

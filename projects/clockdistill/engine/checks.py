@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -60,9 +60,7 @@ def check_config(cfg: DictConfig) -> None:
         if not isinstance(cfg[key], DictConfig):
             raise ConfigError(f"{key}={cfg[key]}: expected the keys of a config file, not a value")
     calls = {key: OmegaConf.select(cfg, key) for key in _LAZY_CALLS}
-    for key, node in (calls | evaluator_calls(cfg.dataloader)).items():
-        if not (isinstance(node, DictConfig) and "_target_" in node):
-            raise ConfigError(f"{key}={node}: expected a lazy call, LazyCall(...)(...) in a config")
+    require_lazy_calls(calls | evaluator_calls(cfg.dataloader))
     schema = LazyConfig.load(str(_COMMON / "train.py")).train
     _check_train_keys(cfg.train, schema, "train")
     check_values(cfg)
@@ -85,6 +83,17 @@ def check_config(cfg: DictConfig) -> None:
             mapper = OmegaConf.select(cfg, key)
             if not callable(mapper if not isinstance(mapper, DictConfig) else build(mapper, key)):
                 raise ConfigError(f"{key}={mapper}: expected a data mapper, such as DetrMapper")
+
+
+def require_lazy_calls(nodes: Mapping[str, Any]) -> None:
+    """Refuses parts of a config, by their keys, that are no lazy calls.
+
+    Raises:
+        ConfigError: with the key and its value.
+    """
+    for key, node in nodes.items():
+        if not (isinstance(node, DictConfig) and "_target_" in node):
+            raise ConfigError(f"{key}={node}: expected a lazy call, LazyCall(...)(...) in a config")
 
 
 def check_channel_order(model: DictConfig) -> None:
