@@ -21,7 +21,7 @@ one image at a time{fps_on}, by `tools/analyze_model.py`. Training: all steps of
 start-up and evaluation, mean over the seeds; runs on one machine at the same time slow each other
 down. In brackets: the paper's."""
 
-MINI = (
+DRAWN = (
     "Small detectors on synthkitti, **drawn scenes, not KITTI**: what can be compared with the "
     "paper is order and signs."
 )
@@ -38,9 +38,9 @@ def markdown(table: Table, content: dict[str, Any], picture: str) -> str:
     rows, scale = content["rows"], content["scale"]
     remark = table.remarks.get(scale)
     parts = [
-        f"# Table {table.number}, scale {scale}: {table.title}",
+        f"# {table.heading}, scale {scale}: {table.title}",
         table.caption,
-        MINI if scale == "mini" else "",
+        "" if scale == "full" else DRAWN,
         _overview(table, rows),
         f"![bars]({picture})",
         INTERVALS,

@@ -9,7 +9,7 @@ from pathlib import Path
 from projects.clockdistill.engine.config_file import CONFIGS, ROOT, load_config
 from projects.clockdistill.engine.jobs import Run
 from projects.clockdistill.errors import UserError
-from reproduction.tables import SHIPPED, Row, Table
+from reproduction.tables import OF_SCALE, ROWS, SHIPPED, Row, Table
 
 TEACHER_SEED = 0
 
@@ -21,7 +21,7 @@ class Plan:
     Attributes:
         table: what to reproduce.
         scale: one of `tables.SCALES`.
-        seeds: of the students.
+        seeds: of the students; None for each row's own number.
         teacher: "shipped", "train" or a checkpoint.
         output: folder of all runs.
         num_gpus: GPUs of each run.
@@ -30,7 +30,7 @@ class Plan:
 
     table: Table
     scale: str
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] | None
     teacher: str
     output: Path
     num_gpus: int = 1
@@ -71,13 +71,15 @@ class Plan:
         return self.output / self.scale
 
     def seeds_of(self, row: Row) -> tuple[int, ...]:
-        return (TEACHER_SEED,) if row.is_teacher else self.seeds
+        if row.is_teacher:
+            return (TEACHER_SEED,)
+        return self.seeds or tuple(range(row.seeds if self.scale in ("few", "mid") else 3))
 
     def runs(self, row: Row) -> list[Run]:
         """Returns the runs of a row, one for each seed."""
         if row.is_teacher:
             return [self.teacher_run(row.configs[self.scale])]
-        return [self._student_run(row, seed) for seed in self.seeds]
+        return [self._student_run(row, seed) for seed in self.seeds_of(row)]
 
     def phases(self, rows: Sequence[Row]) -> tuple[list[Run], list[Run]]:
         """Returns the teachers to train for some rows, and then all other runs."""
@@ -110,18 +112,25 @@ class Plan:
         return Run(title, config, folder, overrides, (*self._options(), "--eval-only"))
 
     def _student_run(self, row: Row, seed: int) -> Run:
-        config, variant = row.configs[self.scale], ""
-        overrides = (*self.overrides, f"train.seed={seed}", *row.overrides[self.scale])
+        config, own = row.configs[self.scale], row.overrides[self.scale]
+        overrides = (*OF_SCALE.get(self.scale, ()), *self.overrides, f"train.seed={seed}", *own)
         if row.teachers:
             weights = self.weights(row.teachers[self.scale])
             overrides = (*overrides, f"model.teacher_checkpoint={weights}")
         if row.steps != 1:
             steps = load_config(str(CONFIGS / config), list(overrides)).train.max_iter
             overrides = (*overrides, f"train.max_iter={round(row.steps * steps)}")
-        if row.overrides[self.scale] or row.steps != 1:  # another run of the same config
-            variant = f"+{row.name.replace('/', '_')}"
+        other_teacher = row.teachers.get(self.scale) != self._first_teacher(config)
+        # another run of the same config has another folder
+        variant = f"+{row.name.replace('/', '_')}" if own or row.steps != 1 or other_teacher else ""
         folder = self._folder(config, seed, variant)
         return Run(f"{row.name}, seed {seed}", config, folder, overrides, self._options())
+
+    def _first_teacher(self, config: str) -> str | None:
+        """Returns the teacher of the first row, of any table, with a config."""
+        rows = (row for rows in ROWS.values() for row in rows)
+        first = next(row for row in rows if row.configs.get(self.scale) == config)
+        return first.teachers.get(self.scale)
 
     def _folder(self, config: str, seed: int, variant: str = "") -> Path:
         return self.folder / (_name(config) + variant) / f"seed{seed}"
@@ -132,4 +141,4 @@ class Plan:
 
 def _name(config: str) -> str:
     """Returns a config's name below the folder of its scale."""
-    return config.removeprefix("mini/").replace(".py", "")
+    return config.removeprefix("mini/").removeprefix("mid/").replace(".py", "")

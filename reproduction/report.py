@@ -34,7 +34,7 @@ def measured(plan: Plan, command: str) -> dict[str, Any]:
         command: what the user typed.
     """
     return {
-        "table": plan.table.number,
+        "table": plan.table.name,
         "scale": plan.scale,
         "rows": [_measured_row(plan, row) for row in plan.rows],
         "command": command,
@@ -119,7 +119,7 @@ def write_report(folder: Path, table: Table, content: dict[str, Any]) -> list[Pa
 
 
 def _stem(folder: Path, table: Table, scale: str) -> Path:
-    return folder / f"table{table.number}_{scale}"
+    return folder / f"{table.heading.lower().replace(' ', '')}_{scale}"
 
 
 def _with_statistics(table: Table, content: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _statistics(table: Table, row: Row, ap: dict[str, list[float]]) -> dict[str,
     compared = {"gain": row.gain_over}
     if row.teachers:
         # never with a rival of fewer steps: the difference would be that of the steps
-        rivals = [table.row(name) for name in table.rivals if name != row.name]
+        rivals = [table.row(name) for name in table.rivals if name in ap and name != row.name]
         longer = [rival.name for rival in rivals if rival.steps >= row.steps]
         compared |= {f"gain_over_{name}": name for name in longer}
     for key, other in compared.items():
@@ -188,7 +188,7 @@ def _save_picture(path: Path, table: Table, content: dict[str, Any]) -> None:
     gains = [Bar(row["gain"], row["gain_ci95"], marker=row["paper_gain"]) for row in rows]
     save_bars(
         path,
-        f"Table {table.number}, scale {content['scale']}: {table.title}",
+        f"{table.heading}, scale {content['scale']}: {table.title}",
         [row["row"] for row in rows],
         {"reached": levels, "gain": gains},
         label="AP",

@@ -1,32 +1,49 @@
-"""Tables 1 to 6 of the paper. `rows.csv` holds their rows, each with its config and the paper's
-figures, copied digit by digit.
+"""Tables 1 to 6 of the paper and studies of our own. `rows.csv` holds their rows, each with its
+config and the paper's figures, copied digit by digit.
 
 Source: CLoCKDistill (arXiv:2502.10683v1), Tables 1-6. Columns of `rows.csv`:
 
-    table, row      the table's number, the row's name
-    scales          full or mini, where it exists at one scale only
+    table, row      the table's number or the study's name; the row's name
+    scales          where it exists; by default full and mini
     config          config file of scale full, below configs/ and without ".py"
     teacher         the same of its teacher
     gain_over       the row that its gain is measured over
     steps           multiple of the config's train.max_iter
+    seeds           number of seeds at the scales few and mid; by default 3
     AP ... FPS      the paper's figures: COCO metrics, GFLOPs, parameters in millions, FPS
-    mini            config and key=value of scale mini, where there is no config of the same name
+    mini, few, mid  config and key=value of that scale. Without a config, it has scale full's name
+                    in mini/ or mid/; without anything, scale few is as scale mini
     note            shown below the table
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from projects.clockdistill.configs.models.parts import MINI_TEACHER_CHECKPOINT
+from projects.clockdistill.configs.models.parts import (
+    MID_TEACHER_CHECKPOINT,
+    MINI_TEACHER_CHECKPOINT,
+)
 from projects.clockdistill.errors import UserError
 
-SCALES = ("full", "mini")
+SCALES = ("full", "mini", "few", "mid")
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
+# key=value of all students of a scale, before those of the row.
+OF_SCALE = {
+    "few": (
+        "dataloader.train.dataset.names=synthkitti_few_train",
+        "train.max_iter=4800",  # 96 epochs * 200 images / 4 images a step
+        "train.eval_period=2400",
+    ),
+}
+
 # Trained weights in this repository, by the teacher's config.
-SHIPPED = {"mini/teachers/dino_r50_synthkitti.py": MINI_TEACHER_CHECKPOINT}
+SHIPPED = {
+    "mini/teachers/dino_r50_synthkitti.py": MINI_TEACHER_CHECKPOINT,
+    "mid/teachers/dino_r50_synthkitti.py": MID_TEACHER_CHECKPOINT,
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,7 @@ class Row:
         configs: scale -> config file below `configs/`.
         teachers: scale -> config file of its teacher; empty without distillation.
         overrides: scale -> key=value of that config.
+        seeds: number of seeds where the scale has a number of its own for each row.
         paper: the paper's figures by name.
     """
 
@@ -46,6 +64,7 @@ class Row:
     overrides: Mapping[str, tuple[str, ...]]
     gain_over: str
     steps: float
+    seeds: int
     paper: Mapping[str, float]
     note: str
 
@@ -57,10 +76,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the paper.
+    """One table of the paper, or a study.
 
     Attributes:
-        number: as in the paper.
+        name: the number in the paper, or the study's name.
         title: a few words.
         caption: one sentence.
         image: scale -> (height, width) in pixels at which costs are measured.
@@ -68,7 +87,7 @@ class Table:
         remarks: scale -> which rows are missing there, and why.
     """
 
-    number: int
+    name: str
     title: str
     caption: str
     image: Mapping[str, tuple[int, int]]
@@ -76,9 +95,19 @@ class Table:
     remarks: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def heading(self) -> str:
+        """The name as it begins a title."""
+        return f"Table {self.name}" if self.name.isdigit() else self.name.capitalize()
+
+    @property
+    def scales(self) -> list[str]:
+        """The scales at which it has rows."""
+        return [scale for scale in SCALES if any(scale in row.configs for row in self.rows)]
+
+    @property
     def rows(self) -> tuple[Row, ...]:
         """The rows in the paper's order."""
-        return ROWS[self.number]
+        return ROWS[self.name]
 
     def row(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
@@ -89,59 +118,73 @@ class Table:
         Raises:
             UserError: if it has none.
         """
-        rows = [row for row in self.rows if scale in row.configs]
-        if not rows:
+        if scale not in self.scales:
+            reason = f": {self.remarks[scale]}" if scale in self.remarks else ""
             raise UserError(
-                f"table {self.number} has no rows at --scale {scale}: {self.remarks[scale]}"
+                f"--table {self.name} has no rows at --scale {scale}{reason}. "
+                f"Fix: --scale {' or '.join(self.scales)}"
             )
-        return rows
+        return [row for row in self.rows if scale in row.configs]
 
 
-def read_rows() -> dict[int, tuple[Row, ...]]:
-    """Returns the rows of `rows.csv` by the table's number."""
-    rows: dict[int, tuple[Row, ...]] = {}
+def read_rows() -> dict[str, tuple[Row, ...]]:
+    """Returns the rows of `rows.csv` by the table's name."""
+    rows: dict[str, tuple[Row, ...]] = {}
     with (Path(__file__).parent / "rows.csv").open() as file:
         for line in csv.DictReader(file):
-            number, scales = int(line["table"]), (line["scales"] or "full mini").split()
-            mini, *overrides = line["mini"].split() or [line["config"]]
-            configs = {"full": f"{line['config']}.py", "mini": _mini_file(mini)}
+            scales = (line["scales"] or "full mini").split()
+            cells = {scale: _cell(line, scale) for scale in scales}
             teacher = line["teacher"]
-            teachers = {"full": f"{teacher}.py", "mini": _mini_file(teacher)} if teacher else {}
             figures = (*METRICS, "GFLOPs", "Params", "FPS")
             row = Row(
                 name=line["row"],
-                configs={scale: configs[scale] for scale in scales},
-                teachers={scale: teachers[scale] for scale in scales if teacher},
-                overrides={"full": (), "mini": tuple(overrides)},
+                configs={scale: config for scale, (config, _) in cells.items()},
+                teachers={scale: _file(teacher, scale) for scale in scales if teacher},
+                overrides={scale: tuple(overrides) for scale, (_, overrides) in cells.items()},
                 gain_over=line["gain_over"],
                 steps=float(line["steps"] or 1),
+                seeds=int(line["seeds"] or 3),
                 paper={name: float(line[name]) for name in figures if line[name]},
                 note=line["note"],
             )
-            rows[number] = (*rows.get(number, ()), row)
+            rows[line["table"]] = (*rows.get(line["table"], ()), row)
     return rows
 
 
-def _mini_file(config: str) -> str:
-    return f"mini/{config.replace('_kitti', '_synthkitti')}.py"
+def _cell(line: Mapping[str, str], scale: str) -> tuple[str, Sequence[str]]:
+    """Returns a row's config at a scale, and key=value."""
+    if scale == "full":
+        return _file(line["config"], scale), ()
+    cell = line[scale] or (line["mini"] if scale == "few" else "")
+    config, *overrides = cell.split() or [line["config"]]
+    if "=" in config:
+        config, overrides = line["config"], [config, *overrides]
+    return _file(config, scale), overrides
+
+
+def _file(config: str, scale: str) -> str:
+    if scale == "full":
+        return f"{config}.py"
+    folder = "mid" if scale == "mid" else "mini"
+    return f"{folder}/{config.replace('_kitti', '_synthkitti')}.py"
 
 
 ROWS = read_rows()
-KITTI_IMAGE = {"full": (402, 1333), "mini": (96, 320)}
+KITTI_IMAGE = {"full": (402, 1333), **dict.fromkeys(("mini", "few", "mid"), (96, 320))}
 COCO_IMAGE = {"full": (800, 1064)}  # the paper has (1064, 800); most images of COCO are wide
 
 TABLES = {
-    table.number: table
+    table.name: table
     for table in (
         Table(
-            1,
+            "1",
             "which features to distil",
             "DINO ResNet-50 teacher, ResNet-18 student: backbone (neck) features, memory, or both.",
             KITTI_IMAGE,
             rivals=("memory",),
         ),
         Table(
-            2,
+            "2",
             "three detectors on KITTI",
             "CLoCKDistill compared with the undistilled student, input 402 x 1333.",
             KITTI_IMAGE,
@@ -151,25 +194,27 @@ TABLES = {
             },
         ),
         Table(
-            3,
+            "3",
             "three detectors on COCO",
             "CLoCKDistill compared with the undistilled student, input 1064 x 800.",
             COCO_IMAGE,
-            remarks={"mini": "there is no small COCO. Fix: --scale full"},
+            remarks={"mini": "there is no small COCO"},
         ),
         Table(
-            4,
+            "4",
             "distillation methods compared",
             "DINO ResNet-50 teacher and ResNet-18 student on KITTI, five methods.",
             KITTI_IMAGE,
-            rivals=("kd_detr", "baseline_equal_time", "baseline_long"),
+            rivals=("kd_detr", "baseline_equal_time", "baseline_long", "baseline_twice"),
             remarks={
                 "full": "only at scale mini: baseline_equal_time, baseline_long and "
-                "clockdistill_long, which the paper does not have"
+                "clockdistill_long, which the paper does not have",
+                "few": "the teacher saw the labels of all 1,600 frames, same_labels_teacher those "
+                "of the students' 200",
             },
         ),
         Table(
-            5,
+            "5",
             "parts of CLoCKDistill",
             "DINO ResNet-50 teacher and ResNet-18 student on KITTI: memory, location-aware mask, "
             "target-aware queries.",
@@ -177,13 +222,21 @@ TABLES = {
             rivals=("memory", "memory_mask"),
         ),
         Table(
-            6,
+            "6",
             "fewer encoder and decoder layers",
             "Encoder_decoder layers of the DINO ResNet-18 student on KITTI. The paper's FPS: A100.",
             KITTI_IMAGE,
             remarks={
                 "mini": "the small detectors have 2 layers where the paper's have 6, and 1 for 3"
             },
+        ),
+        Table(
+            "readings",
+            "what eq. (9) and (10) leave open",
+            "DINO teacher and student with the paper's width and coefficients, 200 labelled "
+            "frames; AP on the scenes for choosing settings.",
+            KITTI_IMAGE,
+            rivals=("memory_mask",),
         ),
     )
 }

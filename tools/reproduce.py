@@ -1,4 +1,4 @@
-"""Runs a table of the paper and writes it, every row from one command.
+"""Runs a table of the paper, or a study, and writes it, every row from one command.
 
     python tools/reproduce.py --table 4 --scale mini
     python tools/reproduce.py --table 4 --scale mini --seeds 0 1 --only baseline clockdistill
@@ -10,8 +10,9 @@ reproduction/results/table4_mini.md, .json, .csv and .png. After an interruption
 goes on: finished runs stay as long as their config, weights and data do not change, and tables
 share them. Rows that --only leaves out are shown as far as they were run before.
 
---scale full is the paper's experiment: it needs the data, ImageNet weights and GPUs.
---scale mini is small detectors on drawn scenes, on a CPU.
+--scale full is the paper's experiment: it needs the data, ImageNet weights and GPUs. The others are
+small detectors on drawn scenes, on a CPU: mini with all labels and a short schedule, few with 200
+labelled frames up to the end point, mid (--table readings) at the paper's width.
 
 key=value at the end overrides a key in all runs. That is another experiment, so it needs folders of
 its own: --output tries --results tries/results train.max_iter=20
@@ -49,15 +50,17 @@ OUTPUT, RESULTS = Path("output/reproduce"), Path("reproduction/results")
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = tool_parser(__doc__)
-    parser.add_argument("--table", type=int, required=True, choices=sorted(TABLES))
+    parser.add_argument("--table", required=True, choices=list(TABLES))
     parser.add_argument("--scale", choices=SCALES, default="full")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="SEED", help="default: 3 seeds, 5 for some rows"
+    )
     parser.add_argument("--only", nargs="+", metavar="ROW", help="run these rows only")
     parser.add_argument("--jobs", type=positive_int, default=1, help="runs at a time; default: 1")
     parser.add_argument("--num-gpus", type=positive_int, default=1, help="of each run; default: 1")
     parser.add_argument(
         "--teacher",
-        help="shipped, train or a checkpoint; default: shipped at scale mini, train at scale full",
+        help="shipped, train or a checkpoint; default: train at scale full, otherwise shipped",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and end")
     parser.add_argument(
@@ -75,8 +78,9 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: names the option and the fix.
     """
-    if min(arguments.seeds) < 0 or len(set(arguments.seeds)) < len(arguments.seeds):
-        raise UserError(f"--seeds {arguments.seeds}: seeds must differ and be at least 0")
+    seeds = arguments.seeds or [0]
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {seeds}: seeds must differ and be at least 0")
     if arguments.overrides and not (arguments.output and arguments.results):
         raise UserError(
             f"{' '.join(arguments.overrides)} makes another experiment, which must not replace "
@@ -100,8 +104,8 @@ def reproduce(arguments: argparse.Namespace, command: str) -> None:
     plan = Plan(
         table,
         arguments.scale,
-        tuple(arguments.seeds),
-        arguments.teacher or ("shipped" if arguments.scale == "mini" else "train"),
+        tuple(arguments.seeds) if arguments.seeds else None,
+        arguments.teacher or ("train" if arguments.scale == "full" else "shipped"),
         (arguments.output or OUTPUT).resolve(),
         arguments.num_gpus,
         tuple(arguments.overrides),

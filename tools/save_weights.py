@@ -4,6 +4,8 @@
         projects/clockdistill/weights/dino_r50_synthkitti.safetensors
     python tools/save_weights.py output/mini/pretraining/r18_synthkitti/model_final.pth \
         projects/clockdistill/weights/r18_synthkitti.safetensors --only backbone
+    python tools/save_weights.py output/mid/teachers/dino_r50_synthkitti/model_final.pth \
+        projects/clockdistill/weights/mid_dino_r50_synthkitti.safetensors --half
 """
 
 from pathlib import Path
@@ -16,7 +18,7 @@ from projects.clockdistill.engine.weights import local_path, read
 from projects.clockdistill.errors import UserError
 
 
-def save_weights(checkpoint: str, output: Path, only: str | None) -> None:
+def save_weights(checkpoint: str, output: Path, only: str | None, *, half: bool = False) -> None:
     """Writes the weights of a checkpoint, or of a part of its detector.
 
     Raises:
@@ -27,7 +29,7 @@ def save_weights(checkpoint: str, output: Path, only: str | None) -> None:
     # A head with two names is in the file twice, since safetensors cannot share tensors.
     prefix = f"{only}." if only else ""
     model = {
-        key: value.clone().contiguous()
+        key: (value.half() if half and value.is_floating_point() else value.clone()).contiguous()
         for key, value in read(local_path(checkpoint, "checkpoint"))["model"].items()
         if key.startswith(prefix)
     }
@@ -45,9 +47,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("checkpoint", help="a file that tools/train_net.py wrote")
     parser.add_argument("output", type=Path, help="the .safetensors file to write")
     parser.add_argument("--only", metavar="PART", help="a part of the detector: backbone")
+    parser.add_argument("--half", action="store_true", help="in float16: half the size")
     given = parser.parse_args(arguments)
     with one_line_errors(given.debug):
-        save_weights(given.checkpoint, given.output, given.only)
+        save_weights(given.checkpoint, given.output, given.only, half=given.half)
 
 
 if __name__ == "__main__":

@@ -38,11 +38,12 @@ import projects.clockdistill.data  # noqa: F401  registers the datasets
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine import weights
 from projects.clockdistill.engine.arguments import add_debug, one_line_errors
+from projects.clockdistill.engine.build_trainer import build_trainer, store_teacher_weights
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer, plain_detector
 from projects.clockdistill.engine.checks import build, check_config
 from projects.clockdistill.engine.compile import check_compiler, compile_model
 from projects.clockdistill.engine.config_file import ConfigError, load_config
-from projects.clockdistill.engine.conventions import class_names, teacher_classes
+from projects.clockdistill.engine.conventions import class_names
 from projects.clockdistill.engine.data_check import (
     check_data,
     without_bad_images,
@@ -51,7 +52,6 @@ from projects.clockdistill.engine.data_config import check_batch_size, dataset_n
 from projects.clockdistill.engine.ema import EmaUpdate, ModelEma
 from projects.clockdistill.engine.evaluate import Evaluate, Evaluation
 from projects.clockdistill.engine.failures import explained
-from projects.clockdistill.engine.half_weights import store_weights
 from projects.clockdistill.engine.hooks import PeriodicCheckpoint, writers
 from projects.clockdistill.engine.interruption import Interrupted
 from projects.clockdistill.engine.loggers import check_loggers, remote_loggers
@@ -59,15 +59,11 @@ from projects.clockdistill.engine.replay import replay
 from projects.clockdistill.engine.resumed_config import changes_on_resume
 from projects.clockdistill.engine.run_folder import claimed
 from projects.clockdistill.engine.setup import (
-    distribute,
     setup_run,
     torchrun_group,
     under_torchrun,
 )
-from projects.clockdistill.engine.solver import build_optimizer
-from projects.clockdistill.engine.teacher import check_teacher, load_teacher
-from projects.clockdistill.engine.train_loader import build_train_loader
-from projects.clockdistill.engine.trainer import Trainer
+from projects.clockdistill.engine.teacher import check_teacher
 from projects.clockdistill.engine.weights import CheckpointError
 from projects.clockdistill.errors import UserError
 from projects.clockdistill.report.page import try_write_report
@@ -98,29 +94,6 @@ def evaluate(cfg: DictConfig) -> dict:
         cfg.train.init_checkpoint, "train.init_checkpoint", class_names=class_names(cfg)
     )
     return Evaluation(cfg.dataloader, cfg.train.output_dir)(model)
-
-
-def build_trainer(cfg: DictConfig) -> Trainer:
-    """Builds the model with its teacher's weights, and its trainer."""
-    options = cfg.train
-    model = build(cfg.model, "model").to(options.device)
-    if hasattr(model, "teacher"):
-        load_teacher(model.teacher, model.teacher_checkpoint, teacher_classes(cfg))
-    return Trainer(
-        distribute(model, options.ddp),
-        functools.partial(build_train_loader, cfg.dataloader, options.seed),
-        build_optimizer(cfg.optimizer, model),
-        amp_dtype=options.amp.dtype if options.amp.enabled else None,
-        accumulate_steps=options.accumulate_steps,
-        output_dir=options.output_dir,
-        **(options.clip_grad.params if options.clip_grad.enabled else {}),
-    )
-
-
-def store_teacher_weights(cfg: DictConfig, model: nn.Module) -> None:
-    """Stores a teacher's weights in the type in which mixed precision multiplies them."""
-    if hasattr(model, "teacher") and cfg.train.amp.enabled:
-        store_weights(model.teacher, getattr(torch, cfg.train.amp.dtype))
 
 
 def train(cfg: DictConfig, *, resume: bool) -> None:

@@ -140,7 +140,7 @@ def test_teacher_and_baseline_are_the_detectors_of_the_distilled_run(name):
     teacher_name = (
         str(Path(*checkpoint.parts[1:-1]))
         if checkpoint.parts[0] == "output"
-        else f"mini/teachers/{checkpoint.stem}"
+        else f"{path.parts[0]}/teachers/{checkpoint.stem.removeprefix('mid_')}"
     )
     teacher = load_config(f"{teacher_name}.py", [])
     assert resolved(distilled.model.teacher) == resolved(teacher.model)

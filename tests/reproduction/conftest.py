@@ -42,7 +42,7 @@ def small_data(datasets: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ..
 def plan_of(tmp_path: Path, small_data: tuple[str, ...]) -> Callable[..., Plan]:
     """Makes the plan of a table at scale mini; keywords are attributes of `Plan`."""
 
-    def make(table: int, **options: object) -> Plan:
+    def make(table: str, **options: object) -> Plan:
         defaults = {
             "scale": "mini",
             "seeds": (0, 1),

@@ -14,7 +14,7 @@ from reproduction.execution import execute, next_action, result, training_second
 def run_of(tools, plan_of):
     """The run of a row's first seed."""
 
-    def make(row="baseline", table=4, **options):
+    def make(row="baseline", table="4", **options):
         plan = plan_of(table, **options)
         return plan.runs(plan.table.row(row))[0]
 
@@ -123,7 +123,7 @@ def test_other_data_starts_again(tools, run_of, tmp_path, monkeypatch):
 
 
 def test_a_teacher_without_its_weights_is_trained_again(tools, plan_of):
-    plan = plan_of(4, teacher="train")
+    plan = plan_of("4", teacher="train")
     (teacher,) = plan.runs(plan.table.row("teacher"))
     execute([teacher], 1)
     assert next_action(teacher, need_weights=True)[0] == "done"

@@ -122,3 +122,32 @@ def test_another_student_and_a_missing_teacher(tmp_path: Path) -> None:
 def test_a_plain_detector_is_refused() -> None:
     message = refused("--config-file", "mini/baselines/dino_r18_synthkitti.py", *SHORT)
     assert "trains a plain detector" in message and "Fix: name a distillation config" in message
+
+
+def test_a_plan_knows_both_detectors_time_and_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    file = tmp_path / "plan.json"
+    command = ["--config-file", CONFIG, "--batches", "2", "--plan", "--json", str(file), *SHORT]
+    steps = ["train.max_iter=1000", "train.eval_period=300"]
+    calibrate.main([*command, *steps])
+    plan = json.loads(file.read_text())["plan"]
+    assert plan["teacher"] > 20 and plan["student"] is None  # the student has a backbone only
+    assert plan["metric"] == "bbox/AP" and plan["device"] == "cpu"
+    assert (plan["images"], plan["steps"], plan["evaluations"]) == (2, 1000, 4)
+    seconds = 1000 * plan["step_seconds"]["median"] + 4 * plan["evaluation_seconds"]
+    assert plan["run_seconds"] == pytest.approx(seconds)
+    assert 2**27 < plan["memory_bytes"] < 2**36
+    printed = capsys.readouterr().out
+    assert "whole run: 1,000 steps, 4 evaluations" in printed
+    assert "train.init_checkpoint holds no whole detector" in printed
+
+
+def test_a_plan_evaluates_a_student_that_has_trained(tmp_path: Path) -> None:
+    run, file = tmp_path / "run", tmp_path / "plan.json"
+    command = ["--config-file", CONFIG, *SHORT]
+    train_net.main([*command, "train.max_iter=1", f"train.output_dir={run}"])
+    trained = f"train.init_checkpoint={run / 'model_final.pth'}"
+    calibrate.main([*command[:2], "--batches=1", "--plan", f"--json={file}", *SHORT, trained])
+    measured = json.loads((run / "results.json").read_text())["bbox"]["AP"]
+    assert json.loads(file.read_text())["plan"]["student"] == pytest.approx(measured)

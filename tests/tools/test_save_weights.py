@@ -26,6 +26,16 @@ def test_only_a_part_is_written(tmp_path: Path) -> None:
     assert list(read(str(output))["model"]) == ["backbone.stem.weight"]
 
 
+def test_half_precision_is_that_of_the_floating_point_weights(tmp_path: Path) -> None:
+    model = {"head.weight": torch.rand(2, 3), "norm.num_batches_tracked": torch.tensor(70_000)}
+    torch.save({"model": model}, tmp_path / "checkpoint.pth")
+    output = tmp_path / "half.safetensors"
+    save_weights.main([str(tmp_path / "checkpoint.pth"), str(output), "--half"])
+    written = read(str(output))["model"]
+    assert torch.equal(written["head.weight"], model["head.weight"].half())
+    assert written["norm.num_batches_tracked"] == 70_000
+
+
 def test_a_missing_part_is_refused(tmp_path: Path) -> None:
     torch.save({"model": {"backbone.weight": torch.rand(2)}}, tmp_path / "checkpoint.pth")
     output = tmp_path / "neck.safetensors"

@@ -2,4 +2,6 @@
 
 from .mini import dataloader, lr_multiplier, optimizer, train
 
-optimizer.lr = 5e-4
+dataloader.test.dataset.names = "synthkitti_tune_val"  # the scenes on which settings are chosen
+optimizer.lr = 2e-4
+train.amp.enabled = True  # bfloat16: a third less time on CPUs that have it

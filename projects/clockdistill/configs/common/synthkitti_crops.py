@@ -1,4 +1,7 @@
-"""synthkitti for a crop classifier: brighter and darker frames, accuracy instead of AP."""
+"""synthkitti for a crop classifier: brighter and darker frames, accuracy instead of AP.
+
+Scenes of their own, so that no label of synthkitti_train is in the backbones.
+"""
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
@@ -7,6 +10,8 @@ from projects.clockdistill.evaluation.crops import CropAccuracy
 
 from .synthkitti import dataloader
 
+dataloader.train.dataset.names = "synthkitti_pretraining_train"
+dataloader.test.dataset.names = "synthkitti_pretraining_val"
 dataloader.train.mapper.augmentation.append(
     L(T.RandomBrightness)(intensity_min=0.8, intensity_max=1.2)
 )

@@ -1,4 +1,4 @@
-"""DINO teacher -> student on synthkitti at the paper's width, with the paper's coefficients.
+"""DINO teacher -> student at the paper's width and coefficients, 200 labelled frames of synthkitti.
 
 For studies of what the paper leaves open (docs/paper.md).
 
@@ -10,16 +10,17 @@ from projects.clockdistill.modeling.adapters import DINOAdapter
 from ..common.mid import dataloader, lr_multiplier, optimizer, train
 from ..models.dino import mid_dino
 from ..models.distill import distill
-from ..models.parts import MINI_BACKBONE, MINI_TEACHER
+from ..models.parts import MID_TEACHER_CHECKPOINT, MINI_BACKBONE, MINI_TEACHER
 
 model = distill(
     student=mid_dino(),
     teacher=mid_dino(**MINI_TEACHER),
     adapter=DINOAdapter,
-    teacher_checkpoint="output/mid/teachers/dino_r50_synthkitti/model_final.pth",
+    teacher_checkpoint=MID_TEACHER_CHECKPOINT,
     num_points=300,
 )
+dataloader.train.dataset.names = "synthkitti_few_train"
 train.init_checkpoint = MINI_BACKBONE
-train.max_iter = 1_600  # 4 epochs * 1600 images / 4 images a step
-train.eval_period = 800
+train.max_iter = 800  # 16 epochs * 200 images / 4 images a step
+train.eval_period = 0
 train.output_dir = "output/mid/dino_r18_synthkitti"

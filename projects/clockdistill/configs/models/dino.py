@@ -92,13 +92,13 @@ def mid_dino(
         parts.basic_resnet(stem_channels, channels),
         parts.channel_mapper(channels, norm_groups=32),
         num_classes=num_classes,
-        num_queries=300,
+        num_queries=100,
         num_levels=3,
         embed_dim=256,
         num_heads=8,
         feedforward_dim=512,
         num_layers=2,
-        dn_number=100,
+        dn_number=60,
         detections=100,
     )
 

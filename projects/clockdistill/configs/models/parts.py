@@ -30,10 +30,13 @@ PIXELS = {
 
 # The small teachers' backbone, half as wide again as the small students'.
 MINI_TEACHER = {"stem_channels": 24, "channels": (24, 48, 96, 120)}
-# Where the small students' backbone starts from, as the large ones' does from ImageNet's weights.
+# Where the small backbones start from, as the large ones do from ImageNet's weights; the teacher's
+# for teachers with few labels.
 MINI_BACKBONE = "projects/clockdistill/weights/r18_synthkitti.safetensors"
-# The trained teacher of mini/dino_r18_synthkitti.
+MINI_TEACHER_BACKBONE = "projects/clockdistill/weights/r50_synthkitti.safetensors"
+# The trained teachers of mini/dino_r18_synthkitti and mid/dino_r18_synthkitti.
 MINI_TEACHER_CHECKPOINT = "projects/clockdistill/weights/dino_r50_synthkitti.safetensors"
+MID_TEACHER_CHECKPOINT = "projects/clockdistill/weights/mid_dino_r50_synthkitti.safetensors"
 
 
 def resnet(depth: int, out_features: Sequence[str] = FEATURES) -> DictConfig:

@@ -8,7 +8,8 @@ from ...models.dino import mid_dino
 from ...models.parts import MINI_BACKBONE
 
 model = mid_dino()
+dataloader.train.dataset.names = "synthkitti_few_train"
 train.init_checkpoint = MINI_BACKBONE
-train.max_iter = 1_600  # 4 epochs * 1600 images / 4 images a step
-train.eval_period = 800
+train.max_iter = 800  # 16 epochs * 200 images / 4 images a step
+train.eval_period = 0
 train.output_dir = "output/mid/baselines/dino_r18_synthkitti"

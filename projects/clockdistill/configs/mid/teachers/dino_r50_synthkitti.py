@@ -5,9 +5,10 @@ python tools/train_net.py --config-file <this file>
 
 from ...common.mid import dataloader, lr_multiplier, optimizer, train
 from ...models.dino import mid_dino
-from ...models.parts import MINI_TEACHER
+from ...models.parts import MINI_TEACHER, MINI_TEACHER_CHECKPOINT
 
 model = mid_dino(**MINI_TEACHER)
-train.max_iter = 4_800  # 12 epochs * 1600 images / 4 images a step
+train.init_checkpoint = MINI_TEACHER_CHECKPOINT  # its backbone; the rest has other sizes
+train.max_iter = 3_200  # 8 epochs * 1600 images / 4 images a step
 train.eval_period = 1_600
 train.output_dir = "output/mid/teachers/dino_r50_synthkitti"

@@ -1,7 +1,7 @@
 """The small students' backbone, pre-trained: made the weights in projects/clockdistill/weights/.
 
-What ImageNet weights are to the paper's students: it learns to name crops of synthkitti's training
-frames, and every small student starts from it, whatever then distils it.
+What ImageNet weights are to the paper's students: it learns to name crops of scenes that serve
+nothing else, and every small student starts from it, whatever then distils it.
 
 python tools/train_net.py --config-file <this file>
 """

@@ -1,0 +1,185 @@
+"""What a distillation run starts from and what it will cost: AP of both detectors, time, memory."""
+
+import resource
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from detectron2.engine import HookBase
+from omegaconf import DictConfig
+from tabulate import tabulate
+from torch import nn
+
+from projects.clockdistill.analysis.spread import Spread
+from projects.clockdistill.engine.build_trainer import store_teacher_weights
+from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
+from projects.clockdistill.engine.evaluate import Evaluation
+from projects.clockdistill.engine.trainer import Trainer
+from projects.clockdistill.engine.weights import CheckpointError
+
+WARMUP = 3  # steps whose time does not count
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What is known about a run before it starts.
+
+    Attributes:
+        metric: `train.best_metric`.
+        teacher: its value for the teacher on the test data, in percent; None if not measured.
+        student: the same for the student as it starts; None unless `train.init_checkpoint` holds
+            a whole detector.
+        evaluation_seconds: of the teacher's evaluation.
+        step_seconds: of one step, with loading, teacher, optimizer.
+        memory_bytes: the most that the steps held: of the GPU, or of the whole process on a CPU.
+        device: of the steps.
+        images: in a step.
+        steps: of the whole run.
+        evaluations: in the whole run.
+    """
+
+    metric: str
+    teacher: float | None
+    student: float | None
+    evaluation_seconds: float
+    step_seconds: Spread
+    memory_bytes: int
+    device: str
+    images: int
+    steps: int
+    evaluations: int
+
+    @property
+    def run_seconds(self) -> float:
+        """Of all steps and evaluations; the student counts as slow as the teacher in these."""
+        return self.steps * self.step_seconds.median + self.evaluations * self.evaluation_seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns plain numbers in base units."""
+        return {**asdict(self), "run_seconds": self.run_seconds}
+
+    def table(self) -> str:
+        """Returns a Markdown table."""
+        step, memory = self.step_seconds, "GPU memory" if self.device == "cuda" else "process"
+        rows = [
+            [f"teacher's {self.metric}", _percent(self.teacher)],
+            [
+                f"student's {self.metric} before the run",
+                _percent(self.student, "train.init_checkpoint holds no whole detector"),
+            ],
+            [
+                f"one step of {self.images} images, median (quartiles)",
+                f"{step.median:.3g} s ({step.lower_quartile:.3g} to {step.upper_quartile:.3g})",
+            ],
+            [f"memory, peak of the {memory}", f"{self.memory_bytes / 2**30:.2f} GiB"],
+            [
+                f"whole run: {self.steps:,} steps, {self.evaluations} evaluations",
+                _duration(self.run_seconds),
+            ],
+        ]
+        return tabulate(rows, ["plan", ""], tablefmt="github", disable_numparse=True)
+
+
+def measure_plan(cfg: DictConfig, trainer: Trainer, steps: int) -> RunPlan:
+    """Evaluates both detectors, then trains some steps and forgets them.
+
+    Args:
+        cfg: the whole config.
+        trainer: of the config, with all weights loaded. Its model is changed by the steps.
+        steps: to time, besides `WARMUP` others.
+    """
+    options = cfg.train
+    teacher, seconds = _evaluate(cfg, _Teacher(trainer.model))
+    student = None
+    if _is_whole(cfg, trainer.model.student):
+        student, _ = _evaluate(cfg, trainer.model.student)
+    store_teacher_weights(cfg, trainer.model)
+    clock = _StepClock()
+    trainer.register_hooks([clock])
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    trainer.train(0, WARMUP + steps)
+    period = options.eval_period or options.max_iter
+    return RunPlan(
+        metric=options.best_metric,
+        teacher=teacher,
+        student=student,
+        evaluation_seconds=seconds,
+        step_seconds=Spread.of(clock.seconds[WARMUP:]),
+        memory_bytes=_peak_bytes(options.device),
+        device=torch.device(options.device).type,
+        images=cfg.dataloader.train.total_batch_size,
+        steps=options.max_iter,
+        evaluations=-(-options.max_iter // period),
+    )
+
+
+class _Teacher(nn.Module):
+    """The teacher as a detector of the student's classes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"instances": found} for found in self.model.teacher_detections(batched_inputs)]
+
+
+class _StepClock(HookBase):
+    """Times every step."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def before_step(self) -> None:
+        self._start = _now()
+
+    def after_step(self) -> None:
+        self.seconds.append(_now() - self._start)
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _evaluate(cfg: DictConfig, detector: nn.Module) -> tuple[float | None, float]:
+    """Returns the best metric's value on the test data, and the seconds that it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = _now()
+        results = Evaluation(cfg.dataloader, folder)(detector)
+        seconds = _now() - start
+    task, _, metric = cfg.train.best_metric.partition("/")
+    return results.get(task, {}).get(metric), seconds
+
+
+def _is_whole(cfg: DictConfig, student: nn.Module) -> bool:
+    """Returns whether the student's initial weights are those of a whole detector."""
+    if not cfg.train.init_checkpoint:
+        return False
+    try:
+        DetectorCheckpointer(student).load_exact(cfg.train.init_checkpoint, "train.init_checkpoint")
+    except CheckpointError:
+        return False
+    return True
+
+
+def _peak_bytes(device: str) -> int:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts kilobytes
+
+
+def _percent(value: float | None, missing: str = "not measured") -> str:
+    return f"- ({missing})" if value is None else f"{value:.1f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    hours = minutes / 60
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
