@@ -238,5 +238,17 @@ TABLES = {
             KITTI_IMAGE,
             rivals=("memory_mask",),
         ),
+        Table(
+            "labels",
+            "how many labels",
+            "DINO student and CLoCKDistill with 50, 200, 800 and all 1,600 frames labelled.",
+            KITTI_IMAGE,
+        ),
+        Table(
+            "teachers",
+            "how good a teacher",
+            "CLoCKDistill with 200 labelled frames and teachers of different quality.",
+            KITTI_IMAGE,
+        ),
     )
 }

@@ -1,16 +1,18 @@
 """Distils a small detector and shows what it gains, without a network or a GPU.
 
-Draws synthkitti, takes the shipped teacher (or trains it), trains one student undistilled and one
-distilled for the same number of steps from the same initial weights, evaluates all three, and
+Draws synthkitti and takes the shipped teacher, which has seen the labels of all 1,600 training
+frames (or trains it). Two students have labels of 200 frames only: one trains without the teacher,
+one with it, for about the same time and from the same initial weights. Evaluates all three, and
 writes a table, a grid of pictures and loss curves to the output folder. The distilled student is
-exported to ONNX, compared with its checkpoint, and run on validation frames. Each run's folder
-has its report.html.
+exported to ONNX, compared with its checkpoint, and run on validation frames. Each run's folder has
+its report.html.
 
     python tools/demo.py [--teacher shipped|train] [--output output/demo]
 """
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -44,6 +46,11 @@ from projects.clockdistill.visualization.detection_grid import DrawnBox, save_de
 
 SHIPPED_TEACHER = ROOT / MINI_TEACHER_CHECKPOINT
 TEACHER_CONFIG = "mini/teachers/dino_r50_synthkitti.py"
+STUDENT = "dino_r18_synthkitti.py"
+FEW_LABELS = "dataloader.train.dataset.names=synthkitti_few_train"
+DISTILLED_STEPS = 2_400
+MORE_STEPS = 1.5  # undistilled, in about the same time
+EVALUATIONS = 3  # of each student
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 PICTURED_FRAMES = 6
 SHOWN_SCORE = 0.3  # the grid shows detections from this confidence on
@@ -138,9 +145,7 @@ def demonstrate(arguments: argparse.Namespace) -> None:
         import_extra(name)
     start = time.perf_counter()
     output: Path = arguments.output
-    common = ("train.device=cpu",)
-    if arguments.steps is not None:
-        common = (f"train.max_iter={arguments.steps}", *common)
+    on_cpu = ("train.device=cpu",)
 
     print("drawing synthkitti (once)", flush=True)
     DatasetCatalog.get("synthkitti_val")
@@ -148,23 +153,34 @@ def demonstrate(arguments: argparse.Namespace) -> None:
     if arguments.teacher == "train":
         print("training the teacher", flush=True)
         weights = folder / "model_final.pth"
-        teacher = Run("teacher", TEACHER_CONFIG, folder, common)
+        shorter = () if arguments.steps is None else (f"train.max_iter={arguments.steps}",)
+        teacher = Run("teacher", TEACHER_CONFIG, folder, (*on_cpu, *shorter))
     else:
         print("evaluating the shipped teacher", flush=True)
         weights = SHIPPED_TEACHER
-        overrides = (f"train.init_checkpoint={weights}", "train.device=cpu")
+        overrides = (*on_cpu, f"train.init_checkpoint={weights}")
         teacher = Run("teacher", TEACHER_CONFIG, folder, overrides, ("--eval-only",))
     run_all([teacher])
 
-    print("training the student, undistilled and distilled", flush=True)
-    undistilled = Run(
-        "undistilled", "mini/baselines/dino_r18_synthkitti.py", output / "undistilled", common
-    )
-    distilled = Run(
-        "distilled",
-        "mini/dino_r18_synthkitti.py",
-        output / "distilled",
-        (f"model.teacher_checkpoint={weights}", *common),
+    print("training the student on 200 labelled frames, undistilled and distilled", flush=True)
+    steps = arguments.steps or DISTILLED_STEPS
+    undistilled, distilled = (
+        Run(
+            title,
+            config,
+            output / title,
+            (
+                *on_cpu,
+                *overrides,
+                FEW_LABELS,
+                f"train.max_iter={count}",
+                f"train.eval_period={math.ceil(count / EVALUATIONS)}",
+            ),
+        )
+        for title, config, count, overrides in (
+            ("undistilled", f"mini/baselines/{STUDENT}", round(MORE_STEPS * steps), ()),
+            ("distilled", f"mini/{STUDENT}", steps, (f"model.teacher_checkpoint={weights}",)),
+        )
     )
     run_all([undistilled, distilled])
     try_write_report(distilled.folder)  # its own came too early if the other run ended last
@@ -196,7 +212,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = tool_parser(__doc__)
     parser.add_argument("--teacher", choices=["shipped", "train"], default="shipped")
     parser.add_argument("--output", type=Path, default=Path("output/demo"))
-    parser.add_argument("--steps", type=positive_int, help="default: the configs'")
+    parser.add_argument("--steps", type=positive_int, help="distilled; default: 2400")
     arguments = parser.parse_args(argv)
     exit_on_signals()
     with one_line_errors(arguments.debug):

@@ -26,3 +26,5 @@ for _name, _seed in (
 # Few labels: the first 200 training frames, and the others, of which labels are not to be used.
 register_part("synthkitti_few_train", "synthkitti_train", slice(None, FEW_FRAMES))
 register_part("synthkitti_rest_train", "synthkitti_train", slice(FEW_FRAMES, None))
+for _frames in (50, 800):
+    register_part(f"synthkitti_{_frames}_train", "synthkitti_train", slice(None, _frames))
