@@ -236,7 +236,7 @@ TABLES = {
             "DINO teacher and student with the paper's width and coefficients, 200 labelled "
             "frames; AP on the scenes for choosing settings.",
             KITTI_IMAGE,
-            rivals=("memory_mask",),
+            rivals=("memory_mask", "all"),
         ),
         Table(
             "labels",
