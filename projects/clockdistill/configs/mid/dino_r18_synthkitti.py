@@ -21,6 +21,6 @@ model = distill(
 )
 dataloader.train.dataset.names = "synthkitti_few_train"
 train.init_checkpoint = MINI_BACKBONE
-train.max_iter = 800  # 16 epochs * 200 images / 4 images a step
+train.max_iter = 1_600  # 32 epochs * 200 images / 4 images a step
 train.eval_period = 0
 train.output_dir = "output/mid/dino_r18_synthkitti"

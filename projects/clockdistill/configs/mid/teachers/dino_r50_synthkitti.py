@@ -8,6 +8,7 @@ from ...models.dino import mid_dino
 from ...models.parts import MINI_TEACHER, MINI_TEACHER_CHECKPOINT
 
 model = mid_dino(**MINI_TEACHER)
+optimizer.lr = 2e-4
 train.init_checkpoint = MINI_TEACHER_CHECKPOINT  # its backbone; the rest has other sizes
 train.max_iter = 3_200  # 8 epochs * 1600 images / 4 images a step
 train.eval_period = 1_600
