@@ -11,6 +11,7 @@ import train_net
 from projects.clockdistill.engine.failures import explained
 from projects.clockdistill.engine.last_checkpoint import is_whole
 from projects.clockdistill.engine.run_folder import RunError
+from projects.clockdistill.engine.trainer import Trainer
 from tests.tiny_run import PLAIN, tiny_overrides
 
 
@@ -75,14 +76,14 @@ def test_disk_that_fills_up_while_saving_costs_no_checkpoint(
 ) -> None:
     overrides = [*tiny_overrides(tmp_path), "train.max_iter=4", "train.eval_period=0"]
     arguments = ["--config-file", PLAIN, *overrides, "train.checkpointer.period=2"]
-    run_step = train_net.Trainer.run_step
+    run_step = Trainer.run_step
 
-    def fill_before_the_last_step(trainer: train_net.Trainer) -> None:
+    def fill_before_the_last_step(trainer: Trainer) -> None:
         if trainer.iter == 3:
             monkeypatch.setattr(os, call, lambda *_: _raise(errno.ENOSPC))
         run_step(trainer)
 
-    monkeypatch.setattr(train_net.Trainer, "run_step", fill_before_the_last_step)
+    monkeypatch.setattr(Trainer, "run_step", fill_before_the_last_step)
     with pytest.raises(SystemExit, match="cannot write .*No space left"):
         train_net.main(arguments)
     monkeypatch.undo()

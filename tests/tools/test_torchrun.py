@@ -32,9 +32,10 @@ from pathlib import Path
 import torch
 import train_net
 from detectron2.utils import comm
+from projects.clockdistill.engine.trainer import Trainer
 from tests.tiny_run import tiny_overrides
 
-train, run_step = train_net.Trainer.train, train_net.Trainer.run_step
+train, run_step = Trainer.train, Trainer.run_step
 
 def train_and_write(self, start, end):
     train(self, start, end)
@@ -48,7 +49,7 @@ def run_step_or_die(self):
         os.kill(os.getpid(), signal.SIGKILL)
     run_step(self)
 
-train_net.Trainer.train, train_net.Trainer.run_step = train_and_write, run_step_or_die
+Trainer.train, Trainer.run_step = train_and_write, run_step_or_die
 tiny_overrides(Path(sys.argv[1]))
 train_net.main(sys.argv[2:])
 """

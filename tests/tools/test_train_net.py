@@ -10,6 +10,7 @@ from detectron2.config import instantiate
 
 from projects.clockdistill.deployment.model_spec import ModelSpec
 from projects.clockdistill.engine.config_file import load_config
+from projects.clockdistill.engine.trainer import Trainer
 from tests.engine.logger_clients import stand_in_mlflow
 from tests.tiny_run import DISTILLED, PLAIN, TEACHER, tiny_overrides
 
@@ -144,7 +145,7 @@ def test_resumed_run_equals_an_uninterrupted_one(overrides, tmp_path, ema: bool)
     options = [f"train.model_ema.enabled={ema}", "train.model_ema.decay=0.9"]
     run(overrides, *options, f"train.output_dir={tmp_path / 'straight'}", AT_THE_END)
 
-    original = train_net.Trainer.run_step
+    original = Trainer.run_step
 
     def run_step(trainer) -> None:
         if trainer.iter == 5:  # between two checkpoints, as a power failure would end it
@@ -152,7 +153,7 @@ def test_resumed_run_equals_an_uninterrupted_one(overrides, tmp_path, ema: bool)
         original(trainer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_net.Trainer, "run_step", run_step)
+        patch.setattr(Trainer, "run_step", run_step)
         with pytest.raises(ConnectionAbortedError):
             run(overrides, *options)
     output = tmp_path / "output"
