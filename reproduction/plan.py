@@ -73,7 +73,7 @@ class Plan:
     def seeds_of(self, row: Row) -> tuple[int, ...]:
         if row.is_teacher:
             return (TEACHER_SEED,)
-        return self.seeds or tuple(range(row.seeds if self.scale in ("few", "mid") else 3))
+        return self.seeds or tuple(range(row.seeds[self.scale]))
 
     def runs(self, row: Row) -> list[Run]:
         """Returns the runs of a row, one for each seed."""

@@ -54,7 +54,7 @@ class Row:
         configs: scale -> config file below `configs/`.
         teachers: scale -> config file of its teacher; empty without distillation.
         overrides: scale -> key=value of that config.
-        seeds: number of seeds where the scale has a number of its own for each row.
+        seeds: scale -> number of seeds.
         paper: the paper's figures by name.
     """
 
@@ -64,7 +64,7 @@ class Row:
     overrides: Mapping[str, tuple[str, ...]]
     gain_over: str
     steps: float
-    seeds: int
+    seeds: Mapping[str, int]
     paper: Mapping[str, float]
     note: str
 
@@ -143,7 +143,9 @@ def read_rows() -> dict[str, tuple[Row, ...]]:
                 overrides={scale: tuple(overrides) for scale, (_, overrides) in cells.items()},
                 gain_over=line["gain_over"],
                 steps=float(line["steps"] or 1),
-                seeds=int(line["seeds"] or 3),
+                seeds={
+                    scale: int((scale in ("few", "mid") and line["seeds"]) or 3) for scale in scales
+                },
                 paper={name: float(line[name]) for name in figures if line[name]},
                 note=line["note"],
             )

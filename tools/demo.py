@@ -46,8 +46,6 @@ from projects.clockdistill.visualization.detection_grid import DrawnBox, save_de
 
 SHIPPED_TEACHER = ROOT / MINI_TEACHER_CHECKPOINT
 TEACHER_CONFIG = "mini/teachers/dino_r50_synthkitti.py"
-STUDENT = "dino_r18_synthkitti.py"
-FEW_LABELS = "dataloader.train.dataset.names=synthkitti_few_train"
 DISTILLED_STEPS = 2_400
 MORE_STEPS = 1.5  # undistilled, in about the same time
 EVALUATIONS = 3  # of each student
@@ -139,6 +137,15 @@ def _drawn(detections: list[dict]) -> list[DrawnBox]:
     return boxes
 
 
+def schedule(steps: int) -> tuple[str, ...]:
+    """Returns the overrides of a student: labels of 200 frames, steps, evaluations."""
+    return (
+        "dataloader.train.dataset.names=synthkitti_few_train",
+        f"train.max_iter={steps}",
+        f"train.eval_period={math.ceil(steps / EVALUATIONS)}",
+    )
+
+
 def demonstrate(arguments: argparse.Namespace) -> None:
     """Trains, evaluates, compares, exports and predicts."""
     for name in PACKAGES["onnx"]:  # needed at the end; said before ten minutes of training
@@ -164,23 +171,17 @@ def demonstrate(arguments: argparse.Namespace) -> None:
 
     print("training the student on 200 labelled frames, undistilled and distilled", flush=True)
     steps = arguments.steps or DISTILLED_STEPS
-    undistilled, distilled = (
-        Run(
-            title,
-            config,
-            output / title,
-            (
-                *on_cpu,
-                *overrides,
-                FEW_LABELS,
-                f"train.max_iter={count}",
-                f"train.eval_period={math.ceil(count / EVALUATIONS)}",
-            ),
-        )
-        for title, config, count, overrides in (
-            ("undistilled", f"mini/baselines/{STUDENT}", round(MORE_STEPS * steps), ()),
-            ("distilled", f"mini/{STUDENT}", steps, (f"model.teacher_checkpoint={weights}",)),
-        )
+    undistilled = Run(
+        "undistilled",
+        "mini/baselines/dino_r18_synthkitti.py",
+        output / "undistilled",
+        (*on_cpu, *schedule(round(MORE_STEPS * steps))),
+    )
+    distilled = Run(
+        "distilled",
+        "mini/dino_r18_synthkitti.py",
+        output / "distilled",
+        (f"model.teacher_checkpoint={weights}", *on_cpu, *schedule(steps)),
     )
     run_all([undistilled, distilled])
     try_write_report(distilled.folder)  # its own came too early if the other run ended last

@@ -25,7 +25,7 @@ def test_rows_of_a_scale_have_their_own_numbers_of_seeds_and_folders(plan_of, ta
     folders = [run.folder for group in runs.values() for run in group]
     assert len(set(folders)) == len(folders)
     assert [len(group) for group in runs.values()] == [
-        1 if row.is_teacher else row.seeds for row in plan.rows
+        1 if row.is_teacher else row.seeds[scale] for row in plan.rows
     ]
 
 

@@ -1,5 +1,6 @@
 """What a distillation run starts from and what it will cost: AP of both detectors, time, memory."""
 
+import math
 import resource
 import tempfile
 import time
@@ -18,6 +19,7 @@ from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.evaluate import Evaluation
 from projects.clockdistill.engine.trainer import Trainer
 from projects.clockdistill.engine.weights import CheckpointError
+from projects.clockdistill.report.costs import duration
 
 WARMUP = 3  # steps whose time does not count
 
@@ -76,7 +78,7 @@ class RunPlan:
             [f"memory, peak of the {memory}", f"{self.memory_bytes / 2**30:.2f} GiB"],
             [
                 f"whole run: {self.steps:,} steps, {self.evaluations} evaluations",
-                _duration(self.run_seconds),
+                duration(self.run_seconds),
             ],
         ]
         return tabulate(rows, ["plan", ""], tablefmt="github", disable_numparse=True)
@@ -90,16 +92,16 @@ def measure_plan(cfg: DictConfig, trainer: Trainer, steps: int) -> RunPlan:
         trainer: of the config, with all weights loaded. Its model is changed by the steps.
         steps: to time, besides `WARMUP` others.
     """
-    options = cfg.train
+    options, device = cfg.train, torch.device(cfg.train.device)
     teacher, seconds = _evaluate(cfg, _Teacher(trainer.model))
     student = None
     if _is_whole(cfg, trainer.model.student):
         student, _ = _evaluate(cfg, trainer.model.student)
     store_teacher_weights(cfg, trainer.model)
-    clock = _StepClock()
+    clock = _StepClock(device)
     trainer.register_hooks([clock])
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     trainer.train(0, WARMUP + steps)
     period = options.eval_period or options.max_iter
     return RunPlan(
@@ -108,11 +110,11 @@ def measure_plan(cfg: DictConfig, trainer: Trainer, steps: int) -> RunPlan:
         student=student,
         evaluation_seconds=seconds,
         step_seconds=Spread.of(clock.seconds[WARMUP:]),
-        memory_bytes=_peak_bytes(options.device),
-        device=torch.device(options.device).type,
+        memory_bytes=_peak_bytes(device),
+        device=device.type,
         images=cfg.dataloader.train.total_batch_size,
         steps=options.max_iter,
-        evaluations=-(-options.max_iter // period),
+        evaluations=math.ceil(options.max_iter / period),
     )
 
 
@@ -130,28 +132,29 @@ class _Teacher(nn.Module):
 class _StepClock(HookBase):
     """Times every step."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.seconds: list[float] = []
+        self._device = device
 
     def before_step(self) -> None:
-        self._start = _now()
+        self._start = _now(self._device)
 
     def after_step(self) -> None:
-        self.seconds.append(_now() - self._start)
+        self.seconds.append(_now(self._device) - self._start)
 
 
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _now(device: torch.device) -> float:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)  # the device may still be computing
     return time.perf_counter()
 
 
 def _evaluate(cfg: DictConfig, detector: nn.Module) -> tuple[float | None, float]:
     """Returns the best metric's value on the test data, and the seconds that it took."""
     with tempfile.TemporaryDirectory() as folder:
-        start = _now()
+        start = time.perf_counter()
         results = Evaluation(cfg.dataloader, folder)(detector)
-        seconds = _now() - start
+        seconds = time.perf_counter() - start
     task, _, metric = cfg.train.best_metric.partition("/")
     return results.get(task, {}).get(metric), seconds
 
@@ -167,19 +170,11 @@ def _is_whole(cfg: DictConfig, student: nn.Module) -> bool:
     return True
 
 
-def _peak_bytes(device: str) -> int:
-    if torch.device(device).type == "cuda":
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts kilobytes
 
 
 def _percent(value: float | None, missing: str = "not measured") -> str:
     return f"- ({missing})" if value is None else f"{value:.1f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    if minutes < 90:
-        return f"{minutes:.0f} min"
-    hours = minutes / 60
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
