@@ -83,16 +83,30 @@ def inputs(run: Run) -> dict[str, str | None]:
 
     Where weights lie does not count, only what they are.
     """
-    cfg = load_config(str(CONFIGS / run.config), list(run.overrides))
-    found: dict[str, str | None] = {}
+    config, weights, data = _settings(run.config, run.overrides)
+    found = {name: _file_digest(address) for name, address in weights.items()}
+    return {**found, **{name: data_digest(dataset) for name, dataset in data.items()}, **config}
+
+
+@cache
+def _settings(
+    config: str, overrides: tuple[str, ...]
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Returns a config's digest without the addresses of weights, these, and names of datasets."""
+    cfg = load_config(str(CONFIGS / config), list(overrides))
+    weights = {}
     for name, key in WEIGHTS.items():
         address = OmegaConf.select(cfg, key)
         if address:
-            found[name] = _file_digest(address)
+            weights[name] = address
             OmegaConf.update(cfg, key, "")
-    found["test data"] = data_digest(cfg.dataloader.test.dataset.names)
-    content = OmegaConf.to_container(cfg, resolve=True)
-    return {**found, "config": digest(content)}
+    loader = cfg.dataloader
+    labelled = loader.train.dataset.names
+    trained_on = [*([labelled] if isinstance(labelled, str) else labelled)]
+    trained_on += OmegaConf.select(loader, "unlabelled.names") or []
+    data = {"test data": loader.test.dataset.names}
+    data |= {f"training data {name}": name for name in trained_on}
+    return {"config": digest(OmegaConf.to_container(cfg, resolve=True))}, weights, data
 
 
 def _change(run: Run, record: dict[str, Any]) -> str:

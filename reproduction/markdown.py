@@ -45,7 +45,7 @@ def markdown(table: Table, content: dict[str, Any], picture: str) -> str:
         f"![bars]({picture})",
         INTERVALS,
         f"{remark[0].upper()}{remark[1:]}." if remark else "",
-        _list(f"{row['row']}: {row['note']}" for row in rows if row["note"]),
+        _list(_notes(table, rows)),
         _failures(rows),
         "## Differences that are not significant",
         _not_significant(content["not_significant"]),
@@ -58,6 +58,17 @@ def markdown(table: Table, content: dict[str, Any], picture: str) -> str:
         _making(content),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _notes(table: Table, rows: Sequence[dict[str, Any]]) -> list[str]:
+    lines = []
+    for row in rows:
+        note, reference = row["note"], table.row(row["row"]).gain_over
+        if reference not in ("", "baseline") and reference not in note:
+            note = f"{note}; its gain is over {reference}" if note else f"gain over {reference}"
+        if note:
+            lines.append(f"{row['row']}: {note}")
+    return lines
 
 
 def _overview(table: Table, rows: Sequence[dict[str, Any]]) -> str:

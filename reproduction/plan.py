@@ -9,7 +9,7 @@ from pathlib import Path
 from projects.clockdistill.engine.config_file import CONFIGS, ROOT, load_config
 from projects.clockdistill.engine.jobs import Run
 from projects.clockdistill.errors import UserError
-from reproduction.tables import OF_SCALE, ROWS, SHIPPED, Row, Table
+from reproduction.tables import OF_CONFIG, OF_SCALE, ROWS, SHIPPED, Row, Table
 
 TEACHER_SEED = 0
 
@@ -70,16 +70,21 @@ class Plan:
         """The folder of the scale, which all tables share."""
         return self.output / self.scale
 
+    def default_seeds(self, row: Row) -> tuple[int, ...]:
+        return (TEACHER_SEED,) if row.is_teacher else tuple(range(row.seeds[self.scale]))
+
     def seeds_of(self, row: Row) -> tuple[int, ...]:
+        default = self.default_seeds(row)
+        return default if row.is_teacher else self.seeds or default
+
+    def run(self, row: Row, seed: int) -> Run:
         if row.is_teacher:
-            return (TEACHER_SEED,)
-        return self.seeds or tuple(range(row.seeds[self.scale]))
+            return self.teacher_run(row.configs[self.scale])
+        return self._student_run(row, seed)
 
     def runs(self, row: Row) -> list[Run]:
         """Returns the runs of a row, one for each seed."""
-        if row.is_teacher:
-            return [self.teacher_run(row.configs[self.scale])]
-        return [self._student_run(row, seed) for seed in self.seeds_of(row)]
+        return [self.run(row, seed) for seed in self.seeds_of(row)]
 
     def phases(self, rows: Sequence[Row]) -> tuple[list[Run], list[Run]]:
         """Returns the teachers to train for some rows, and then all other runs."""
@@ -113,7 +118,8 @@ class Plan:
 
     def _student_run(self, row: Row, seed: int) -> Run:
         config, own = row.configs[self.scale], row.overrides[self.scale]
-        overrides = (*OF_SCALE.get(self.scale, ()), *self.overrides, f"train.seed={seed}", *own)
+        common = (*OF_SCALE.get(self.scale, ()), *OF_CONFIG.get((self.scale, config), ()))
+        overrides = (*common, *self.overrides, f"train.seed={seed}", *own)
         if row.teachers:
             weights = self.weights(row.teachers[self.scale])
             overrides = (*overrides, f"model.teacher_checkpoint={weights}")

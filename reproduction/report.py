@@ -44,15 +44,16 @@ def measured(plan: Plan, command: str) -> dict[str, Any]:
 
 
 def _measured_row(plan: Plan, row: Row) -> dict[str, Any]:
+    asked = plan.seeds_of(row)
+    found = {seed: result(plan.run(row, seed)) for seed in _known_seeds(plan, row)}
     results = {
-        seed: result(run) or {"status": "not run"}
-        for seed, run in zip(plan.seeds_of(row), plan.runs(row), strict=True)
+        seed: one or {"status": "not run"} for seed, one in found.items() if one or seed in asked
     }
     done = {seed: one for seed, one in results.items() if one["status"] == "ok"}
     failed = {seed: one for seed, one in results.items() if one["status"] == "failed"}
     not_run = [seed for seed in results if seed not in done and seed not in failed]
     status = "failed" if failed else "not run" if not done else "incomplete" if not_run else "ok"
-    found = Costs(plan, row).figures()
+    costs = Costs(plan, row).figures()
     return {
         "row": row.name,
         "status": status,
@@ -64,13 +65,50 @@ def _measured_row(plan: Plan, row: Row) -> dict[str, Any]:
             f"{name.lower()}_mean": _mean([one["metrics"][name] for one in done.values()])
             for name in METRICS[1:]
         },
-        **{name: found.get(name) for name in ("parameters", "flops", "fps")},
-        "fps_on": f"{found['device']} ({found['threads']} thread)" if found else None,
+        **{name: costs.get(name) for name in ("parameters", "flops", "fps")},
+        "fps_on": f"{costs['device']} ({costs['threads']} thread)" if costs else None,
         "train_seconds": _mean([one["train_seconds"] for one in done.values()]),
         "steps": next((one["steps"] for one in done.values()), None),
         "commits": sorted({name for one in done.values() for name in one["commits"]}),
         "machines": sorted({one["machine"] for one in done.values()}),
     }
+
+
+def _known_seeds(plan: Plan, row: Row) -> list[int]:
+    """Returns the seeds of this command and those of a whole table."""
+    return sorted({*plan.seeds_of(row), *plan.default_seeds(row)})
+
+
+def check_keeps_results(folder: Path, plan: Plan, rows: Sequence[Row]) -> None:
+    """Refuses to replace a stored table by one with fewer finished runs.
+
+    Args:
+        folder: of the tables.
+        plan: the table's runs.
+        rows: which of its rows this command runs.
+
+    Raises:
+        UserError: names the runs that the new table would lack.
+    """
+    file = _stem(folder, plan.table, plan.scale).with_suffix(".json")
+    if not file.is_file():
+        return
+    finished = {row["row"]: row["seeds"] for row in stored(folder, plan.table, plan.scale)["rows"]}
+    lost = []
+    for row in plan.rows:
+        kept = set(plan.seeds_of(row)) if row in rows else set()
+        for seed in _known_seeds(plan, row):
+            record = result(plan.run(row, seed))
+            if record and record["status"] == "ok":
+                kept.add(seed)
+        lacking = [str(seed) for seed in finished.get(row.name, ()) if seed not in kept]
+        if lacking:
+            lost.append(f"{row.name} (seed {' '.join(lacking)})")
+    if lost:
+        raise UserError(
+            f"{file} has results that are neither in {plan.folder} nor run by this command: "
+            f"{', '.join(lost)}. Fix: name another folder with --results, or run all rows and seeds"
+        )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -86,7 +124,14 @@ def stored(folder: Path, table: Table, scale: str) -> dict[str, Any]:
     file = _stem(folder, table, scale).with_suffix(".json")
     if not file.is_file():
         raise UserError(f"{file}: there is no such file. Fix: run the table without --render")
-    return json.loads(file.read_text())
+    content = json.loads(file.read_text())
+    unknown = {row["row"] for row in content["rows"]} - {row.name for row in table.rows}
+    if unknown:
+        raise UserError(
+            f"{file} has rows that the table no longer has: {', '.join(sorted(unknown))}. "
+            "Fix: delete it, and run the table without --render"
+        )
+    return content
 
 
 def write_report(folder: Path, table: Table, content: dict[str, Any]) -> list[Path]:

@@ -8,14 +8,15 @@
 Runs teachers, baselines and students with tools/train_net.py and writes
 reproduction/results/table4_mini.md, .json, .csv and .png. After an interruption the same command
 goes on: finished runs stay as long as their config, weights and data do not change, and tables
-share them. Rows that --only leaves out are shown as far as they were run before.
+share them. Rows and seeds that --only and --seeds leave out are shown as far as they were run
+before; a table is not replaced by one with fewer results.
 
 --scale full is the paper's experiment: it needs the data, ImageNet weights and GPUs. The others are
 small detectors on drawn scenes, on a CPU: mini with all labels and a short schedule, few with 200
 labelled frames up to the end point, mid (--table readings) at the paper's width.
 
-key=value at the end overrides a key in all runs. That is another experiment, so it needs folders of
-its own: --output tries --results tries/results train.max_iter=20
+key=value at the end overrides a key in all runs. That is another experiment, as is another
+--teacher, so it needs folders of its own: --output tries --results tries/results train.max_iter=20
 """
 
 import argparse
@@ -39,9 +40,9 @@ from projects.clockdistill.engine.arguments import (
 from projects.clockdistill.engine.jobs import exit_on_signals, shown
 from projects.clockdistill.errors import UserError
 from reproduction.costs import Costs
-from reproduction.execution import execute, has_failed, print_commands
+from reproduction.execution import execute, has_failed, next_action, print_commands
 from reproduction.plan import Plan
-from reproduction.report import measured, stored, write_report
+from reproduction.report import check_keeps_results, measured, stored, write_report
 from reproduction.tables import SCALES, TABLES
 
 OUTPUT, RESULTS = Path("output/reproduce"), Path("reproduction/results")
@@ -53,7 +54,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--table", required=True, choices=list(TABLES))
     parser.add_argument("--scale", choices=SCALES, default="full")
     parser.add_argument(
-        "--seeds", type=int, nargs="+", metavar="SEED", help="default: 3 seeds, 5 for some rows"
+        "--seeds", type=int, nargs="+", metavar="SEED", help="default: those of each row, mostly 3"
     )
     parser.add_argument("--only", nargs="+", metavar="ROW", help="run these rows only")
     parser.add_argument("--jobs", type=positive_int, default=1, help="runs at a time; default: 1")
@@ -81,9 +82,12 @@ def check(arguments: argparse.Namespace) -> None:
     seeds = arguments.seeds or [0]
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {seeds}: seeds must differ and be at least 0")
-    if arguments.overrides and not (arguments.output and arguments.results):
+    teacher = arguments.teacher or default_teacher(arguments.scale)
+    other = [f"--teacher {teacher}"] if teacher != default_teacher(arguments.scale) else []
+    other += arguments.overrides
+    if other and not (arguments.output and arguments.results):
         raise UserError(
-            f"{' '.join(arguments.overrides)} makes another experiment, which must not replace "
+            f"{' '.join(other)} makes another experiment, which must not replace "
             f"{OUTPUT} and {RESULTS}. Fix: name other folders with --output and --results"
         )
     names = [row.name for row in TABLES[arguments.table].rows_at(arguments.scale)]
@@ -93,6 +97,10 @@ def check(arguments: argparse.Namespace) -> None:
                 f"--only {name}: there is no such row at --scale {arguments.scale}. Fix: one of "
                 f"{', '.join(names)}"
             )
+
+
+def default_teacher(scale: str) -> str:
+    return "train" if scale == "full" else "shipped"
 
 
 def reproduce(arguments: argparse.Namespace, command: str) -> None:
@@ -105,7 +113,7 @@ def reproduce(arguments: argparse.Namespace, command: str) -> None:
         table,
         arguments.scale,
         tuple(arguments.seeds) if arguments.seeds else None,
-        arguments.teacher or ("train" if arguments.scale == "full" else "shipped"),
+        arguments.teacher or default_teacher(arguments.scale),
         (arguments.output or OUTPUT).resolve(),
         arguments.num_gpus,
         tuple(arguments.overrides),
@@ -120,7 +128,9 @@ def reproduce(arguments: argparse.Namespace, command: str) -> None:
     plan.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(plan.folder / ".lock", timeout=0):
-            execute(teachers, arguments.jobs, need_weights=True)
+            check_keeps_results(results, plan, rows)
+            waiting = any(next_action(run)[0] != "done" for run in others)
+            execute(teachers, arguments.jobs, need_weights=waiting)
             execute(others, arguments.jobs)
             for one in costs:
                 one.measure()

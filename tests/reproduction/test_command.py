@@ -146,6 +146,32 @@ def test_only_the_named_rows_run_and_a_failure_stops_no_other(tools, run, tmp_pa
     assert [row["status"] for row in rows_of(tmp_path)] == ["ok", "not run", "failed", "ok"]
 
 
+def test_a_table_keeps_its_results(tools, command, tmp_path):
+    reproduce.main([*command, "--seeds", "0", "1"])
+    before = rows_of(tmp_path)
+    tools.calls()
+    reproduce.main([*command, "--seeds", "0", "--only", "memory"])
+    assert tools.calls() == [] and rows_of(tmp_path) == before
+    elsewhere = [*command, "--output", str(tmp_path / "other")]
+    with pytest.raises(SystemExit, match=r"neither in .* memory \(seed 0 1\), .* --results"):
+        reproduce.main([*elsewhere, "--only", "baseline"])
+    assert tools.calls() == [] and rows_of(tmp_path) == before
+    reproduce.main([*elsewhere, "--seeds", "0", "1"])
+    assert len(tools.calls()) == 8 and rows_of(tmp_path) == before
+
+
+def test_teachers_train_again_only_for_students_that_wait(tools, command, tmp_path):
+    command = [*command, "--teacher", "train", "--seeds", "0"]
+    reproduce.main(command)
+    assert len(tools.calls()) == 5
+    for file in (tmp_path / "out").rglob("model_final.pth"):
+        file.unlink()
+    reproduce.main(command)
+    assert tools.calls() == []
+    reproduce.main([*command, "1"])
+    assert [call for call in tools.calls() if "teachers/" in call.split()[1]]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_it_ends_its_runs_and_then_resumes_them(tools, run, hanging, tmp_path, number):
     process, child = hanging
@@ -170,6 +196,7 @@ def test_stopped_it_ends_its_runs_and_then_resumes_them(tools, run, hanging, tmp
     [
         (["train.max_iter=20"], "Fix: name other folders with --output and --results"),
         (["--output", "x", "train.max_iter=20"], "Fix: name other folders"),
+        (["--teacher", "train"], "--teacher train makes another experiment"),
         (["--only", "clockdestill"], "--only clockdestill: there is no such row at --scale mini"),
         (["--seeds", "1", "1"], "seeds must differ"),
         (["--table", "3"], "no rows at --scale mini: there is no small COCO. Fix: --scale full"),

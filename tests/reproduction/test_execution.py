@@ -122,6 +122,16 @@ def test_other_data_starts_again(tools, run_of, tmp_path, monkeypatch):
     execution.data_digest.cache_clear()
 
 
+def test_other_training_data_starts_again(tools, run_of, monkeypatch):
+    run = run_of()
+    execute([run], 1)
+    digest_of = execution.data_digest
+    monkeypatch.setattr(
+        execution, "data_digest", lambda name: "x" if name == "kitti_train" else digest_of(name)
+    )
+    assert next_action(run) == ("start", "its training data kitti_train changed")
+
+
 def test_a_teacher_without_its_weights_is_trained_again(tools, plan_of):
     plan = plan_of("4", teacher="train")
     (teacher,) = plan.runs(plan.table.row("teacher"))

@@ -3,6 +3,8 @@
 import pytest
 
 from projects.clockdistill.engine.config_file import CONFIGS, load_config
+from reproduction.plan import OF_CONFIG
+from reproduction.tables import TABLES
 
 
 def titles(runs):
@@ -62,6 +64,20 @@ def test_tables_share_a_run_by_its_config(plan_of):
         second = other.runs(other.table.row(other_name))
         assert [run.command for run in first] == [run.command for run in second]
         assert [run.folder for run in first] == [run.folder for run in second]
+
+
+def test_a_folder_is_that_of_one_command(plan_of, monkeypatch):
+    config = "mini/dino_r18_synthkitti.py"
+    monkeypatch.setitem(OF_CONFIG, ("few", config), ("model.logit_loss.cls_weight=7",))
+    plans = [plan_of(table.name, scale="few") for table in TABLES.values() if "few" in table.scales]
+    commands = {}
+    for one in plans:
+        for row in one.rows:
+            (first, _) = runs = one.runs(row) * (2 if row.is_teacher else 1)
+            for run in runs:
+                assert commands.setdefault(run.folder, run.command) == run.command
+            weighted = "model.logit_loss.cls_weight=7" in first.overrides
+            assert weighted == (row.configs["few"] == config), row.name
 
 
 def test_longer_rows_follow_the_config_and_the_overrides(plan_of, small_data):

@@ -97,6 +97,19 @@ def test_the_page_says_what_was_measured_and_what_is_not_significant(written):
     assert "(table5_mini.png)" in page and "python tools/reproduce.py --table 5" in page
 
 
+def test_the_page_names_the_row_of_each_gain(written):
+    page = written("2", ["dino_r18/baseline"])[".md"].read_text()
+    assert "- dino_r18/clockdistill: gain over dino_r18/baseline\n" in page
+    assert "- dino_r18/baseline" not in page
+
+
+def test_a_stored_row_that_the_table_no_longer_has_is_refused(written):
+    file = written("5", ["baseline"])[".json"]
+    file.write_text(file.read_text().replace('"memory_mask"', '"masked"'))
+    with pytest.raises(ValueError, match="no longer has: masked. Fix: delete it"):
+        stored(file.parent, TABLES["5"], "mini")
+
+
 def test_the_csv_has_one_figure_in_each_cell(written):
     files = written("5", ["baseline", "memory"], **{"baselines/": 40.0, "memory_dino": 50.0})
     with files[".csv"].open() as handle:
