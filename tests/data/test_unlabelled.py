@@ -62,3 +62,24 @@ def test_refusals(tmp_path: Path, folder: Path) -> None:
     (folder / "d.png").write_bytes((folder / "b.png").read_bytes()[:-30])
     with pytest.raises(UserError, match=r"1 images cannot be used:\n.*d\.png"):
         checked_unlabelled_dicts([str(folder)])
+    for name in ("e.png", "f.png"):
+        (folder / name).touch()
+    with pytest.raises(UserError, match=r"2 of 6 images of .*:\n.*e\.png.*f\.png"):
+        unlabelled_dicts([str(folder)])
+    DatasetCatalog.register("nothing", list)
+    with pytest.raises(UserError, match="nothing has no images"):
+        unlabelled_dicts(["nothing"])
+    DatasetCatalog.remove("nothing")
+
+
+def test_links_are_followed_and_hidden_files_left_out(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "link").symlink_to(folder)
+    (tmp_path / "more" / "._b.png").write_bytes(b"of a file system")
+    assert len(unlabelled_dicts([str(tmp_path / "more")])) == 3
+
+
+def test_files_elsewhere_are_left_to_the_mapper() -> None:
+    DatasetCatalog.register("remote", lambda: [{"file_name": "s3://bucket/x.png"}])
+    assert len(checked_unlabelled_dicts(["remote"])) == 1
+    DatasetCatalog.remove("remote")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from projects.clockdistill.engine.ema import ModelEma
+from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
 from tests.detrex.pairs import (
     FAMILIES,
     attend_to_padding,
@@ -55,6 +56,22 @@ def test_steps_give_the_same_losses(models):
     assert all(theirs[0][name] > 0 for name in distilled)
     assert sum(theirs[-1].values()) < 0.99 * sum(theirs[0].values())  # the steps count
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_images_without_labels(models):
+    def losses(model: nn.Module, images: list[dict]) -> dict[str, Tensor]:
+        model = copy.deepcopy(model).train()
+        model.pseudo_targets.threshold = 0.0
+        torch.manual_seed(0)
+        return {name: loss.detach() for name, loss in model(images).items()}
+
+    labelled, other = batch()[:2]
+    mixed = [{**labelled, UNLABELLED: False}, {**other, UNLABELLED: True}]
+    theirs, ours = (losses(model, mixed) for model in models)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    alone = losses(models[0], [labelled])
+    torch.testing.assert_close({name: theirs[name] for name in alone}, alone)
+    assert all(theirs[f"{name}_unlabelled"] > 0 for name in alone if "distill" in name)
 
 
 def test_the_teacher_stays_frozen_in_eval_and_unchanged(models):

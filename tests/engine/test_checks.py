@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from projects.clockdistill.engine.checks import check_config
 from projects.clockdistill.engine.config_file import ConfigError
-from projects.clockdistill.engine.data_config import check_batch_size
+from projects.clockdistill.engine.data_config import check_batch_size, unlabelled_per_process
 
 
 def test_good_configs_pass(plain: DictConfig, distill: DictConfig) -> None:
@@ -54,6 +54,20 @@ def test_a_loader_that_would_not_read_unlabelled_images_is_refused(distill: Dict
     distill.dataloader.train.sampler = L(TrainingSampler)(size=12)
     with pytest.raises(ConfigError, match=r"its own sampler .*\nFix: use build_detection"):
         check_config(distill)
+    del distill.dataloader.unlabelled.ratio
+    with pytest.raises(ConfigError, match="no ratio"):
+        check_config(distill)
+
+
+@pytest.mark.parametrize("ratio", [1 / 6, 1 / 3, 0.3333333, 0.66666667, 5 / 6])
+def test_rounded_ratios_are_whole_numbers_of_images(ratio: float) -> None:
+    assert unlabelled_per_process(6, ratio) == round(6 * ratio)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5001, 0.99, 1.0])
+def test_a_ratio_without_whole_images_of_both_kinds_is_refused(ratio: float) -> None:
+    with pytest.raises(ConfigError, match="expected a whole number from 1 to 5"):
+        unlabelled_per_process(6, ratio)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def test_what_applies_from_the_resumed_step_on_is_listed(folder, override, chang
         "optimizer.params.lr_factors={neck:0.5}",
         "dataloader.train.total_batch_size=8",
         "dataloader.unlabelled.names=[drawings_val]",
+        "dataloader.unlabelled.names=drawings_val",
         "dataloader.unlabelled.ratio=0.25",
     ],
 )

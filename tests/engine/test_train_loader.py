@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyCall as L
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, build_detection_train_loader
 from detectron2.data.samplers import TrainingSampler
 from omegaconf import DictConfig
 from PIL import Image
 
 from projects.clockdistill.engine.config_file import load_config
+from projects.clockdistill.engine.data_config import is_seeded
 from projects.clockdistill.engine.rng import get_rng_state
 from projects.clockdistill.engine.train_loader import (
     ResumableSampler,
@@ -36,14 +37,14 @@ def _images(dataloader: DictConfig, seed: int, start: int, batches: int) -> list
 
 
 def _draw(sampler: ResumableSampler, count: int) -> list[int]:
-    return list(itertools.islice(sampler, count))
+    return list(itertools.islice(itertools.chain.from_iterable(sampler), count))
 
 
-def test_sampler_numbers_images_by_epoch_and_continues_where_another_stopped() -> None:
+def test_sampler_numbers_images_by_epoch() -> None:
     whole = _draw(ResumableSampler(5, seed=3, batch_size=2), 20)
     assert [number // 5 for number in whole] == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 5
-    assert [number % 5 for number in whole] == _draw(TrainingSampler(5, seed=3), 20)
-    assert _draw(ResumableSampler(5, seed=3, batch_size=2, start_iter=3), 14) == whole[6:]
+    detectron2_s = list(itertools.islice(TrainingSampler(5, seed=3), 20))
+    assert [number % 5 for number in whole] == detectron2_s
 
 
 def test_processes_share_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,19 +52,16 @@ def test_processes_share_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
     for rank in (0, 1):
         monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda rank=rank: rank)
-        part = ResumableSampler(5, seed=3, batch_size=2, start_iter=1)
-        assert _draw(part, 4) == whole[4 + rank :: 2]
+        part = ResumableSampler(5, seed=3, batch_size=2)
+        assert _draw(part, 6) == whole[rank::2]
 
 
-def test_batches_hold_one_orientation_and_continue() -> None:
+def test_batches_hold_one_orientation() -> None:
     is_wide = [True, False, True, True, False]
     whole = _draw(ResumableSampler(5, 3, 2, is_wide=is_wide), 20)
     assert all(
         is_wide[a % 5] == is_wide[b % 5] for a, b in zip(whole[::2], whole[1::2], strict=True)
     )
-    for start in range(1, 6):
-        rest = _draw(ResumableSampler(5, 3, 2, start, is_wide=is_wide), 8)
-        assert rest == whole[2 * start : 2 * start + 8]
 
 
 @pytest.mark.parametrize("grouping", [True, False])
@@ -112,6 +110,21 @@ def test_image_that_the_mapper_leaves_out_is_replaced_by_the_next() -> None:
         SeededImages(records, lambda record: None, 0)[0]
 
 
+def detectron2_main_s_loader(dataset, *, mapper, sampler=None, total_batch_size, **kwargs):
+    """The signature of the builder on detectron2's main branch."""
+    return build_detection_train_loader(
+        dataset, mapper=mapper, sampler=sampler, total_batch_size=total_batch_size, **kwargs
+    )
+
+
+def test_a_builder_that_takes_any_option_gets_the_same_batches(tmp_path: Path) -> None:
+    dataloader = _loader_config(tmp_path)
+    expected = _images(dataloader, seed=3, start=2, batches=4)
+    dataloader.train._target_ = detectron2_main_s_loader
+    assert is_seeded(dataloader.train)
+    assert _images(dataloader, seed=3, start=2, batches=4) == expected
+
+
 def test_sampler_of_the_config_is_kept(tmp_path: Path) -> None:
     dataloader = _loader_config(tmp_path)
     dataloader.train.sampler = L(TrainingSampler)(size=12, shuffle=False)
@@ -141,6 +154,10 @@ def test_batches_with_unlabelled_images_continue(tmp_path: Path, workers: int) -
     others = {image["file_name"] for batch in whole for image in batch if image["unlabelled"]}
     validation = {record["file_name"] for record in DatasetCatalog.get("drawings_val")}
     assert others == validation | {str(folder / f"{number}.png") for number in range(3)}
+
+    # not one image with the same other one in every epoch
+    pairs = {(batch[0]["image_id"], batch[-1]["image_id"]) for batch in whole}
+    assert len(pairs) > len({first for first, _ in pairs})
 
     dataloader.train.num_workers = workers
     rest = _images(dataloader, seed=3, start=5, batches=4)

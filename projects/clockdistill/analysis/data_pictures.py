@@ -26,7 +26,7 @@ from projects.clockdistill.engine.data_check import (
     without_bad_images,
 )
 from projects.clockdistill.engine.data_config import dataset_names, is_seeded
-from projects.clockdistill.engine.train_loader import build_train_loader, seeded_images
+from projects.clockdistill.engine.train_loader import build_train_loader, seeded_batches
 from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
 from projects.clockdistill.visualization.data_figure import Histogram, save_data_figure
 from projects.clockdistill.visualization.detection_grid import (
@@ -118,12 +118,11 @@ def _images(data: TrainingData) -> Iterator[tuple[dict, Instances | None]]:
             yield image, None
         return
     seed = seed if seed >= 0 else torch.seed() % 2**31
-    loaded = seeded_images(dataloader, data.dicts["train"], seed)
     # the same draws on dicts in which the crowds are the objects
     dicts = [_crowds(record) for record in data.dicts["train"]]
-    crowds = seeded_images(dataloader, dicts, seed)["dataset"]
-    for number in loaded["sampler"]:
-        yield loaded["dataset"][number], crowds[number]["instances"]
+    loaded = (seeded_batches(dataloader, one, seed) for one in (data.dicts["train"], dicts))
+    for image, crowds in zip(*loaded, strict=True):
+        yield image, crowds.get("instances")
 
 
 def _crowds(record: dict) -> dict:
@@ -134,7 +133,8 @@ def _crowds(record: dict) -> dict:
 
 def _picture(mapped: dict, ignored: Instances | None) -> Picture:
     pixels = mapped["image"].permute(1, 2, 0).numpy()
-    boxes = _boxes(mapped["instances"])
+    # detectron2's own mapper gives an image without labels none
+    boxes = _boxes(mapped["instances"]) if "instances" in mapped else []
     height, width = pixels.shape[:2]
     return Picture(
         pixels,

@@ -1,5 +1,6 @@
 """Images without labels, for distillation: registered datasets and folders of images."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,16 +20,19 @@ def unlabelled_dicts(names: Sequence[str]) -> list[dict]:
 
     Args:
         names: registered datasets, whose annotations are left out, and folders, whose PNG and JPEG
-            files are found at any depth (KITTI's testing/image_2, for example).
+            files are found at any depth, hidden ones left out (KITTI's testing/image_2, for
+            example).
 
     Raises:
-        UserError: if a name is neither, or a folder holds no images.
-        ImageError: if an image of a folder cannot be read.
+        UserError: if a name is neither, or has no images, or if images of a folder cannot be read.
     """
     found = []
     for name in names:
         if name in DatasetCatalog:
-            found += [_without_labels(record) for record in DatasetCatalog.get(name)]
+            records = DatasetCatalog.get(name)
+            if not records:
+                raise UserError(f"{name} has no images. Fix: name another dataset")
+            found += [_without_labels(record) for record in records]
         elif Path(name).expanduser().is_dir():
             found += _folder(Path(name).expanduser().absolute())
         else:
@@ -55,6 +59,8 @@ def checked_unlabelled_dicts(names: Sequence[str]) -> list[dict]:
 def _bad_images(records: Sequence[dict]) -> list[str]:
     found = []
     for record in records:
+        if "://" in record["file_name"]:
+            continue  # not a local file
         size = record.get("width"), record.get("height")
         try:
             check_image(record["file_name"], size if None not in size else None)
@@ -69,12 +75,22 @@ def _without_labels(record: dict) -> dict:
 
 
 def _folder(folder: Path) -> list[dict]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(
+        Path(path, name)
+        for path, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    )
     if not files:
         raise UserError(
             f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}).\nFix: name a folder of images"
         )
     sizes = [size for part in map_chunks(_sizes, files, "image sizes") for size in part]
+    bad = [size for size in sizes if isinstance(size, str)]
+    if bad:
+        raise UserError(
+            f"{len(bad)} of {len(files)} images of {folder} cannot be read:\n{some(bad)}"
+        )
     return [
         {
             "file_name": str(file),
@@ -87,5 +103,12 @@ def _folder(folder: Path) -> list[dict]:
     ]
 
 
-def _sizes(files: Sequence[Path]) -> list[tuple[int, int]]:
-    return [read_image_size(file) for file in files]
+def _sizes(files: Sequence[Path]) -> list[tuple[int, int] | str]:
+    """Returns (width, height) of each file, or why it cannot be read."""
+    sizes: list[tuple[int, int] | str] = []
+    for file in files:
+        try:
+            sizes.append(read_image_size(file))
+        except ImageError as error:
+            sizes.append(str(error))
+    return sizes

@@ -6,6 +6,7 @@ import inspect
 import os
 import traceback
 from collections.abc import Collection, Iterator, Sequence
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,23 @@ def accepted_arguments(node: DictConfig) -> list[str] | None:
     Raises:
         ImportError: if the target is a path to nothing.
     """
+    parameters = _parameters(node)
+    if parameters is None or any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+        return None
+    return _names(parameters)
+
+
+def named_arguments(node: DictConfig) -> list[str]:
+    """Returns the names of a lazy call's arguments, also if its target accepts any other name."""
+    return _names(_parameters(node) or ())
+
+
+def _names(parameters: Collection[Parameter]) -> list[str]:
+    by_name = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.kind in by_name]
+
+
+def _parameters(node: DictConfig) -> Collection[Parameter] | None:
     target = node.get("_target_")
     if isinstance(target, str):
         try:
@@ -209,13 +227,9 @@ def accepted_arguments(node: DictConfig) -> list[str] | None:
     if not callable(target):
         return None
     try:
-        parameters = inspect.signature(target).parameters.values()
+        return inspect.signature(target).parameters.values()
     except (TypeError, ValueError):  # some builtins have no signature
         return None
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-        return None
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [p.name for p in parameters if p.kind in by_name]
 
 
 def _known_arguments(node: DictConfig) -> list[str]:

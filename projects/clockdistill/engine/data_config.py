@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from projects.clockdistill.engine.config_file import ConfigError, accepted_arguments
+from projects.clockdistill.engine.config_file import ConfigError, named_arguments
 
 
 def dataset_names(cfg: DictConfig, part: str) -> list[str]:
@@ -40,7 +40,7 @@ def is_seeded(node: DictConfig) -> bool:
         node: `cfg.dataloader.train`.
     """
     needed = {"dataset", "mapper", "sampler", "total_batch_size"}
-    return node.get("sampler") is None and needed <= set(accepted_arguments(node) or ())
+    return node.get("sampler") is None and needed <= set(named_arguments(node))
 
 
 def unlabelled_names(dataloader: DictConfig) -> list[str]:
@@ -67,6 +67,11 @@ def check_unlabelled(cfg: DictConfig) -> None:
             f"dataloader.unlabelled.names={names}, but model.pseudo_targets is null.\n"
             "Fix: set it as configs/models/distill.py does"
         )
+    if names and "ratio" not in cfg.dataloader.unlabelled:
+        raise ConfigError(
+            "dataloader.unlabelled has names, but no ratio.\nFix: dataloader.unlabelled.ratio=0.5, "
+            "half of each batch"
+        )
     if names and not is_seeded(cfg.dataloader.train):
         raise ConfigError(
             f"dataloader.unlabelled.names={names}, but dataloader.train has its own sampler or "
@@ -82,13 +87,14 @@ def unlabelled_per_process(images: int, ratio: float) -> int:
         ConfigError: if it would be none or all of them, or no whole number.
     """
     number = images * ratio
-    if not 1 <= number <= images - 1 or abs(number - round(number)) > 1e-6:
+    whole = round(number)
+    if not 1 <= whole <= images - 1 or abs(number - whole) > 1e-6:
         raise ConfigError(
             f"dataloader.unlabelled.ratio={ratio} of {images} images of a process and step is "
             f"{number:g}; expected a whole number from 1 to {images - 1}.\n"
             "Fix: change it, or dataloader.train.total_batch_size"
         )
-    return round(number)
+    return whole
 
 
 def check_batch_size(cfg: DictConfig, processes: int) -> None:

@@ -47,7 +47,7 @@ def changes_on_resume(cfg: DictConfig) -> list[str]:
         # A factor has another value, or its group is new or gone. A name is new or another one. Any
         # other key that the run's config did not have yet is no change.
         is_group = key.startswith("optimizer.params.lr_factors.")
-        is_name = key.startswith("dataloader.unlabelled.names.")
+        is_name = key.startswith("dataloader.unlabelled.names")
         if reason and (is_name or (_ABSENT in (old, new)) == is_group):
             raise ConfigError(
                 f"--resume: {key}={new}, but the run in {folder} has {key}={old}; {reason}.\n"

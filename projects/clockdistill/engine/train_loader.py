@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +18,12 @@ from detectron2.data import DatasetFromList
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from projects.clockdistill.data.unlabelled import unlabelled_dicts
 from projects.clockdistill.engine import interruption
 from projects.clockdistill.engine.checks import build
+from projects.clockdistill.engine.config_file import named_arguments
 from projects.clockdistill.engine.data_config import (
     is_seeded,
     unlabelled_names,
@@ -31,47 +32,30 @@ from projects.clockdistill.engine.data_config import (
 from projects.clockdistill.modeling.pseudo_targets import UNLABELLED
 
 _logger = logging.getLogger(__name__)
-Number = TypeVar("Number")
 
 
 class ResumableSampler(TrainingSampler):
-    """detectron2's endless shuffle, started at any batch.
+    """detectron2's endless shuffle in batches, started at any of them.
 
-    Yields epoch * size + index of an image, which `SeededImages` takes. Every process has its own
-    share, as in detectron2.
+    Yields lists of epoch * size + index of an image, which `SeededImages` takes. Every process has
+    its own share, as in detectron2.
 
     Args:
         size: number of images.
         seed: of the shuffle, the same on every process.
         batch_size: of one process.
-        start_iter: batches that every process has taken already.
         is_wide: for every image, whether it is wider than tall; batches then hold images of one
             orientation. None: any images.
-        num_workers: that build whole batches. Each draws every `num_workers`-th number, so that
-            their batches are interleaved here. 1 if batches are built behind the workers.
     """
 
     def __init__(
-        self,
-        size: int,
-        seed: int,
-        batch_size: int,
-        start_iter: int = 0,
-        *,
-        is_wide: Sequence[bool] | None = None,
-        num_workers: int = 1,
+        self, size: int, seed: int, batch_size: int, is_wide: Sequence[bool] | None = None
     ) -> None:
         super().__init__(size, seed=seed)
         self._batch_size = batch_size
-        self._start_iter = start_iter
         self._is_wide = is_wide
-        self._num_workers = num_workers
 
-    def __iter__(self) -> Iterator[int]:
-        return _interleaved(self.batches(), self._start_iter, self._num_workers)
-
-    def batches(self) -> Iterator[list[int]]:
-        """Yields the batches of this process from the first step on."""
+    def __iter__(self) -> Iterator[list[int]]:
         groups: dict[bool, list[int]] = {True: [], False: []}
         shuffled = enumerate(self._infinite_indices())
         for position, index in itertools.islice(shuffled, self._rank, None, self._world_size):
@@ -82,59 +66,34 @@ class ResumableSampler(TrainingSampler):
                 group.clear()
 
 
-class MixedSampler(Sampler):
-    """Batches of which the first images have labels and the others have not.
+class SeededBatches(IterableDataset):
+    """The images of a run, batch by batch, for a loader whose workers build whole batches.
 
-    Yields (0 or 1, number): which of two datasets, and the number that its sampler gives.
+    Here, not by a sampler: which images a worker gets from one depends on detectron2's version.
 
     Args:
-        labelled, unlabelled: yield their parts of a batch.
+        parts: images and the endless batches of their numbers, for each kind of images. A batch has
+            those of all kinds, one after the other; of several kinds, each image says whether it is
+            of one behind the first, `UNLABELLED`.
         start_iter: batches that every process has taken already.
-        num_workers: as for `ResumableSampler`.
     """
 
     def __init__(
-        self,
-        labelled: ResumableSampler,
-        unlabelled: ResumableSampler,
-        start_iter: int,
-        num_workers: int,
+        self, parts: Sequence[tuple["SeededImages", ResumableSampler]], start_iter: int
     ) -> None:
-        self._parts = labelled, unlabelled
+        self._parts = parts
         self._start_iter = start_iter
-        self._num_workers = num_workers
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        parts = zip(*(part.batches() for part in self._parts), strict=True)
-        batches = (
-            [(kind, number) for kind, numbers in enumerate(batch) for number in numbers]
-            for batch in parts
-        )
-        return _interleaved(batches, self._start_iter, self._num_workers)
-
-
-def _interleaved(
-    batches: Iterator[list[Number]], start_iter: int, num_workers: int
-) -> Iterator[Number]:
-    """Yields the numbers of batches so that workers which build whole batches get them in turn."""
-    batches = itertools.islice(batches, start_iter, None)
-    while True:
-        together = list(itertools.islice(batches, num_workers))
-        yield from itertools.chain.from_iterable(zip(*together, strict=True))
-
-
-class MixedImages(Dataset):
-    """Labelled and unlabelled images, numbered as `MixedSampler` does; each says which it is."""
-
-    def __init__(self, labelled: "SeededImages", unlabelled: "SeededImages"):
-        self._parts = labelled, unlabelled
-
-    def __len__(self) -> int:
-        return sum(map(len, self._parts))
-
-    def __getitem__(self, number: tuple[int, int]) -> dict:
-        kind, number = number
-        return {**self._parts[kind][number], UNLABELLED: bool(kind)}
+    def __iter__(self) -> Iterator[dict]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        batches = zip(*(numbers for _, numbers in self._parts), strict=True)
+        for batch in itertools.islice(batches, self._start_iter + first, None, step):
+            for kind, numbers in enumerate(batch):
+                marks = {UNLABELLED: kind > 0} if len(batch) > 1 else {}
+                images, _ = self._parts[kind]
+                for number in numbers:
+                    yield {**images[number], **marks}
 
 
 class SeededImages(Dataset):
@@ -207,18 +166,19 @@ def build_train_loader(
     if is_seeded(node):
         if seed < 0:
             seed = comm.shared_random_seed()
-        extra = seeded_images(dataloader, instantiate(node.dataset), seed, start_iter)
+        batches = seeded_batches(dataloader, instantiate(node.dataset), seed, start_iter)
+        extra = {"dataset": batches, "mapper": None, "sampler": None}
+        if "aspect_ratio_grouping" in named_arguments(node):
+            extra["aspect_ratio_grouping"] = False  # the batches are grouped already
     loader = build(node, "dataloader.train", **extra)
     _prepare_workers(loader)
     return loader
 
 
-def seeded_images(
+def seeded_batches(
     dataloader: DictConfig, dataset: Sequence[dict], seed: int, start_iter: int = 0
-) -> dict[str, Any]:
-    """Returns what `build_train_loader` gives the builder: "dataset", "sampler" and more.
-
-    The dataset maps the image of every number that the sampler yields.
+) -> SeededBatches:
+    """Returns the mapped images of a run in the order of its steps.
 
     Args:
         dataloader, start_iter: as of `build_train_loader`; `is_seeded` holds.
@@ -229,35 +189,25 @@ def seeded_images(
     mapper = instantiate(node.mapper)
     names = unlabelled_names(dataloader)
     groups = not names and node.get("aspect_ratio_grouping", True)  # detectron2's default
-    workers = 1 if groups else max(1, node.get("num_workers", 0))
+    is_wide = [image["width"] > image["height"] for image in dataset] if groups else None
     size = node.total_batch_size // comm.get_world_size()
     without_labels = unlabelled_per_process(size, dataloader.unlabelled.ratio) if names else 0
-    sampler = ResumableSampler(
-        len(dataset),
-        seed,
-        size - without_labels,
-        start_iter,
-        is_wide=[image["width"] > image["height"] for image in dataset] if groups else None,
-        num_workers=workers,
-    )
-    images = _seeded_images(dataset, mapper, seed)
-    if not names:
-        return {"dataset": images, "mapper": None, "sampler": sampler}
-    others = unlabelled_dicts(names)
-    _logger.info(
-        "images without labels: %d (%s), %d of the %d of each step and process",
-        len(others),
-        ", ".join(names),
-        without_labels,
-        size,
-    )
-    more = ResumableSampler(len(others), seed, without_labels)
-    return {
-        "dataset": MixedImages(images, _seeded_images(others, mapper, seed)),
-        "mapper": None,
-        "sampler": MixedSampler(sampler, more, start_iter, workers),
-        "aspect_ratio_grouping": False,
-    }
+    sampler = ResumableSampler(len(dataset), seed, size - without_labels, is_wide)
+    parts = [(_seeded_images(dataset, mapper, seed), sampler)]
+    if names:
+        others = unlabelled_dicts(names)
+        _logger.info(
+            "images without labels: %d (%s), %d of the %d of each step and process",
+            len(others),
+            ", ".join(names),
+            without_labels,
+            size,
+        )
+        # with the same seed, two sets of equal size would be paired in every epoch
+        (seed,) = np.random.SeedSequence((seed, 1)).generate_state(1).tolist()
+        sampler = ResumableSampler(len(others), seed, without_labels)
+        parts.append((_seeded_images(others, mapper, seed), sampler))
+    return SeededBatches(parts, start_iter)
 
 
 def _seeded_images(dataset: Any, mapper: Callable[[dict], dict | None], seed: int) -> SeededImages:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 
-def to_device(x: Tensor, device: torch.device) -> Tensor:
+def to_device(x: Tensor, device: torch.device | str) -> Tensor:
     """Copies a tensor to a device without waiting for it; on MPS, where that is not safe, waits."""
+    device = torch.device(device)  # detrex's detectors name theirs
     if x.is_cpu and device.type == "cuda":
         x = x.pin_memory()
     return x.to(device, non_blocking=device.type != "mps")
