@@ -39,7 +39,7 @@ from projects.clockdistill.engine.arguments import (
 from projects.clockdistill.engine.config_file import ROOT
 from projects.clockdistill.engine.jobs import TOOLS, Run, exit_on_signals, run_together
 from projects.clockdistill.errors import UserError
-from projects.clockdistill.report.page import try_write_report
+from projects.clockdistill.report.after_run import try_write_report
 from projects.clockdistill.report.run import DETECTIONS, REPORT
 from projects.clockdistill.visualization.curves import save_curves
 from projects.clockdistill.visualization.detection_grid import DrawnBox, save_detection_grid

@@ -66,7 +66,7 @@ from projects.clockdistill.engine.setup import (
 from projects.clockdistill.engine.teacher import check_teacher
 from projects.clockdistill.engine.weights import CheckpointError
 from projects.clockdistill.errors import UserError
-from projects.clockdistill.report.page import try_write_report
+from projects.clockdistill.report.after_run import try_write_report
 
 logger = logging.getLogger("projects.clockdistill.train_net")
 

@@ -1,6 +1,7 @@
 """benchmarks/gpu.py on the CPU, and benchmarks/wheelhouse.py."""
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -149,6 +150,25 @@ def test_needed_packages_are_followed_and_cut_off():
     found = wheelhouse.needed(["detectron2"], without={"torch", "torchvision", "tensorboard"})
     assert {"fvcore", "iopath", "portalocker"} <= found  # iopath needs portalocker
     assert not found & {"torch", "sympy", "grpcio"}  # torch needs sympy, tensorboard grpcio
+
+
+TRAIN_WITHOUT = """
+import sys
+from importlib.metadata import packages_distributions
+from benchmarks.wheelhouse import SKIPPED
+
+modules = packages_distributions().items()
+missing = [module for module, names in modules if {name.lower() for name in names} & set(SKIPPED)]
+assert {"cv2", "matplotlib", "numba"} <= set(missing)
+sys.modules |= dict.fromkeys(missing)
+import train_net
+"""
+
+
+def test_training_needs_no_package_that_the_wheelhouse_leaves_out():
+    paths = [str(ROOT), str(ROOT / "tools")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    subprocess.run([sys.executable, "-c", TRAIN_WITHOUT], env=environment, check=True)
 
 
 def test_a_wheelhouse_for_another_machine_alone_is_refused(tmp_path, capsys):

@@ -54,6 +54,11 @@ def test_unknown_key_ends_with_the_nearest_one(override: str, message: str) -> N
         load_config(PLAIN, [override])
 
 
+def test_a_detector_s_key_is_meant_for_the_student() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean model\.student\.num_classes\?"):
+        load_config(DISTILLED, ["model.num_classes=3"])
+
+
 PATHS = [
     "my data/run (1)",
     "a,b",

@@ -15,7 +15,8 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from projects.clockdistill.engine.config_file import ConfigError
-from projects.clockdistill.report.page import try_write_report, write_comparison, write_report
+from projects.clockdistill.report.after_run import try_write_report
+from projects.clockdistill.report.page import write_comparison, write_report
 from projects.clockdistill.report.run import find_teacher, find_undistilled, read_run
 from tests.report.made_up_run import made_up_run
 from tests.tiny_run import DISTILLED, PLAIN, TEACHER
@@ -114,10 +115,15 @@ def test_teacher_and_undistilled_student_are_shown_with_their_source(tmp_path: P
     # another detector, and an evaluation of other weights, are neither
     made_up_run(tmp_path, PLAIN, "other", overrides=("model.num_queries=10",))
     made_up_run(tmp_path, TEACHER, "stranger", trained=False)
+    (tmp_path / "baselines").mkdir()
+    (tmp_path / "plain").rename(tmp_path / "baselines" / "plain")
     assert find_teacher(run).run.name == "teacher"
     assert find_undistilled(run).run.name == "plain"
     page = report(student)
-    assert "../plain, the same student trained without a teacher, the newest of 2" in page.text
+    assert (
+        "../baselines/plain, the same student trained without a teacher, the newest of 2"
+        in page.text
+    )
     assert "../teacher, an evaluation of the same checkpoint" in page.text
     assert "its teacher reaches 100.0" in page.text and "a difference of +0.0" in page.text
 

@@ -1,7 +1,7 @@
 """Tests tools/train_net.py under torchrun: two processes, then two machines and a killed process.
 
-The runs are exact: without random flips and denoising nothing is drawn from the generators whose
-state a checkpoint holds for the main process alone.
+The runs have neither random flips nor denoising: what a run draws with another number of processes
+differs.
 """
 
 import json

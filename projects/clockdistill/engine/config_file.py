@@ -245,6 +245,8 @@ def nearest(name: str, known: list[str]) -> str:
     leaf = name.rpartition(".")[2]
     # the right word in the wrong place is likelier than two similar words
     elsewhere = [key for key in known if key.rpartition(".")[2] == leaf]
+    # a teacher's settings follow the student's, or its checkpoint
+    elsewhere = [key for key in elsewhere if not key.startswith("model.teacher.")] or elsewhere
     near = difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.0)
     near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""

@@ -46,15 +46,6 @@ def write_report(
     return path
 
 
-def try_write_report(folder: str | Path, cfg: DictConfig | None = None) -> None:
-    """Writes report.html at the end of a run, whose result a failure must not hide."""
-    try:
-        logger.info("report: %s", write_report(folder, cfg))
-    except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        logger.warning("no report was written: %s. To try again: tools/report.py %s", words, folder)
-
-
 def write_comparison(folders: Sequence[str | Path], path: Path) -> None:
     """Writes a page that compares runs.
 

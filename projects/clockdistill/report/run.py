@@ -180,9 +180,11 @@ def _schedule(run: Run) -> tuple[int, Any]:
 
 
 def _neighbours(run: Run) -> list[Run]:
-    """Returns the other evaluated runs without a teacher in the folder that holds a run."""
+    """Returns the evaluated runs without a teacher next to a run, and those of `baselines/`."""
     here = run.folder.resolve()
-    folders = sorted(config.parent for config in here.parent.glob("*/config.yaml"))
+    # the configs of methods and ablations write to folders of their own next to baselines/
+    places = (here.parent, here.parent / "baselines", here.parent.parent / "baselines")
+    folders = sorted({config.parent for place in places for config in place.glob("*/config.yaml")})
     runs = [_try_read(folder) for folder in folders if folder != here]
     return [other for other in runs if other is not None]
 
