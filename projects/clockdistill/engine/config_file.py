@@ -235,7 +235,7 @@ def _parameters(node: DictConfig) -> Collection[Parameter] | None:
 def _known_arguments(node: DictConfig) -> list[str]:
     """Returns the names that the target of a lazy call accepts, as far as they are known."""
     try:
-        return accepted_arguments(node) or []
+        return named_arguments(node)
     except ImportError:  # `check_calls` names the target
         return []
 

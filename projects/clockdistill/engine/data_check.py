@@ -25,8 +25,8 @@ from projects.clockdistill.data.registered import (
 from projects.clockdistill.data.unlabelled import checked_unlabelled_dicts
 from projects.clockdistill.engine.config_file import (
     ConfigError,
-    accepted_arguments,
     dicts_in,
+    named_arguments,
     nearest,
 )
 from projects.clockdistill.engine.data_config import (
@@ -196,7 +196,7 @@ def without_bad_images(cfg: DictConfig, report: DataReport) -> DictConfig:
         node.dataset = L(leave_out)(dataset=node.dataset, names=node.dataset.names, files=files)
     skipped = [id_ for _, id_ in report.parts["test"].left_out]
     for key, call in evaluator_calls(cfg.dataloader).items() if skipped else ():
-        if "left_out" in (accepted_arguments(call) or ()):
+        if "left_out" in named_arguments(call):
             call.left_out = skipped
         else:
             logger.warning("%s counts the objects of skipped images as not found", key)

@@ -18,7 +18,7 @@ from projects.clockdistill.engine import interruption, metrics_file
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.checks import build
-from projects.clockdistill.engine.config_file import ConfigError, accepted_arguments
+from projects.clockdistill.engine.config_file import ConfigError, named_arguments
 from projects.clockdistill.engine.data_config import evaluator_calls
 from projects.clockdistill.engine.rng import preserved_rng
 from projects.clockdistill.evaluation.report import format_table, write_results
@@ -38,7 +38,7 @@ def build_evaluators(dataloader: DictConfig, output_dir: str | None) -> list[Dat
     """
     evaluators = []
     for key, call in evaluator_calls(dataloader).items():
-        takes_folder = "output_dir" in (accepted_arguments(call) or ())
+        takes_folder = "output_dir" in named_arguments(call)
         keeps_own = output_dir is not None and call.get("output_dir") is not None
         extra = {"output_dir": output_dir} if takes_folder and not keeps_own else {}
         evaluators.append(build(call, key, **extra))
