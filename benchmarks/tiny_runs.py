@@ -28,6 +28,7 @@ from PIL import Image, ImageDraw
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.evaluate import Evaluation
 from projects.clockdistill.engine.hooks import MetricWriters
+from projects.clockdistill.report import page  # noqa: F401  train_net imports it when a run ends
 from tools import train_net
 
 TEACHER = "mini/teachers/dino_r50_synthkitti.py"

@@ -44,7 +44,7 @@ def peak_bytes_here(build: Build, scale: Scale) -> Callable[[], float]:
 # exporting takes long; the pairs differ in the config and in names of files alone
 EXPORTS = re.compile("(mini_student|dino_r18|dino_r50)_(onnx|openvino)")
 NAMES = [pair.name for pair in pairs_against("self", []) if not EXPORTS.match(pair.name)]
-NAMES.append("dino_r18_onnxruntime")
+NAMES.append("mini_student_onnxruntime")
 
 
 @pytest.mark.parametrize("name", NAMES)

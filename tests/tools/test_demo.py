@@ -1,4 +1,4 @@
-"""The demo with two steps: it trains, evaluates and draws pictures."""
+"""The demo with a step or two: it trains, evaluates and draws pictures."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 
 def test_demo_writes_table_and_pictures(environment: dict[str, str], tmp_path: Path) -> None:
-    finished = run(environment, "--steps", "2", "--output", str(tmp_path))
+    finished = run(environment, "--steps", "1", "--output", str(tmp_path))
     assert finished.returncode == 0, finished.stdout + finished.stderr
     table = (tmp_path / "table.md").read_text()
     assert table.strip() in finished.stdout
