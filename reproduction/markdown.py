@@ -42,7 +42,7 @@ def markdown(table: Table, content: dict[str, Any], picture: str) -> str:
         table.caption,
         "" if scale == "full" else DRAWN,
         _overview(table, rows),
-        f"![bars]({picture})",
+        f"![picture]({picture})",
         INTERVALS,
         f"{remark[0].upper()}{remark[1:]}." if remark else "",
         _list(_notes(table, rows)),

@@ -11,6 +11,7 @@ from projects.clockdistill.engine import environment
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.errors import UserError
 from projects.clockdistill.visualization.bars import Bar, save_bars
+from projects.clockdistill.visualization.lines import save_lines
 from reproduction.costs import Costs
 from reproduction.execution import result
 from reproduction.markdown import markdown
@@ -225,7 +226,20 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _save_picture(path: Path, table: Table, content: dict[str, Any]) -> None:
-    rows = content["rows"]
+    rows, heading = content["rows"], f"{table.heading}, scale {content['scale']}: {table.title}"
+    if table.curve is not None:
+        ap = {row["row"]: row["ap"] for row in rows}
+        lines = {
+            name: [
+                (_mean(ap[x]) if isinstance(x, str) else x, ap[row])
+                for x, row in points.items()
+                if not isinstance(x, str) or ap[x]
+            ]
+            for name, points in table.curve.lines.items()
+        }
+        labels = {"x_label": table.curve.label, "y_label": "AP"}
+        save_lines(path, heading, lines, log_x=table.curve.is_numeric, **labels)
+        return
     levels = [
         Bar(row["ap_mean"], points=row["ap"], marker=row["paper_ap"], text=row["status"])
         for row in rows
@@ -233,7 +247,7 @@ def _save_picture(path: Path, table: Table, content: dict[str, Any]) -> None:
     gains = [Bar(row["gain"], row["gain_ci95"], marker=row["paper_gain"]) for row in rows]
     save_bars(
         path,
-        f"{table.heading}, scale {content['scale']}: {table.title}",
+        heading,
         [row["row"] for row in rows],
         {"reached": levels, "gain": gains},
         label="AP",

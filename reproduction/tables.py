@@ -78,6 +78,24 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """What the picture of a study shows: AP over a quantity that its rows vary.
+
+    Attributes:
+        label: the quantity, for the axis.
+        lines: name -> for each value of the quantity the row. A value that is a row's name stands
+            for that row's AP.
+    """
+
+    label: str
+    lines: Mapping[str, Mapping[float | str, str]]
+
+    @property
+    def is_numeric(self) -> bool:
+        return all(isinstance(x, float | int) for points in self.lines.values() for x in points)
+
+
+@dataclass(frozen=True)
 class Table:
     """One table of the paper, or a study.
 
@@ -88,6 +106,7 @@ class Table:
         image: scale -> (height, width) in pixels at which costs are measured.
         rivals: names of rows that distilled rows are compared with as well.
         remarks: scale -> which rows are missing there, and why.
+        curve: what its picture shows instead of bars.
     """
 
     name: str
@@ -96,6 +115,7 @@ class Table:
     image: Mapping[str, tuple[int, int]]
     rivals: tuple[str, ...] = ()
     remarks: Mapping[str, str] = field(default_factory=dict)
+    curve: Curve | None = None
 
     @property
     def heading(self) -> str:
@@ -180,6 +200,11 @@ LABELS_OF_FEW = (
     "students see the labels of 200 frames unless a note says otherwise; the teacher saw those of "
     "all 1,600"
 )
+_TEACHERS = {
+    "same_labels_teacher": "clockdistill_from_same_labels",
+    "half_trained_teacher": "clockdistill_from_half_trained",
+    "teacher": "clockdistill",
+}
 COCO_IMAGE = {"full": (800, 1064)}  # the paper has (1064, 800); most images of COCO are wide
 
 TABLES = {
@@ -253,12 +278,31 @@ TABLES = {
             "DINO student and CLoCKDistill with 50, 200, 800 and all 1,600 frames labelled.",
             KITTI_IMAGE,
             remarks={"few": "the teacher saw the labels of all 1,600 frames, for every row"},
+            curve=Curve(
+                "labelled frames",
+                {
+                    name: {
+                        50: f"{row}_50",
+                        200: row,
+                        800: f"{row}_800",
+                        1600: f"{row}_all_labels",
+                    }
+                    for name, row in (("undistilled", "baseline"), ("CLoCKDistill", "clockdistill"))
+                },
+            ),
         ),
         Table(
             "teachers",
             "how good a teacher",
             "CLoCKDistill with 200 labelled frames and teachers of different quality.",
             KITTI_IMAGE,
+            curve=Curve(
+                "AP of the teacher",
+                {
+                    "undistilled": dict.fromkeys(_TEACHERS, "baseline"),
+                    "CLoCKDistill": _TEACHERS,
+                },
+            ),
         ),
     )
 }

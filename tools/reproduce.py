@@ -148,7 +148,7 @@ def reproduce(arguments: argparse.Namespace, command: str) -> None:
 
 def show(files: list[Path]) -> None:
     """Prints the table and where it is."""
-    print("\n" + files[0].read_text().partition("![bars]")[0].rstrip())
+    print("\n" + files[0].read_text().partition("![picture]")[0].rstrip())
     print("\n" + "\n".join(f"  {file}" for file in files))
 
 

@@ -12,7 +12,7 @@ from reproduction.costs import Costs
 from reproduction.execution import execute
 from reproduction.report import measured, stored, write_report
 from reproduction.statistics import welch_interval
-from reproduction.tables import TABLES
+from reproduction.tables import METRICS, TABLES
 
 
 @pytest.fixture
@@ -128,6 +128,31 @@ def test_the_committed_tables_follow_from_their_seeds(number, tmp_path):
     for file in texts:
         assert file.read_text() == (committed / file.name).read_text()
     assert np.asarray(Image.open(picture)).std() > 10
+
+
+def study(name, **ap):
+    """What runs of a study would have left, by row; other rows were not run."""
+    costs = dict.fromkeys(("parameters", "flops", "fps", "fps_on", "train_seconds", "steps"))
+    lists = {"failed": [], "not_run": [], "commits": [], "machines": []}
+    means = {f"{metric.lower()}_mean": None for metric in METRICS[1:]}
+    rows = [
+        {"row": row.name, "status": "ok", "seeds": [*range(len(values))], "ap": values}
+        | {**lists, **costs, **means}
+        for row in TABLES[name].rows
+        for values in [ap.get(row.name, [])]
+    ]
+    made = {"command": "python tools/reproduce.py", "overrides": [], "versions": {}}
+    return {"table": name, "scale": "few", "rows": rows, **made}
+
+
+@pytest.mark.parametrize(("name", "row"), [("labels", "baseline_50"), ("teachers", "teacher")])
+def test_the_picture_of_a_study_is_its_curve(tmp_path, name, row):
+    ap = {"clockdistill": [48.0, 50.0], "teacher": [65.0], "clockdistill_50": [30.0]}
+    pictures = []
+    for more in ({}, {row: [20.0]}):
+        files = write_report(tmp_path, TABLES[name], study(name, **{**ap, **more}))
+        pictures.append(np.asarray(Image.open(files[3])))
+    assert not np.array_equal(*pictures)
 
 
 def test_a_measurement_that_fails_leaves_its_cells_empty(written, tools):

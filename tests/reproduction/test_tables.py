@@ -37,3 +37,6 @@ def test_rows_are_compared_with_rows_of_their_table():
         assert len(set(names)) == len(names)
         assert {row.gain_over for row in table.rows} | set(table.rivals) <= {"", *names}
         assert all(row.gain_over for row in table.rows if row.teachers)
+        lines = table.curve.lines.values() if table.curve else ()
+        drawn = {name for points in lines for pair in points.items() for name in pair}
+        assert {name for name in drawn if isinstance(name, str)} <= set(names)
