@@ -16,7 +16,7 @@ import argparse
 import functools
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,6 +62,7 @@ from projects.clockdistill.engine.setup import (
     setup_run,
     torchrun_group,
     under_torchrun,
+    write_config,
 )
 from projects.clockdistill.engine.teacher import check_teacher
 from projects.clockdistill.engine.weights import CheckpointError
@@ -96,8 +97,14 @@ def evaluate(cfg: DictConfig) -> dict:
     return Evaluation(cfg.dataloader, cfg.train.output_dir)(model)
 
 
-def train(cfg: DictConfig, *, resume: bool) -> None:
-    """Trains up to train.max_iter, with evaluations on the way and at the end."""
+def train(cfg: DictConfig, *, resume: bool, started: Callable[[], None] | None = None) -> None:
+    """Trains up to train.max_iter, with evaluations on the way and at the end.
+
+    Args:
+        cfg: the whole config.
+        resume: whether a run in the folder goes on.
+        started: called once all weights are loaded.
+    """
     options = cfg.train
     trainer = build_trainer(cfg)
     model = getattr(trainer.model, "module", trainer.model)  # out of DistributedDataParallel
@@ -117,6 +124,8 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
         checkpointer.load_initial(options.init_checkpoint, class_names(cfg))
         if ema is not None:
             ema.restart(detector)
+    if started is not None:
+        started()
     start_iter = trainer.iter + 1 if resumed else 0
     evaluation = Evaluation(cfg.dataloader, options.output_dir)
     if hasattr(model, "teacher") and not resumed and comm.is_main_process():
@@ -136,7 +145,10 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
     trainer.register_hooks(
         [
             hooks.IterationTimer(),
-            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+            # a schedule is not defined beyond its end
+            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))
+            if start_iter < options.max_iter
+            else None,
             EmaUpdate(ema, detector) if ema is not None else None,
             PeriodicCheckpoint(checkpointer, **options.checkpointer),
             Evaluate(
@@ -200,19 +212,41 @@ def run(args: argparse.Namespace) -> None:
         if cfg.train.compile:
             check_compiler(cfg.train.device)
         folder = cfg.train.output_dir
+        if args.overwrite:
+            check_outside(cfg)
         with (
             claimed(folder, resume=args.resume, overwrite=args.overwrite),
             explained(folder),
             exit_when_interrupted(folder),
         ):
             changes = changes_on_resume(cfg) if args.resume else []
-            setup_run(cfg, keep_config=False)
+            setup_run(cfg, keep_config=args.resume)
             data.log()
             for change in changes:
                 logger.info("changed since the run started: %s", change)
-            cfg = without_bad_images(cfg, data)
-            train(cfg, resume=args.resume)
-            write_page(cfg)
+            checked = without_bad_images(cfg, data)
+            # a refused --resume leaves the run's config.yaml as it was
+            started = functools.partial(write_config, cfg) if args.resume else None
+            train(checked, resume=args.resume, started=started)
+            write_page(checked)
+
+
+def check_outside(cfg: DictConfig) -> None:
+    """Refuses weights that --overwrite would remove, and checks that there are any.
+
+    Raises:
+        UserError: names the config key.
+    """
+    for key in ("train.init_checkpoint", "model.teacher_checkpoint"):
+        address = OmegaConf.select(cfg, key)
+        if not address or "://" in address:
+            continue
+        path = Path(weights.local_path(address, key)).resolve()
+        if path.is_relative_to(Path(cfg.train.output_dir).resolve()):
+            raise ConfigError(
+                f"{key}={address} is in train.output_dir={cfg.train.output_dir}, which --overwrite "
+                "empties.\nFix: set train.output_dir to another folder, or move the file"
+            )
 
 
 @contextmanager

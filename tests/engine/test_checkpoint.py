@@ -82,6 +82,18 @@ def test_resume_restores_weights_distill_modules_and_parts(tmp_path: Path) -> No
     assert _equal(model.teacher.state_dict(), teacher)
 
 
+def test_parts_of_the_distillation_may_be_switched_off_but_not_on(tmp_path: Path, caplog) -> None:
+    saved, less, more = (_distiller() for _ in range(3))
+    saved.distill_modules = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(2, 2)})
+    less.distill_modules = nn.ModuleDict({"a": nn.Linear(1, 1)})
+    more.distill_modules = nn.ModuleDict({**saved.distill_modules, "c": nn.Linear(3, 3)})
+    DetectorCheckpointer(saved, str(tmp_path)).save("model_0000006")
+    assert DetectorCheckpointer(less, str(tmp_path)).resume()
+    assert torch.equal(less.distill_modules["a"].weight, saved.distill_modules["a"].weight)
+    with pytest.raises(CheckpointError, match=r"lacks parts of the distillation:\n  c\..*\nFix: "):
+        DetectorCheckpointer(more, str(tmp_path)).resume()
+
+
 def test_resume_ignores_the_best_weights(tmp_path: Path) -> None:
     checkpointer = DetectorCheckpointer(_detector(), str(tmp_path))
     assert not checkpointer.resume()  # there is nothing yet

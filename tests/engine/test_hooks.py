@@ -119,6 +119,39 @@ def test_resumed_run_completes_metrics_json(tmp_path: Path) -> None:
     assert (cut / "metrics.json").read_text() == (whole / "metrics.json").read_text()
 
 
+@pytest.mark.parametrize(("period", "log_period"), [(3, 4), (2, 8)])
+def test_evaluations_between_two_lines_are_kept_also_over_a_resume(
+    checkpointer: DetectorCheckpointer, tmp_path: Path, period: int, log_period: int
+) -> None:
+    def lines(start: int, end: int) -> dict[int, dict]:
+        count = end // period - start // period
+        evaluate = Evaluate(
+            lambda: {"bbox": {"AP": 1.0}}, checkpointer, period=period, best_metric="bbox/AP"
+        )
+        _run([evaluate, *writers(str(tmp_path), max_iter=12, log_period=log_period)], start, end)
+        assert count
+        found = [json.loads(text) for text in (tmp_path / "metrics.json").read_text().splitlines()]
+        assert [line["iteration"] for line in found] == sorted({x["iteration"] for x in found})
+        return {line["iteration"]: line for line in found}
+
+    lines(0, 8)  # and killed after a checkpoint of step 2 * period, whose evaluation is written
+    found = lines(2 * period, 12)
+    evaluated = [iteration for iteration, line in found.items() if "bbox/AP" in line]
+    assert set(range(period - 1, 12, period)) <= set(evaluated)
+    assert all("total_loss" in line for line in found.values())
+
+
+def test_run_that_resumes_at_its_end_is_finished(
+    checkpointer: DetectorCheckpointer, tmp_path: Path
+) -> None:
+    _run([PeriodicCheckpoint(checkpointer, period=2, max_to_keep=2)], 0, 6)
+    (tmp_path / "model_final.pth").unlink()
+    checkpointer.tag_last_checkpoint("model_0000003.pth")
+    for end in (4, 3):
+        _run([PeriodicCheckpoint(checkpointer, period=2, max_to_keep=2)], 4, end)
+        assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
 def test_new_run_in_the_same_folder_forgets_the_old_best(
     checkpointer: DetectorCheckpointer, tmp_path: Path
 ) -> None:

@@ -39,6 +39,17 @@ def test_every_named_part_has_its_own_rate_and_the_first_name_applies() -> None:
     }
 
 
+def test_names_are_matched_by_whole_parts_and_useless_ones_are_named(caplog) -> None:
+    parts = {"res4": nn.Linear(1, 1), "res5": nn.Linear(2, 2)}
+    model = nn.ModuleDict({"backbone": nn.ModuleDict(parts), "head": nn.Linear(3, 3)})
+    factors = {"backbone.res5": 0.5, "back": 0.1}
+    groups = parameter_groups(model, base_lr=1.0, lr_factors=factors)
+    by_rate = {group["lr"]: names(model, group["params"]) for group in groups}
+    assert by_rate.keys() == {1.0, 0.5}
+    assert by_rate[0.5] == {"backbone.res5.weight", "backbone.res5.bias"}
+    assert "optimizer.params.lr_factors.back: no trained parameter" in caplog.text
+
+
 def test_nothing_to_train_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing to train"):
         parameter_groups(two_parts().requires_grad_(False), base_lr=1e-3, lr_factors={})

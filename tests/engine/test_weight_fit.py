@@ -135,6 +135,14 @@ def test_weights_with_two_names_need_one_in_the_file(tmp_path: Path) -> None:
     torch.testing.assert_close(values(other), values(model), rtol=0, atol=0)
 
 
+def test_weights_that_are_one_in_the_model_must_be_equal_in_the_file(tmp_path: Path) -> None:
+    state = values(instantiate(tiny_config("deformable_detr")))
+    state["bbox_embed.1.layers.2.bias"] += 1
+    path = saved(tmp_path, state)
+    with pytest.raises(CheckpointError, match=r"different weights where the model has one:\n"):
+        load_for("evaluation", instantiate(tiny_config("deformable_detr")), path)
+
+
 def test_pickled_modules_are_named(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
     with pytest.raises(CheckpointError, match=r"objects of .*Linear.*\nFix: .*state_dict"):

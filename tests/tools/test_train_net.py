@@ -196,6 +196,28 @@ def test_resume_applies_learning_rate_and_weight_decay_and_refuses_another_seed(
     assert load_config(str(output / "config.yaml"), []).optimizer.lr == 0.125
 
 
+def test_what_a_run_needs_is_not_lost(overrides, tmp_path) -> None:
+    output = tmp_path / "output"
+    run(overrides, "train.max_iter=4", AT_THE_END)
+    kept = (output / "config.yaml").read_text()
+    own = [f"train.init_checkpoint={output / 'model_final.pth'}"]
+    message = refused(overrides, *own, AT_THE_END, option="--overwrite")
+    assert "which --overwrite empties" in message
+    absent = ["train.init_checkpoint=nowhere.pth"]
+    assert "no such file" in refused(overrides, *absent, AT_THE_END, option="--overwrite")
+    frozen = ["train.max_iter=4", AT_THE_END, "model.backbone.freeze_at=2"]
+    assert "other parameter groups" in refused(overrides, *frozen, option="--resume")
+    assert (output / "config.yaml").read_text() == kept
+    assert (output / "model_final.pth").is_file()
+
+    # an end before the steps that were done, with a schedule that ends there
+    (output / "model_final.pth").rename(output / "model_0000003.pth")
+    (output / "last_checkpoint").write_text("model_0000003.pth")
+    run(overrides, "train.max_iter=3", AT_THE_END, option="--resume")
+    assert (output / "model_final.pth").is_file()
+    assert load_config(str(output / "config.yaml"), []).train.max_iter == 3
+
+
 def test_mixed_precision_runs_on_the_cpu(overrides, tmp_path) -> None:
     run(overrides, "train.amp.enabled=True", "train.amp.dtype=bfloat16", "train.max_iter=2")
     final = weights(tmp_path / "output" / "model_final.pth")

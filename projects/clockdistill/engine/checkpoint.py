@@ -27,6 +27,7 @@ from projects.clockdistill.engine.weight_fit import (
     not_finite,
     one_line,
     shortened,
+    unequal_shared,
 )
 from projects.clockdistill.engine.weights import CheckpointError
 
@@ -37,6 +38,31 @@ def plain_detector(model: nn.Module) -> nn.Module:
     """Returns the student of a distillation model, and any other detector itself."""
     model = getattr(model, "module", model)  # out of DistributedDataParallel
     return getattr(model, "student", model)
+
+
+class _DistillModules:
+    """What distillation trains or draws besides the student; parts may be switched off later.
+
+    Args:
+        modules: `model.distill_modules`.
+    """
+
+    def __init__(self, modules: nn.Module) -> None:
+        self._modules = modules
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._modules.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        missing, unexpected = self._modules.load_state_dict(state, strict=False)
+        if missing:
+            raise CheckpointError(
+                f"the checkpoint lacks parts of the distillation:\n{one_line(missing)}\n"
+                "Fix: --resume with the parts of model that the run's config.yaml has, or start a "
+                "new run"
+            )
+        if unexpected:
+            logger.info("of parts that the config switches off:\n%s", shortened(unexpected))
 
 
 class DetectorCheckpointer(DetectionCheckpointer):
@@ -69,7 +95,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
     ) -> None:
         distill_modules = getattr(getattr(model, "module", model), "distill_modules", None)
         if distill_modules is not None:
-            checkpointables["distill"] = distill_modules
+            checkpointables["distill"] = _DistillModules(distill_modules)
         if ema is not None:
             checkpointables["ema"] = ema
         super().__init__(plain_detector(model), save_dir, **checkpointables)
@@ -81,6 +107,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
         self._file_has_ema = False
         self._check: Callable[[dict[str, torch.Tensor]], None] | None = None
         self._fit: Fit | None = None  # of the file that was read last
+        self._unequal: list[str] = []
         self._origin = Origin()
 
     @property
@@ -266,6 +293,7 @@ class DetectorCheckpointer(DetectionCheckpointer):
             checkpoint.pop("model"), wanted, str(checkpoint.get("__author__", ""))
         )
         fill_shared(state, wanted)
+        self._unequal = unequal_shared(state, wanted)
         if self.loaded_spec is not None:
             self._origin = origin_of_spec(self.loaded_spec)
         self._fit = Fit.compare(state, wanted)
@@ -307,6 +335,11 @@ class DetectorCheckpointer(DetectionCheckpointer):
             )
         if not exact:
             return
+        if self._unequal:
+            raise CheckpointError(
+                f"{what}: it has different weights where the model has one:\n"
+                f"{one_line(self._unequal)}\nFix: {fix}"
+            )
         for line in differences(self._origin, self.model):
             raise CheckpointError(f"{what}: {line}")
         other_classes = class_difference(self._origin.class_names, class_names)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from detectron2.engine import HookBase
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
@@ -71,6 +72,12 @@ class Evaluation:
         Returns:
             {task: {metric: percent}} on the main process, {} on the others.
         """
+        if comm.get_world_size() > 1:
+            # each process has running statistics of its own; the main process's are saved
+            saved = model.state_dict().keys()
+            for name, buffer in model.named_buffers():
+                if name in saved:
+                    dist.broadcast(buffer, 0)
         with preserved_rng():
             results = inference_on_dataset(model, _Interruptible(self.loader), self._evaluators)
         if comm.is_main_process():

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from projects.clockdistill.modeling.detectors.layers.float32_linear import Float32Linear
+
 
 @torch.no_grad()
 def store_weights(detector: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -20,6 +22,8 @@ def store_weights(detector: nn.Module, dtype: torch.dtype) -> nn.Module:
         The detector.
     """
     for module in detector.modules():
+        if isinstance(module, Float32Linear):
+            continue
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.MultiheadAttention)):
             for parameter in module.parameters(recurse=False):
                 parameter.data = parameter.data.to(dtype)

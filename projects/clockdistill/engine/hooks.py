@@ -31,7 +31,8 @@ class PeriodicCheckpoint(HookBase):
     """Saves every `period` steps and at the end; removes the oldest beyond `max_to_keep`.
 
     It counts the files in the folder, so that a resumed run removes those of the run before it,
-    which detectron2's own hook does not. A run that a signal ends saves after its last step.
+    which detectron2's own hook does not. A run that a signal ends saves after its last step; one
+    that resumes at or beyond its end saves model_final.pth before its evaluation.
 
     Args:
         checkpointer: writes the files.
@@ -45,6 +46,14 @@ class PeriodicCheckpoint(HookBase):
         self._checkpointer = checkpointer
         self._period = period
         self._max_to_keep = max_to_keep
+
+    def before_train(self) -> None:
+        done = self.trainer.start_iter
+        newest = comm.all_gather(Path(self._checkpointer.get_checkpoint_file()).name)[0]
+        if done >= self.trainer.max_iter and newest != "model_final.pth":
+            now, self.trainer.iter = self.trainer.iter, done - 1  # from which a checkpoint goes on
+            self._checkpointer.save("model_final")
+            self.trainer.iter = now
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
@@ -134,8 +143,12 @@ class MetricWriters(hooks.PeriodicWriter):
         json_file = Path(self._output_dir) / "metrics.json"
         lines = metrics_file.forget_from(json_file, start_iter)
         latest = self.trainer.storage.latest()
-        restored = {name for name, (_, iteration) in latest.items() if iteration == start_iter - 1}
-        if lines and lines[-1]["iteration"] == start_iter - 1 and restored - lines[-1].keys():
+        evaluated = {
+            name
+            for name, (_, iteration) in latest.items()
+            if iteration == start_iter - 1 and "/" in name
+        }
+        if lines and lines[-1]["iteration"] == start_iter - 1 and evaluated - lines[-1].keys():
             # a signal left out the evaluation of that step, which is repeated now
             lines = metrics_file.forget_from(json_file, start_iter - 1)
         json_writer = JSONWriter(str(json_file))
@@ -146,6 +159,15 @@ class MetricWriters(hooks.PeriodicWriter):
         self._writers.extend(self._followers)  # behind metrics.json
         if start_iter > 0 and start_iter % self._period == 0:
             json_writer.write()  # what the interruption left unwritten
+
+    def after_step(self) -> None:
+        super().after_step()
+        # with the next line it would come behind later steps, or be gone by then
+        latest = self.trainer.storage.latest()
+        if any("/" in name and when == self.trainer.iter for name, (_, when) in latest.items()):
+            for writer in self._writers:
+                if not isinstance(writer, CommonMetricPrinter):
+                    writer.write()
 
     def after_train(self) -> None:
         for writer in self._writers:

@@ -17,7 +17,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from torch import nn
 
-from projects.clockdistill.engine.config_file import save_config
+from projects.clockdistill.engine.config_file import ConfigError, save_config
 from projects.clockdistill.modeling.detectors.base import Detector
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,17 @@ def setup_run(cfg: DictConfig, *, keep_config: bool) -> None:
     logging.raiseExceptions = False  # a log on a full disk must not hide the run's own message
     logger.info("command: %s", " ".join(sys.argv))
     logger.debug("environment:\n%s", collect_env_info())
-    config = folder / "config.yaml"
-    if comm.is_main_process() and not (keep_config and config.is_file()):
+    if not (keep_config and (folder / "config.yaml").is_file()):
+        write_config(cfg)
+    seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed + rank)
+
+
+def write_config(cfg: DictConfig) -> None:
+    """Writes the full config into the run's folder."""
+    if comm.is_main_process():
+        config = Path(cfg.train.output_dir) / "config.yaml"
         save_config(cfg, config)
         logger.info("full config: %s", config)
-    seed_all_rng(None if cfg.train.seed < 0 else cfg.train.seed + rank)
 
 
 def under_torchrun() -> bool:
@@ -62,11 +68,21 @@ def torchrun_group(device: str) -> Iterator[None]:
 
     Args:
         device: `train.device`; "cuda" communicates over nccl and selects the local rank's GPU.
+
+    Raises:
+        ConfigError: if it names one GPU for several processes.
     """
+    on_gpu, index = torch.device(device).type == "cuda", torch.device(device).index
     if not under_torchrun():
+        if on_gpu and index is not None:
+            torch.cuda.set_device(index)  # whose generator a checkpoint holds
         yield
         return
-    on_gpu = torch.device(device).type == "cuda"
+    if index is not None:
+        raise ConfigError(
+            f"train.device={device} names one GPU for all processes.\nFix: train.device=cuda, and "
+            "CUDA_VISIBLE_DEVICES for a choice"
+        )
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if on_gpu else "gloo")

@@ -1,6 +1,7 @@
 """Optimizer with a learning rate per part of the model, and the length of the warm-up."""
 
 import copy
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from projects.clockdistill.engine.config_file import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def build_optimizer(node: DictConfig, model: nn.Module) -> Optimizer:
@@ -69,8 +72,8 @@ def parameter_groups(
     Args:
         model: a detector, or a module that contains one.
         base_lr: learning rate of every parameter that `lr_factors` does not name.
-        lr_factors: part of a parameter's name (`backbone`, `sampling_offsets`) -> its rate as a
-            fraction of `base_lr`; the first key that a name contains applies.
+        lr_factors: whole part of a parameter's name (`sampling_offsets`, `backbone.res5`) -> its
+            rate as a fraction of `base_lr`; the first key that a name contains applies.
 
     Returns:
         The group of the remaining parameters, then one group per part, in order; a part without
@@ -83,8 +86,15 @@ def parameter_groups(
     members: dict[str | None, list[nn.Parameter]] = {part: [] for part in rates}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            names = name.split(".")
-            members[next((part for part in lr_factors if part in names), None)].append(parameter)
+            # whole parts: "reference_points" is not "reference_points_head"
+            part = next((part for part in lr_factors if f".{part}." in f".{name}."), None)
+            members[part].append(parameter)
+    for part, parameters in members.items():
+        name = "all others" if part is None else part
+        if parameters:
+            logger.info("learning rate of %s: %g (%d tensors)", name, rates[part], len(parameters))
+        elif part is not None:
+            logger.warning("optimizer.params.lr_factors.%s: no trained parameter has it", part)
     groups = [
         {"params": parameters, "lr": rates[part]}
         for part, parameters in members.items()

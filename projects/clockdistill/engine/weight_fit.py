@@ -117,15 +117,29 @@ def fill_shared(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
 
     A safetensors file cannot share a tensor, and its libraries write one name of each.
     """
-    names = defaultdict(list)
-    for key, value in wanted.items():
-        if value.numel() and value.data_ptr():
-            names[value.data_ptr(), value.shape].append(key)
-    for group in names.values():
+    for group in _shared(wanted):
         present = [key for key in group if key in state]
         for key in group:
             if present and key not in state:
                 state[key] = state[present[0]]
+
+
+def unequal_shared(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Returns pairs of a file's weights that differ, but are one weight in the model."""
+    found = []
+    for group in _shared(wanted):
+        first, *others = [key for key in group if key in state] or [""]
+        found += [f"{first}, {key}" for key in others if not state[key].equal(state[first])]
+    return found
+
+
+def _shared(wanted: Mapping[str, Tensor]) -> list[list[str]]:
+    """Returns the names of each weight of a model."""
+    names = defaultdict(list)
+    for key, value in wanted.items():
+        if value.numel() and value.data_ptr():
+            names[value.data_ptr(), value.shape].append(key)
+    return list(names.values())
 
 
 def not_finite(state: Mapping[str, Tensor], keys: Sequence[str]) -> list[str]:

@@ -124,3 +124,13 @@ def test_the_first_stage_knows_one_class_only():
     for name in PROPOSAL_LOSSES:
         torch.testing.assert_close(first[name], second[name])
     assert not torch.allclose(first["loss_class"], second["loss_class"])
+
+
+def test_reference_points_are_float32_in_mixed_precision():
+    detector = tiny_detector(PLAIN)
+    calls = decoder_calls(detector)
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled), torch.no_grad():
+            detector(batch())
+    points = [kwargs["reference_points"] for kwargs, _ in calls]
+    torch.testing.assert_close(points[1], points[0], rtol=0, atol=0)

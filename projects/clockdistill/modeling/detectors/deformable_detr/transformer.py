@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from projects.clockdistill.modeling.detectors.layers.float32_linear import Float32Linear
 from projects.clockdistill.modeling.detectors.layers.position_encoding import box_features
 from projects.clockdistill.modeling.detectors.multi_scale.tokens import TokenLevels, choose_tokens
 from projects.clockdistill.modeling.detectors.multi_scale.transformer import (
@@ -48,7 +49,7 @@ class DeformableDETRTransformer(DeformableTransformer):
             self.pos_trans = nn.Linear(2 * self.embed_dim, 2 * self.embed_dim)
             self.pos_trans_norm = nn.LayerNorm(2 * self.embed_dim)
         else:
-            self.reference_points = nn.Linear(self.embed_dim, 2)
+            self.reference_points = Float32Linear(self.embed_dim, 2)
         self.init_weights()
         if not as_two_stage:
             nn.init.xavier_normal_(self.reference_points.weight)
