@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from projects.clockdistill.deployment.model_spec import KEY
 from projects.clockdistill.engine.arguments import one_line_errors, tool_parser
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.weights import local_path, read
@@ -28,16 +29,18 @@ def save_weights(checkpoint: str, output: Path, only: str | None, *, half: bool 
         raise UserError(f"{output}: expected a name that ends in .safetensors")
     # A head with two names is in the file twice, since safetensors cannot share tensors.
     prefix = f"{only}." if only else ""
+    content = read(local_path(checkpoint, "checkpoint"))
     model = {
         key: (value.half() if half and value.is_floating_point() else value.clone()).contiguous()
-        for key, value in read(local_path(checkpoint, "checkpoint"))["model"].items()
+        for key, value in content["model"].items()
         if key.startswith(prefix)
     }
     if not model:
         raise UserError(f"{checkpoint} has no weights of --only {only}")
     output.parent.mkdir(parents=True, exist_ok=True)
+    spec = content.get(KEY) if not only else None  # which says how to predict with a detector
     with atomic_write(output) as handle:
-        handle.write(save(model))
+        handle.write(save(model, None if spec is None else {KEY: spec}))
     print(f"{output}: {len(model)} tensors, {output.stat().st_size:,} bytes")
 
 

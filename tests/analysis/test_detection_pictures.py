@@ -61,6 +61,17 @@ def test_each_outcome_is_drawn_as_such(data: EvaluationData) -> None:
     assert truth.boxes[0].xyxy_px == (0, 10, 20, 30)
 
 
+def test_an_image_is_turned_as_its_annotations_are(data: EvaluationData) -> None:
+    record = data.records["a"]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.open(record["file_name"]).save(record["file_name"], exif=exif)
+    for size, shape in (((200, 50), (50, 200, 3)), ((50, 200), (200, 50, 3))):
+        record["width"], record["height"] = size
+        ((truth,),) = detection_rows(data, {}, ["a"])
+        assert truth.pixels.shape == shape
+
+
 def test_most_missed_objects_come_first_then_most_false_alarms() -> None:
     errors = {
         "few": ImageErrors(misses=[{}], false_alarms=[{}] * 9),

@@ -128,6 +128,30 @@ def test_teacher_and_undistilled_student_are_shown_with_their_source(tmp_path: P
     assert "its teacher reaches 100.0" in page.text and "a difference of +0.0" in page.text
 
 
+def test_what_differs_from_the_runs_compared_is_said(tmp_path: Path) -> None:
+    teacher = made_up_run(tmp_path, TEACHER, "teacher")
+    weights = (f"model.teacher_checkpoint={teacher / 'model_0000003.pth'}",)
+    student = made_up_run(tmp_path, DISTILLED, "student", overrides=weights)
+    made_up_run(tmp_path, PLAIN, "data", overrides=("dataloader.train.dataset.names=drawings_val",))
+    assert find_undistilled(read_run(student)) is None
+    made_up_run(tmp_path, PLAIN, "rate", overrides=("optimizer.lr=0.5",))
+    page = report(student)
+    assert "the same student trained without a teacher, with optimizer.lr=0.5" in page.text
+    assert "the run that wrote model_0000003.pth, of other weights" in page.text
+    config = (student / "config.yaml").read_text().replace("model_0000003.pth", "model_final.pth")
+    (student / "config.yaml").write_text(config)
+    assert "../teacher, an evaluation of the same checkpoint" in report(student).text
+
+
+def test_better_weights_than_those_evaluated_last_are_named(tmp_path: Path) -> None:
+    folder = made_up_run(tmp_path)
+    for steps, named in ((8, False), (4, True)):
+        best = {"metric": "bbox/AP", "value": 71.5, "steps": steps}
+        (folder / "model_best.json").write_text(json.dumps(best))
+        text = report(folder).text
+        assert ("take model_best.pth, of 4 steps: bbox/AP 71.5" in text) == named
+
+
 def test_names_from_the_data_are_text(tmp_path: Path) -> None:
     names = ['<script>alert("1")</script>', "&amp; $x$ 'é' {{ 1 }}"]
     folder = made_up_run(tmp_path, classes=names)

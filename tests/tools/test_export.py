@@ -187,10 +187,12 @@ def test_int8_may_lose_one_ap_unless_forced(
     monkeypatch.setattr(export, "compare_ap", lambda *arguments: loss)
     loss = 1.1
     message = refused(run, output, *options, format="onnx")
-    assert "int8 loses 1.1 AP, more than 1" in message and "--force" in message
+    assert "int8 loses 1.1 AP, expected at most 1" in message and "--force" in message
     command(run, output, *options, "--force", format="onnx")
     assert graph_of(output)["precision"] == "int8"
     output.unlink()
+    loss = float("nan")  # nothing was measured
+    assert "int8 loses nan AP" in refused(run, output, *options, format="onnx")
     loss = 0.9
     command(run, output, *options, format="onnx")
     assert output.is_file()

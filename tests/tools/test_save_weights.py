@@ -18,6 +18,17 @@ def test_only_the_detector_is_written(tmp_path: Path) -> None:
     torch.testing.assert_close(read(str(output))["model"], model)
 
 
+def test_the_detector_s_description_is_kept(tmp_path: Path) -> None:
+    content = {"model": {"backbone.weight": torch.rand(2)}, "model_spec": '{"some": "text"}'}
+    torch.save(content, tmp_path / "checkpoint.pth")
+    for only in ([], ["--only", "backbone"]):
+        save_weights.main(
+            [str(tmp_path / "checkpoint.pth"), str(tmp_path / "w.safetensors"), *only]
+        )
+        described = read(str(tmp_path / "w.safetensors")).get("model_spec")
+        assert described == (None if only else '{"some": "text"}')
+
+
 def test_only_a_part_is_written(tmp_path: Path) -> None:
     model = {"backbone.stem.weight": torch.rand(2), "backbone_too.weight": torch.rand(2)}
     torch.save({"model": model}, tmp_path / "checkpoint.pth")

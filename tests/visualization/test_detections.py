@@ -36,6 +36,14 @@ def test_captions_stay_in_the_picture_and_boxes_at_its_border_are_drawn() -> Non
     assert columns(drawn, 30, 0).tolist() == [3]
 
 
+def test_a_caption_is_one_line() -> None:
+    image = np.zeros((60, 100, 3), np.uint8)
+    one, other = (
+        draw_detections(image, [[10, 20, 90, 50]], [0], [0.5], [name]) for name in ("a b", "a\nb\r")
+    )
+    np.testing.assert_array_equal(one, other)
+
+
 def test_no_two_of_eighty_classes_look_the_same() -> None:
     colors = np.array([color_of(label) for label in range(80)], float)
     distance = np.linalg.norm(colors[:, None] - colors, axis=-1) + 1e3 * np.eye(80)

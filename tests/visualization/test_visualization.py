@@ -36,6 +36,11 @@ def test_a_box_is_drawn_in_its_own_column_alone(tmp_path, grey_image):
     assert not left.any() and right.sum() > 100
 
 
+def test_names_are_no_formulas(tmp_path, grey_image):
+    box = DrawnBox((20, 10, 60, 30), label=0, score=0.5)
+    save_detection_grid(tmp_path / "grid.png", [grey_image], {"$^$": [[box]]}, ["$^$"])
+
+
 def drawn(path, *boxes, note=""):
     """The pixels that are not grey when boxes are drawn on a grey picture of 80 x 40."""
     picture = Picture(np.full((40, 80, 3), 128, np.uint8), boxes, note=note)

@@ -7,7 +7,7 @@ from typing import Any
 from tabulate import tabulate
 
 from projects.clockdistill.analysis.run_detections import EvaluationData
-from projects.clockdistill.deployment.images import read_image
+from projects.clockdistill.data.image_pixels import read_pixels
 from projects.clockdistill.evaluation.diagnosis import ImageErrors
 from projects.clockdistill.visualization.detection_grid import (
     DrawnBox,
@@ -57,8 +57,10 @@ def detection_rows(
             objects[annotation["image_id"]].append(_drawn(annotation, label_of, outcome))
     rows = []
     for image_id in image_ids:
-        file = data.records[image_id]["file_name"]
-        pixels = read_image(file)
+        record = data.records[image_id]
+        file, size = record["file_name"], (record.get("width"), record.get("height"))
+        # turned as the annotations are
+        pixels = read_pixels(file, size if None not in size else None)
         number = sum(box.outcome is None for box in objects[image_id])
         row = [Picture(pixels, objects[image_id], f"{Path(file).name}\nobjects: {number}")]
         for name, errors in columns.items():

@@ -61,6 +61,7 @@ def register_kitti(
         )
         MetadataCatalog.get(f"{name}_{split}").set(
             thing_classes=list(preset.classes),
+            thing_dataset_id_to_contiguous_id={i: i for i in range(len(preset.classes))},
             evaluator_type="coco",
             kitti_preset=preset,
             # the dicts keep neither truncation and occlusion nor what is no class
@@ -80,6 +81,7 @@ def register_part(name: str, whole: str, frames: slice) -> None:
     metadata = MetadataCatalog.get(whole)
     MetadataCatalog.get(name).set(
         thing_classes=metadata.thing_classes,
+        thing_dataset_id_to_contiguous_id=metadata.thing_dataset_id_to_contiguous_id,
         evaluator_type=metadata.evaluator_type,
         kitti_preset=metadata.kitti_preset,
         kitti_frames=lambda: metadata.kitti_frames()[frames],

@@ -110,7 +110,10 @@ def read(path: str) -> dict[str, Any]:
     try:
         kind = kind_of(path)
         if kind == SAFETENSORS:
-            return {"model": safetensors.torch.load_file(path)}
+            with safetensors.safe_open(path, "pt") as file:
+                spec = (file.metadata() or {}).get("model_spec")
+            model = {"model": safetensors.torch.load_file(path)}
+            return model if spec is None else {**model, "model_spec": spec}
         content, left_out = (load_plain(path), []) if kind == PICKLE else load_torch(path)
     except NotWeights as error:
         raise CheckpointError(f"{path} {error}") from error

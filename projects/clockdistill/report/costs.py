@@ -13,7 +13,7 @@ from projects.clockdistill.deployment.loading import run_weights
 from projects.clockdistill.report.run import Run
 
 # lines of log.txt that detectron2 writes
-_PER_IMAGE = re.compile(r"Total inference pure compute time:.*\(([\d.]+) s / iter per device")
+_PER_BATCH = re.compile(r"Total inference pure compute time:.*\(([\d.]+) s / iter per device")
 _MEMORY = re.compile(r"max_mem: (\d+)M")  # MiB
 
 
@@ -52,9 +52,10 @@ def costs(run: Run) -> list[tuple[str, str]]:
             text += f"; waiting for data {loading / step:.0%}"
         rows.append(("speed of training", text))
     log = _log(run)
-    if found := _PER_IMAGE.findall(log):
-        batch = f"{float(found[-1]) * 1000:.1f} ms an image, without loading and scoring"
-        rows.append(("speed of evaluation", batch))
+    if found := _PER_BATCH.findall(log):
+        seconds = float(found[-1]) / run.select("dataloader.test.batch_size", 1)
+        text = f"{seconds * 1000:.1f} ms an image, without loading and scoring"
+        rows.append(("speed of evaluation", text))
     if found := _MEMORY.findall(log):
         rows.append(("peak GPU memory of training", f"{max(map(int, found)) * 2**20 / 1e9:.2f} GB"))
     return rows

@@ -101,6 +101,7 @@ def _report(run: Run) -> dict[str, Any]:
         "overall": tables.metric_rows(runs, _OVERALL),
         "sizes": tables.metric_rows(runs, _SIZES),
         "sources": [related.source for related in (teacher, undistilled) if related],
+        "other_weights": _other_weights(run),
         "kitti": tables.kitti_table(run),
         "other_tasks": tables.other_tasks(run),
         "training": [*curves.loss_figures(run), *_ap_over_steps(run, runs)],
@@ -121,6 +122,18 @@ def _report(run: Run) -> dict[str, Any]:
         "errors": tables.error_rows({"": diagnosis}),
         "pictures": _pictures(evaluated),
     }
+
+
+def _other_weights(run: Run) -> str:
+    """Returns which other weights predict.py and export.py take, or ""."""
+    best, steps = run.best, run.evaluated_steps
+    if best is None or steps is None or best["steps"] == steps:
+        return ""
+    return (
+        f"All figures are of the last evaluation, after {steps:,} steps. tools/predict.py and "
+        f"tools/export.py take model_best.pth, of {best['steps']:,} steps: {best['metric']} "
+        f"{best['value']:.1f}"
+    )
 
 
 def _ap_over_steps(run: Run, runs: Mapping[str, Run]) -> list[curves.Drawn]:

@@ -76,6 +76,33 @@ class Run:
         names = self.select("dataloader.test.dataset.names", "unknown data")
         return ", ".join(names) if isinstance(names, ListConfig) else str(names)
 
+    @property
+    def evaluated_steps(self) -> int | None:
+        """The steps after which the last evaluation was; None if none was logged."""
+        steps = [line["iteration"] + 1 for line in self.lines if any("/" in key for key in line)]
+        return max(steps, default=None)
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """What model_best.json says of model_best.pth: metric, value and steps."""
+        try:
+            return json.loads((self.folder / "model_best.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def evaluated_files(self) -> list[str]:
+        """The names of the checkpoints that hold the weights of the last evaluation."""
+        steps = self.evaluated_steps
+        if steps is None:  # an evaluation alone
+            return [Path(str(self.select("train.init_checkpoint", ""))).name]
+        names = [f"model_{steps - 1:07d}.pth"]
+        if self.steps == steps:
+            names.append("model_final.pth")
+        if (self.best or {}).get("steps") == steps:
+            names.append("model_best.pth")
+        return names
+
     def logged(self, metric: str) -> tuple[list[int], list[float]]:
         """Returns the steps after which a metric was logged, and its values."""
         lines = [line for line in self.lines if _is_finite(line.get(metric))]
@@ -111,6 +138,10 @@ def _read_results(folder: Path) -> dict[str, dict[str, float | None]]:
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+# What a student trains with besides its data; a difference is named.
+_SAME_TRAINING = ("train.init_checkpoint", "dataloader.train.total_batch_size", "optimizer.lr")
 
 
 @dataclass(frozen=True)
@@ -150,11 +181,18 @@ def find_teacher(run: Run) -> Related | None:
         and other.test_data == run.test_data
         and _comparable(other.detector) == _comparable(run.part("teacher"))
     ]
-    return _newest(run, found, "Teacher", "an evaluation of the same checkpoint")
+    related = _newest(run, found, "Teacher", "an evaluation of the same checkpoint")
+    if related and related.run is home and wanted.name not in home.evaluated_files:
+        what = f"the last evaluation of the run that wrote {wanted.name}, of other weights"
+        return _newest(run, [home], "Teacher", what)
+    return related
 
 
 def find_undistilled(run: Run) -> Related | None:
-    """Finds a run next to a distillation run that trained the same student without a teacher."""
+    """Finds a run next to a distillation run that trained the same student without a teacher.
+
+    The labelled training data is the same; what else differs is said.
+    """
     if not run.is_distillation:
         return None
     found = [
@@ -163,6 +201,7 @@ def find_undistilled(run: Run) -> Related | None:
         if other.lines
         and not other.is_distillation
         and other.test_data == run.test_data
+        and other.select("dataloader.train.dataset") == run.select("dataloader.train.dataset")
         and _comparable(other.detector) == _comparable(run.detector)
     ]
     # with several seeds or schedules, the one that differs least
@@ -170,9 +209,17 @@ def find_undistilled(run: Run) -> Related | None:
     related = _newest(
         run, found, "Undistilled student", "the same student trained without a teacher"
     )
-    if related and related.run.steps != run.steps:
-        return Related(related.run, f"{related.source}, for {related.run.steps:,} steps")
-    return related
+    if related is None:
+        return None
+    source, other = related.source, related.run
+    if other.steps != run.steps:
+        source += f", for {other.steps:,} steps"
+    source += "".join(
+        f", with {key}={other.select(key)}"
+        for key in _SAME_TRAINING
+        if other.select(key) != run.select(key)
+    )
+    return Related(other, source)
 
 
 def _schedule(run: Run) -> tuple[int, Any]:

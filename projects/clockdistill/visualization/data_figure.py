@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -37,6 +38,7 @@ class Histogram:
     lines: Mapping[str, float] = field(default_factory=dict)
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names may hold $
 def save_data_figure(
     path: Path,
     class_names: Sequence[str],

@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -111,6 +112,7 @@ def save_detection_grid(
     save_picture_grid(path, rows, class_names)
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names may hold $
 def save_picture_grid(
     path: Path,
     rows: Sequence[Sequence[Picture]],

@@ -73,6 +73,7 @@ def _write(
     font: ImageFont.FreeTypeFont,
 ) -> None:
     """Writes a caption above its box, or inside at the top of the picture."""
+    caption = " ".join(caption.split())  # one line
     picture_width, _ = draw.im.size
     ascent, descent = font.getmetrics()
     height = ascent + descent

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -70,6 +71,7 @@ class Row:
     label: str | None = None
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names may hold $
 def save_figure(path: Path, heading: str, image: np.ndarray, rows: Sequence[Row]) -> None:
     """Draws all rows.
 
