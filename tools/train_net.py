@@ -242,7 +242,7 @@ def check_outside(cfg: DictConfig) -> None:
         if not address or "://" in address:
             continue
         path = Path(weights.local_path(address, key)).resolve()
-        if path.is_relative_to(Path(cfg.train.output_dir).resolve()):
+        if path.parent == Path(cfg.train.output_dir).resolve():
             raise ConfigError(
                 f"{key}={address} is in train.output_dir={cfg.train.output_dir}, which --overwrite "
                 "empties.\nFix: set train.output_dir to another folder, or move the file"
