@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from projects.clockdistill.engine import environment
 from projects.clockdistill.engine.atomic import atomic_write
 from projects.clockdistill.engine.config_file import CONFIGS, ROOT, load_config
+from projects.clockdistill.engine.data_config import dataset_names, unlabelled_names
 from projects.clockdistill.engine.jobs import Run, run_together, shown
 
 # Files that a run depends on, by the config key that names them.
@@ -85,13 +86,14 @@ def inputs(run: Run) -> dict[str, str | None]:
     """
     config, weights, data = _settings(run.config, run.overrides)
     found = {name: _file_digest(address) for name, address in weights.items()}
-    return {**found, **{name: data_digest(dataset) for name, dataset in data.items()}, **config}
+    found |= {name: data_digest(dataset) for name, dataset in data.items()}
+    return {**found, "config": config}
 
 
 @cache
 def _settings(
     config: str, overrides: tuple[str, ...]
-) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+) -> tuple[str, dict[str, str], dict[str, str]]:
     """Returns a config's digest without the addresses of weights, these, and names of datasets."""
     cfg = load_config(str(CONFIGS / config), list(overrides))
     weights = {}
@@ -100,13 +102,10 @@ def _settings(
         if address:
             weights[name] = address
             OmegaConf.update(cfg, key, "")
-    loader = cfg.dataloader
-    labelled = loader.train.dataset.names
-    trained_on = [*([labelled] if isinstance(labelled, str) else labelled)]
-    trained_on += OmegaConf.select(loader, "unlabelled.names") or []
-    data = {"test data": loader.test.dataset.names}
+    trained_on = [*dataset_names(cfg, "train"), *unlabelled_names(cfg.dataloader)]
+    data = {"test data": cfg.dataloader.test.dataset.names}
     data |= {f"training data {name}": name for name in trained_on}
-    return {"config": digest(OmegaConf.to_container(cfg, resolve=True))}, weights, data
+    return digest(OmegaConf.to_container(cfg, resolve=True)), weights, data
 
 
 def _change(run: Run, record: dict[str, Any]) -> str:
@@ -121,8 +120,15 @@ def _file_digest(address: str) -> str | None:
         return address
     for path in (Path(address), ROOT / address):
         if path.is_file():
-            return hashlib.sha256(path.read_bytes()).hexdigest()
+            status = path.stat()
+            return _content_digest(path, status.st_size, status.st_mtime_ns)
     return None
+
+
+@cache
+def _content_digest(path: Path, size: int, time: int) -> str:
+    """Digests a file, once for all runs that depend on it; size and time tell when it changed."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @cache

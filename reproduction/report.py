@@ -17,7 +17,7 @@ from reproduction.execution import result
 from reproduction.markdown import markdown
 from reproduction.plan import Plan
 from reproduction.statistics import mean_and_std, welch_interval
-from reproduction.tables import METRICS, Row, Table
+from reproduction.tables import METRICS, Curve, Row, Table
 
 # What runs have left; all other figures of a row follow from these and from the paper's.
 MEASURED = (
@@ -228,17 +228,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 def _save_picture(path: Path, table: Table, content: dict[str, Any]) -> None:
     rows, heading = content["rows"], f"{table.heading}, scale {content['scale']}: {table.title}"
     if table.curve is not None:
-        ap = {row["row"]: row["ap"] for row in rows}
-        lines = {
-            name: [
-                (_mean(ap[x]) if isinstance(x, str) else x, ap[row])
-                for x, row in points.items()
-                if not isinstance(x, str) or ap[x]
-            ]
-            for name, points in table.curve.lines.items()
-        }
-        labels = {"x_label": table.curve.label, "y_label": "AP"}
-        save_lines(path, heading, lines, log_x=table.curve.is_numeric, **labels)
+        _save_curve(path, heading, table.curve, {row["row"]: row["ap"] for row in rows})
         return
     levels = [
         Bar(row["ap_mean"], points=row["ap"], marker=row["paper_ap"], text=row["status"])
@@ -254,3 +244,15 @@ def _save_picture(path: Path, table: Table, content: dict[str, Any]) -> None:
         interval_name="95% interval over seeds (Welch)",
         marker_name="the paper, on its own data",
     )
+
+
+def _save_curve(path: Path, heading: str, curve: Curve, ap: dict[str, list[float]]) -> None:
+    def position(x: float | str) -> float | None:
+        return _mean(ap[x]) if isinstance(x, str) else x
+
+    lines = {
+        name: [(position(x), ap[row]) for x, row in points.items() if position(x) is not None]
+        for name, points in curve.lines.items()
+    }
+    labels = {"x_label": curve.label, "y_label": "AP"}
+    save_lines(path, heading, lines, log_x=curve.is_numeric, **labels)

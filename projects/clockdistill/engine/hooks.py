@@ -49,8 +49,10 @@ class PeriodicCheckpoint(HookBase):
 
     def before_train(self) -> None:
         done = self.trainer.start_iter
+        if done < self.trainer.max_iter:
+            return
         newest = comm.all_gather(Path(self._checkpointer.get_checkpoint_file()).name)[0]
-        if done >= self.trainer.max_iter and newest != "model_final.pth":
+        if newest != "model_final.pth":
             now, self.trainer.iter = self.trainer.iter, done - 1  # from which a checkpoint goes on
             self._checkpointer.save("model_final")
             self.trainer.iter = now
@@ -142,12 +144,7 @@ class MetricWriters(hooks.PeriodicWriter):
         start_iter = self.trainer.start_iter
         json_file = Path(self._output_dir) / "metrics.json"
         lines = metrics_file.forget_from(json_file, start_iter)
-        latest = self.trainer.storage.latest()
-        evaluated = {
-            name
-            for name, (_, iteration) in latest.items()
-            if iteration == start_iter - 1 and "/" in name
-        }
+        evaluated = self._evaluated_at(start_iter - 1)
         if lines and lines[-1]["iteration"] == start_iter - 1 and evaluated - lines[-1].keys():
             # a signal left out the evaluation of that step, which is repeated now
             lines = metrics_file.forget_from(json_file, start_iter - 1)
@@ -163,17 +160,23 @@ class MetricWriters(hooks.PeriodicWriter):
     def after_step(self) -> None:
         super().after_step()
         # with the next line it would come behind later steps, or be gone by then
-        latest = self.trainer.storage.latest()
-        if any("/" in name and when == self.trainer.iter for name, (_, when) in latest.items()):
-            for writer in self._writers:
-                if not isinstance(writer, CommonMetricPrinter):
-                    writer.write()
+        if self._evaluated_at(self.trainer.iter):
+            self._write_files()
 
     def after_train(self) -> None:
+        self._write_files()
+        for writer in self._writers:
+            writer.close()
+
+    def _evaluated_at(self, iteration: int) -> set[str]:
+        """Returns the names of the metrics that an evaluation measured at an iteration."""
+        latest = self.trainer.storage.latest()
+        return {name for name, (_, when) in latest.items() if when == iteration and "/" in name}
+
+    def _write_files(self) -> None:
         for writer in self._writers:
             if not isinstance(writer, CommonMetricPrinter):  # which cannot show a step twice
                 writer.write()
-            writer.close()
 
 
 def writers(
