@@ -1,4 +1,4 @@
-"""Data workers outlive a signal for the whole group, but never the program."""
+"""Data workers outlive a signal for the whole group, never the program, and end in silence."""
 
 import subprocess
 import sys
@@ -14,6 +14,36 @@ shield_workers(loader)
 batches = iter(loader)
 print(int(next(batches)))
 """  # the global variable keeps the workers until the end
+
+
+TAKES_HALF_A_BATCH = """
+import os
+from multiprocessing import current_process
+from multiprocessing.connection import Client
+from multiprocessing.resource_sharer import DupFd
+from torch.utils.data import DataLoader
+from projects.clockdistill.engine.interruption import shield_workers
+
+class Images:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        shared = DupFd(0)
+        Client(shared._id[0], authkey=current_process().authkey).close()  # as if the reader ended
+        os.close(shared.detach())  # waits for the thread: it serves one connection at a time
+        return index
+
+loader = DataLoader(Images(), num_workers=1)
+shield_workers(loader)
+print(int(next(iter(loader))))
+"""
+
+
+def test_a_worker_is_silent_about_a_reader_that_ended() -> None:
+    command = [sys.executable, "-c", TAKES_HALF_A_BATCH]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "0", "")
 
 
 def test_a_program_ends_though_its_loader_was_not_read_to_the_end() -> None:

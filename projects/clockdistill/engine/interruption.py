@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 from detectron2.data.build import worker_init_reset_seed
 from torch.utils.data import DataLoader
@@ -90,6 +91,16 @@ def _start_worker(worker: int) -> None:
     worker_init_reset_seed(worker)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, first_sigterm)
+    sys.excepthook = _except_lost_connection
+
+
+def _except_lost_connection(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    # a worker shares tensors through a thread of its own, which loses its connection where the
+    # training process ends while it takes a batch; what ended that process is said there
+    if not isinstance(error, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 @atexit.register
