@@ -189,7 +189,7 @@ def test_the_config_of_kd_detr_is_its_public_code():
 
 def test_groups_add_up():
     first, second = random_pair(seed=1), random_pair(queries=5, seed=2)
-    loss = LogitDistillLoss()
+    loss = LogitDistillLoss(normalised="all")
     for key, value in loss(*joined(first, second)).items():
         torch.testing.assert_close(value, loss(*first)[key] + loss(*second)[key])
 
@@ -218,7 +218,7 @@ def test_confident_logits_stay_finite(kl):
 
 def test_filler_never_matters():
     valid = torch.tensor([[True, False, True], [True, True, False]])
-    loss = LogitDistillLoss()
+    loss = LogitDistillLoss(normalised="all")
     student, teacher, groups = random_pair(valid=valid)
     expected = total(loss(student, teacher, groups))
     logits = student.logits.masked_fill(~valid[..., None], float("nan")).requires_grad_()
@@ -229,7 +229,7 @@ def test_filler_never_matters():
 def test_no_valid_query_gives_zero_and_finite_gradients():
     student, teacher, groups = random_pair(valid=torch.zeros(2, 3, dtype=torch.bool))
     student.logits.requires_grad_()
-    value = total(LogitDistillLoss()(student, teacher, groups))
+    value = total(LogitDistillLoss(normalised="all")(student, teacher, groups))
     value.backward()
     assert value.item() == 0 and student.logits.grad.isfinite().all()
 

@@ -19,6 +19,7 @@ model = distill(
     teacher_checkpoint=MID_TEACHER_CHECKPOINT,
     num_points=300,
 )
+model.logit_loss.normalised = "all"  # what the switches of the study start from
 dataloader.train.dataset.names = "synthkitti_few_train"
 train.init_checkpoint = MINI_BACKBONE
 train.max_iter = 1_600  # 32 epochs * 200 images / 4 images a step

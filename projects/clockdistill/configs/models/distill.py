@@ -83,7 +83,7 @@ def distill(
             confidence="sigmoid",
             kl="softmax",
             layers="same",
-            normalised="all",
+            normalised="none",
             l1_reduction="sum",
         ),
         feature_losses=L(FeatureLosses)(),

@@ -21,10 +21,10 @@ class LogitDistillLoss(nn.Module):
     sum over layers and queries of w * (cls * KL + l1 * L1 + giou * GIoU). What the paper leaves
     open is an option here (docs/paper.md has the evidence for each default):
 
-    - `normalised`: which terms are divided by w. The literal sum ("none") grows with the number of
-      queries. With "all", each group's sum is divided by its sum of w, layer by layer, and the
+    - `normalised`: which terms are divided by w. Default "none": the literal sum, averaged over
+      the images. With "all", each group's sum is divided by its sum of w, layer by layer, and the
       groups are added (a group that stands for n copies n times): the loss is then of the size of
-      the detector's own per-layer losses, and a handful of ground-truth queries is not lost among
+      the detector's own per-layer losses, and a handful of ground-truth queries weighs as much as
       900 sampled ones. "boxes" divides L1 and GIoU in this way and leaves the class term a sum, as
       KD-DETR's public code does. The sum of w is averaged over all processes and chunks, as the
       detectors' number of objects is, and a term that is not divided is averaged over the images,
@@ -78,7 +78,7 @@ class LogitDistillLoss(nn.Module):
         confidence: Literal["softmax", "sigmoid"] = "sigmoid",
         kl: Literal["softmax", "sigmoid"] = "softmax",
         layers: Literal["same", "teacher_last"] = "same",
-        normalised: Literal["all", "boxes", "none"] = "all",
+        normalised: Literal["all", "boxes", "none"] = "none",
         l1_reduction: Literal["sum", "mean"] = "sum",
     ):
         super().__init__()
