@@ -187,6 +187,14 @@ def test_the_config_of_kd_detr_is_its_public_code():
     assert got == pytest.approx(kd_detr_of_a_gpu(pair), rel=1e-3)
 
 
+@pytest.mark.parametrize("config", ["dino_r18_kitti.py", "dab_detr_r18_coco.py"])
+def test_full_size_configs_sum_over_queries_as_equation_9_does(config):
+    loss = instantiate(load_config(config, []).model.logit_loss)
+    pair = random_pair()
+    got = total(loss(*pair)).item()
+    assert got == pytest.approx(literal(pair, 1, "sum", "sigmoid", "softmax", "none"), rel=1e-4)
+
+
 def test_groups_add_up():
     first, second = random_pair(seed=1), random_pair(queries=5, seed=2)
     loss = LogitDistillLoss(normalised="all")

@@ -7,8 +7,9 @@ from ..dino_r18_kitti import dataloader, lr_multiplier, model, optimizer, train
 
 model.memory_loss = None
 model.query_groups.target_aware = None
-# As in its public code: every layer is matched with the teacher's last, means over classes and
-# coordinates, and a class term that is the sum over the 8 images of a GPU.
+# As in its public code: T = 10 and T^2, every layer is matched with the teacher's last, means over
+# classes and coordinates, and a class term that is the sum over the 8 images of a GPU.
+model.logit_loss.temperature = 10.0
 model.logit_loss.layers = "teacher_last"
 model.logit_loss.kl_reduction = "mean"
 model.logit_loss.l1_reduction = "mean"

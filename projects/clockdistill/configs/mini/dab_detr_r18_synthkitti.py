@@ -24,6 +24,7 @@ model = distill(
 model.token_weights.alpha = 3e-2
 model.token_weights.beta = 2e-2
 model.logit_loss.normalised = "all"
+model.logit_loss.temperature = 10.0
 optimizer.lr = 5e-4  # at 1.5e-3 it does not learn
 train.init_checkpoint = MINI_BACKBONE
 train.max_iter = 6_400  # 16 epochs * 1600 images / 4 images a step

@@ -24,6 +24,7 @@ model = distill(
 model.token_weights.alpha = 3e-2
 model.token_weights.beta = 2e-2
 model.logit_loss.normalised = "all"
+model.logit_loss.temperature = 10.0
 train.init_checkpoint = MINI_BACKBONE
 train.max_iter = 3_200  # 8 epochs * 1600 images / 4 images a step
 train.eval_period = 800

@@ -78,7 +78,7 @@ def distill(
             cls_weight=1.0,
             l1_weight=5.0,
             giou_weight=2.0,
-            temperature=10.0,
+            temperature=1.0,
             kl_reduction="sum",
             confidence="sigmoid",
             kl="softmax",

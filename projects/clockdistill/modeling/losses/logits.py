@@ -30,8 +30,9 @@ class LogitDistillLoss(nn.Module):
       detectors' number of objects is, and a term that is not divided is averaged over the images,
       so that a batch gives the same on any number of GPUs. KD-DETR's public code adds up the 8
       images of a GPU: `cls_weight` 8 gives the same.
-    - `temperature` 10 and the factor T^2, as in KD-DETR's public code; the factor keeps the
-      gradient's size when T changes.
+    - `temperature`: T, which the paper does not give. The class term has a factor T^2, as in
+      KD-DETR's public code (T = 10), which keeps the gradient's size when T changes; eq. (9) has
+      none, and with T = 1 it changes nothing.
     - `kl_reduction`: "sum" over classes is the divergence that eq. (9) names; "mean" over classes
       is what KD-DETR's public code computes, K times smaller.
     - `confidence`: eq. (10) with the "softmax" that eq. (9) defines, or with the "sigmoid" of
@@ -73,7 +74,7 @@ class LogitDistillLoss(nn.Module):
         cls_weight: float = 1.0,
         l1_weight: float = 5.0,
         giou_weight: float = 2.0,
-        temperature: float = 10.0,
+        temperature: float = 1.0,
         kl_reduction: Literal["sum", "mean"] = "sum",
         confidence: Literal["softmax", "sigmoid"] = "sigmoid",
         kl: Literal["softmax", "sigmoid"] = "softmax",
