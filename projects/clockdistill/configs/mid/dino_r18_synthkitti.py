@@ -20,8 +20,7 @@ model = distill(
     num_points=300,
 )
 # What the switches of the study start from.
-model.logit_loss.normalised = "all"
-model.logit_loss.temperature = 10.0
+model.logit_loss.update(normalised="all", temperature=10.0)
 dataloader.train.dataset.names = "synthkitti_few_train"
 train.init_checkpoint = MINI_BACKBONE
 train.max_iter = 1_600  # 32 epochs * 200 images / 4 images a step

@@ -1,7 +1,6 @@
 """Small Deformable-DETR teacher -> smaller student on synthkitti, in minutes on a CPU.
 
-The small counterpart of deformable_detr_r18_kitti. The memory loss has weights of its own: at
-64 channels the paper's alpha and beta make it negligible next to the detection loss.
+The memory loss has weights of its own: with the paper's it is negligible at 64 channels.
 The teacher comes from configs/mini/teachers/deformable_detr_r50_synthkitti.py.
 
 python tools/train_net.py --config-file <this file>
@@ -23,8 +22,7 @@ model = distill(
 )
 model.token_weights.alpha = 3e-2
 model.token_weights.beta = 2e-2
-model.logit_loss.normalised = "all"
-model.logit_loss.temperature = 10.0
+model.logit_loss.update(normalised="all", temperature=10.0)
 train.init_checkpoint = MINI_BACKBONE
 train.max_iter = 3_200  # 8 epochs * 1600 images / 4 images a step
 train.eval_period = 800

@@ -21,11 +21,8 @@ model = distill(
 )
 model.token_weights.alpha = 0.3
 model.token_weights.beta = 0.2
-model.logit_loss.cls_weight = 0.3
-model.logit_loss.l1_weight = 1.5
-model.logit_loss.giou_weight = 0.6
-model.logit_loss.normalised = "all"
-model.logit_loss.temperature = 10.0
+model.logit_loss.update(cls_weight=0.3, l1_weight=1.5, giou_weight=0.6)
+model.logit_loss.update(normalised="all", temperature=10.0)
 train.init_checkpoint = MINI_BACKBONE
 train.max_iter = 1_600  # 4 epochs * 1600 images / 4 images a step
 train.eval_period = 800
