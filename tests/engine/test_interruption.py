@@ -40,13 +40,16 @@ print(int(next(iter(loader))))
 """
 
 
-def test_a_worker_is_silent_about_a_reader_that_ended() -> None:
-    command = [sys.executable, "-c", TAKES_HALF_A_BATCH]
+def run(program: str) -> tuple[int, str, str]:
+    """Returns exit code, output and errors."""
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "0", "")
+    return done.returncode, done.stdout.strip(), done.stderr
+
+
+def test_a_worker_is_silent_about_a_reader_that_ended() -> None:
+    assert run(TAKES_HALF_A_BATCH) == (0, "0", "")
 
 
 def test_a_program_ends_though_its_loader_was_not_read_to_the_end() -> None:
-    command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "0", "")
+    assert run(PROGRAM) == (0, "0", "")
