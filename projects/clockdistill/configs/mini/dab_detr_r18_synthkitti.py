@@ -25,6 +25,6 @@ model.token_weights.beta = 2e-2
 model.logit_loss.update(normalised="all", temperature=10.0)
 optimizer.lr = 5e-4  # at 1.5e-3 it does not learn
 train.init_checkpoint = MINI_BACKBONE
-train.max_iter = 6_400  # 16 epochs * 1600 images / 4 images a step
-train.eval_period = 1_600
+train.max_iter = 12_800  # 32 epochs * 1600 images / 4 images a step
+train.eval_period = 3_200
 train.output_dir = "output/mini/dab_detr_r18_synthkitti"
