@@ -19,8 +19,7 @@ model = distill(
     teacher_checkpoint=MINI_TEACHER_CHECKPOINT,
     num_points=60,
 )
-model.token_weights.alpha = 0.3
-model.token_weights.beta = 0.2
+model.token_weights.update(alpha=0.3, beta=0.2)
 model.logit_loss.update(cls_weight=0.3, l1_weight=1.5, giou_weight=0.6)
 model.logit_loss.update(normalised="all", temperature=10.0)
 train.init_checkpoint = MINI_BACKBONE

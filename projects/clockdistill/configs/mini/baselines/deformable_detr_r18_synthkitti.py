@@ -9,6 +9,6 @@ from ...models.parts import MINI_BACKBONE
 
 model = mini_deformable_detr()
 train.init_checkpoint = MINI_BACKBONE
-train.max_iter = 3_200  # 8 epochs * 1600 images / 4 images a step
-train.eval_period = 800
+train.max_iter = 6_400  # 16 epochs * 1600 images / 4 images a step
+train.eval_period = 1_600
 train.output_dir = "output/mini/baselines/deformable_detr_r18_synthkitti"
