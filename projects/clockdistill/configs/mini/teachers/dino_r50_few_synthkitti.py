@@ -8,6 +8,6 @@ from .dino_r50_synthkitti import dataloader, lr_multiplier, model, optimizer, tr
 
 dataloader.train.dataset.names = "synthkitti_few_train"
 train.init_checkpoint = MINI_TEACHER_BACKBONE
-train.max_iter = 4_800  # 96 epochs * 200 images / 4 images a step
-train.eval_period = 2_400
+train.max_iter = 9_600  # 192 epochs * 200 images / 4 images a step
+train.eval_period = 4_800
 train.output_dir = "output/mini/teachers/dino_r50_few_synthkitti"
