@@ -220,9 +220,12 @@ def _file(config: str, scale: str) -> str:
 
 ROWS = read_rows()
 KITTI_IMAGE = {"full": (402, 1333), **dict.fromkeys(("mini", "few", "mid"), (96, 320))}
-LABELS_OF_FEW = (
+_STEPS_OF_FEW = (
+    "The undistilled student has twice the steps of a distilled one, about the same time"
+)
+_LABELS_OF_FEW = (
     "students see the labels of 200 frames unless a note says otherwise; the teacher saw those of "
-    "all 1,600. The undistilled student has twice the steps of a distilled one, about the same time"
+    f"all 1,600. {_STEPS_OF_FEW}"
 )
 _TEACHERS = {
     "same_labels_teacher": "clockdistill_from_same_labels",
@@ -273,7 +276,7 @@ TABLES = {
             remarks={
                 "full": "only at other scales: students with more steps, which the paper does not "
                 "have",
-                "few": f"{LABELS_OF_FEW}. same_labels_teacher saw those of the students' 200",
+                "few": f"{_LABELS_OF_FEW}. same_labels_teacher saw those of the students' 200",
             },
         ),
         Table(
@@ -283,7 +286,7 @@ TABLES = {
             "target-aware queries.",
             KITTI_IMAGE,
             rivals=("memory", "memory_mask"),
-            remarks={"few": LABELS_OF_FEW},
+            remarks={"few": _LABELS_OF_FEW},
         ),
         Table(
             "6",
@@ -307,7 +310,10 @@ TABLES = {
             "how many labels",
             "DINO student and CLoCKDistill with 50, 200, 800 and all 1,600 frames labelled.",
             KITTI_IMAGE,
-            remarks={"few": "the teacher saw the labels of all 1,600 frames, for every row"},
+            remarks={
+                "few": "the teacher saw the labels of all 1,600 frames, for every row. "
+                f"{_STEPS_OF_FEW}"
+            },
             curve=Curve(
                 "labelled frames",
                 {
@@ -326,6 +332,7 @@ TABLES = {
             "how good a teacher",
             "CLoCKDistill with 200 labelled frames and teachers of different quality.",
             KITTI_IMAGE,
+            remarks={"few": _STEPS_OF_FEW},
             curve=Curve(
                 "AP of the teacher",
                 {

@@ -1,4 +1,4 @@
-"""Small DAB-DETR teacher -> smaller student on synthkitti, in half an hour on a CPU.
+"""Small DAB-DETR teacher -> smaller student on synthkitti, on a CPU.
 
 The losses' weights are those of mini/dino_r18_synthkitti.
 The teacher comes from configs/mini/teachers/dab_detr_r50_synthkitti.py.
