@@ -1,12 +1,13 @@
 """Carries out runs: skips those that are done, resumes those that were interrupted.
 
 Each run's folder has a `run.json`, written when the run starts and when it ends, with its status
-("running", "ok" or "failed") and digests of all that it depends on.
+("running", "ok" or "failed") and digests of all that it depends on. Those of finished runs are kept
+beside the tables too, so that a table can be continued on another machine.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -25,21 +26,34 @@ from projects.clockdistill.engine.jobs import Run, run_together, shown
 WEIGHTS = {"initial weights": "train.init_checkpoint", "teacher": "model.teacher_checkpoint"}
 
 
-def execute(runs: Sequence[Run], at_once: int, *, need_weights: bool = False) -> None:
+def execute(
+    runs: Sequence[Run],
+    at_once: int,
+    *,
+    need_weights: Collection[Path] = (),
+    after_each: Callable[[], None] = lambda: None,
+) -> None:
     """Carries out runs. One that fails is recorded; the others go on.
 
     Args:
         runs: in order.
         at_once: number of runs at a time.
-        need_weights: whether a finished run without its weights is run again.
+        need_weights: folders of runs that are run again if they are finished but their weights are
+            gone.
+        after_each: called after each run.
     """
     waiting = []
     for run in runs:
-        action, reason = next_action(run, need_weights=need_weights)
+        action, reason = next_action(run, need_weights=run.folder in need_weights)
         print(f"{run.title}: {action} ({reason})", flush=True)
         if action != "done":
             waiting.append(_with_action(run, action))
-    run_together(waiting, _ended, started=_started, at_once=at_once)
+
+    def ended(run: Run, code: int) -> None:
+        _ended(run, code)
+        after_each()
+
+    run_together(waiting, ended, started=_started, at_once=at_once)
 
 
 def print_commands(runs: Sequence[Run]) -> None:
@@ -77,6 +91,32 @@ def result(run: Run) -> dict[str, Any] | None:
 def has_failed(run: Run) -> bool:
     """Returns whether the last attempt at a run failed."""
     return (result(run) or {}).get("status") == "failed"
+
+
+def keep_records(runs: Path, file: Path) -> None:
+    """Adds the records of all finished runs to a file.
+
+    Args:
+        runs: the folder of their folders.
+        file: JSON of records by the run's folder below `runs`; made if need be.
+    """
+    records = json.loads(file.read_text()) if file.is_file() else {}
+    for path in runs.rglob("run.json"):
+        record = json.loads(path.read_text())
+        if record["status"] == "ok":
+            records[path.parent.relative_to(runs).as_posix()] = record
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(file, "w") as handle:
+        handle.write(json.dumps(records, indent=2, sort_keys=True) + "\n")
+
+
+def restore_records(file: Path, runs: Path) -> None:
+    """Writes the records of `keep_records` where a run's folder has none."""
+    records = json.loads(file.read_text()) if file.is_file() else {}
+    for name, record in records.items():
+        if not (runs / name / "run.json").exists():
+            (runs / name).mkdir(parents=True, exist_ok=True)
+            _write(runs / name, record)
 
 
 def inputs(run: Run) -> dict[str, str | None]:
@@ -164,7 +204,7 @@ def _started(run: Run) -> None:
         "commits": list(dict.fromkeys([*before["commits"], environment.commit()])),
         "machine": environment.machine(),
     }
-    _write(run, record)
+    _write(run.folder, record)
 
 
 def _ended(run: Run, code: int) -> None:
@@ -188,7 +228,7 @@ def _ended(run: Run, code: int) -> None:
         "steps": logged[-1]["iteration"] + 1 if logged else None,
         "train_seconds": training_seconds(logged),
     }
-    _write(run, record)
+    _write(run.folder, record)
 
 
 def training_seconds(logged: Sequence[dict[str, Any]]) -> float | None:
@@ -212,6 +252,6 @@ def _read(run: Run) -> dict[str, Any] | None:
         return None
 
 
-def _write(run: Run, record: dict[str, Any]) -> None:
-    with atomic_write(run.folder / "run.json", "w") as handle:
+def _write(folder: Path, record: dict[str, Any]) -> None:
+    with atomic_write(folder / "run.json", "w") as handle:
         handle.write(json.dumps(record, indent=2) + "\n")

@@ -48,7 +48,7 @@ def markdown(table: Table, content: dict[str, Any], picture: str) -> str:
         _list(_notes(table, rows)),
         _failures(rows),
         "## Differences that are not significant",
-        _not_significant(content["not_significant"]),
+        _not_significant(content["not_significant"], rows),
         "## All figures (the paper's in brackets)",
         _all_figures(rows),
         "## Costs",
@@ -155,7 +155,9 @@ def _failures(rows: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(blocks)
 
 
-def _not_significant(pairs: Sequence[dict[str, Any]]) -> str:
+def _not_significant(pairs: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> str:
+    if sum(row["ap_std"] is not None for row in rows) < 2:
+        return "Not known: an interval needs two seeds of two students."
     if not pairs:
         return "None: every pair of students with an interval differs significantly."
     lines = (

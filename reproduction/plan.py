@@ -97,6 +97,13 @@ class Plan:
         rest = {run.folder: run for run in runs if run.folder not in first}  # rows may share a run
         return list(first.values()), list(rest.values())
 
+    @staticmethod
+    def teachers_of(runs: Sequence[Run]) -> set[Path]:
+        """Returns the folders of the weights from which runs are distilled."""
+        key = "model.teacher_checkpoint="
+        words = (word for run in runs for word in run.overrides if word.startswith(key))
+        return {Path(word.removeprefix(key)).parent for word in words}
+
     def weights(self, teacher: str) -> Path:
         """Returns where the weights of a teacher's config are, or will be once it has run."""
         if self.teacher == "shipped" and teacher in SHIPPED:

@@ -80,6 +80,30 @@ def _known_seeds(plan: Plan, row: Row) -> list[int]:
     return sorted({*plan.seeds_of(row), *plan.default_seeds(row)})
 
 
+def lacking(folder: Path, plan: Plan, rows: Sequence[Row] = ()) -> list[str]:
+    """Returns which finished runs of the stored table a new one would not have.
+
+    Args:
+        folder: of the tables.
+        plan: the table's runs.
+        rows: which of its rows are run first.
+    """
+    if not _stem(folder, plan.table, plan.scale).with_suffix(".json").is_file():
+        return []
+    finished = {row["row"]: row["seeds"] for row in stored(folder, plan.table, plan.scale)["rows"]}
+    lost = []
+    for row in plan.rows:
+        kept = set(plan.seeds_of(row)) if row in rows else set()
+        for seed in _known_seeds(plan, row):
+            record = result(plan.run(row, seed))
+            if record and record["status"] == "ok":
+                kept.add(seed)
+        lacks = [str(seed) for seed in finished.get(row.name, ()) if seed not in kept]
+        if lacks:
+            lost.append(f"{row.name} (seed {' '.join(lacks)})")
+    return lost
+
+
 def check_keeps_results(folder: Path, plan: Plan, rows: Sequence[Row]) -> None:
     """Refuses to replace a stored table by one with fewer finished runs.
 
@@ -91,24 +115,12 @@ def check_keeps_results(folder: Path, plan: Plan, rows: Sequence[Row]) -> None:
     Raises:
         UserError: names the runs that the new table would lack.
     """
-    file = _stem(folder, plan.table, plan.scale).with_suffix(".json")
-    if not file.is_file():
-        return
-    finished = {row["row"]: row["seeds"] for row in stored(folder, plan.table, plan.scale)["rows"]}
-    lost = []
-    for row in plan.rows:
-        kept = set(plan.seeds_of(row)) if row in rows else set()
-        for seed in _known_seeds(plan, row):
-            record = result(plan.run(row, seed))
-            if record and record["status"] == "ok":
-                kept.add(seed)
-        lacking = [str(seed) for seed in finished.get(row.name, ()) if seed not in kept]
-        if lacking:
-            lost.append(f"{row.name} (seed {' '.join(lacking)})")
+    lost = lacking(folder, plan, rows)
     if lost:
         raise UserError(
-            f"{file} has results that are neither in {plan.folder} nor run by this command: "
-            f"{', '.join(lost)}. Fix: name another folder with --results, or run all rows and seeds"
+            f"{_stem(folder, plan.table, plan.scale)}.json has results that are neither in "
+            f"{plan.folder} nor run by this command: {', '.join(lost)}. Fix: count them as done "
+            "with --add, name another folder with --results, or run all rows and seeds"
         )
 
 

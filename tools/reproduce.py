@@ -6,10 +6,12 @@
     python tools/reproduce.py --table 4 --scale mini --render
 
 Runs teachers, baselines and students with tools/train_net.py and writes
-reproduction/results/table4_mini.md, .json, .csv and .png. After an interruption the same command
-goes on: finished runs stay as long as their config, weights and data do not change, and tables
-share them. Rows and seeds that --only and --seeds leave out are shown as far as they were run
-before; a table is not replaced by one with fewer results.
+reproduction/results/table4_mini.md, .json, .csv and .png, anew after each run. After an
+interruption the same command goes on: finished runs stay as long as their config, weights and data
+do not change, and tables share them. Rows and seeds that --only and --seeds leave out are shown as
+far as they were run before; a table is not replaced by one with fewer results. Records of finished
+runs are kept in reproduction/results/runs_mini.json: with --add, also on another machine, they
+count as done.
 
 --scale full is the paper's experiment: it needs the data, ImageNet weights and GPUs. The others are
 small detectors on drawn scenes, on a CPU: mini with all labels and a short schedule, few with 200
@@ -40,9 +42,16 @@ from projects.clockdistill.engine.arguments import (
 from projects.clockdistill.engine.jobs import exit_on_signals, shown
 from projects.clockdistill.errors import UserError
 from reproduction.costs import Costs
-from reproduction.execution import execute, has_failed, next_action, print_commands
+from reproduction.execution import (
+    execute,
+    has_failed,
+    keep_records,
+    next_action,
+    print_commands,
+    restore_records,
+)
 from reproduction.plan import Plan
-from reproduction.report import check_keeps_results, measured, stored, write_report
+from reproduction.report import check_keeps_results, lacking, measured, stored, write_report
 from reproduction.tables import SCALES, TABLES
 
 OUTPUT, RESULTS = Path("output/reproduce"), Path("reproduction/results")
@@ -66,6 +75,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="print the commands and end")
     parser.add_argument(
         "--render", action="store_true", help="write the table again from its JSON, run nothing"
+    )
+    parser.add_argument(
+        "--add", action="store_true", help="count runs recorded in the --results folder as done"
     )
     parser.add_argument("--output", type=Path, help=f"folder of the runs; default: {OUTPUT}")
     parser.add_argument("--results", type=Path, help=f"folder of the tables; default: {RESULTS}")
@@ -120,21 +132,33 @@ def reproduce(arguments: argparse.Namespace, command: str) -> None:
     )
     rows = [row for row in plan.rows if not arguments.only or row.name in arguments.only]
     teachers, others = plan.phases(rows)
+    records = results / f"runs_{plan.scale}.json"
+    if arguments.add:
+        restore_records(records, plan.folder)
     costs = [Costs(plan, row) for row in rows]
     if arguments.dry_run:
         print_commands([*teachers, *others])
         print(*dict.fromkeys(shown(one.command) for one in costs), sep="\n")
         return
+
+    def write() -> list[Path]:
+        keep_records(plan.folder, records)
+        return write_report(results, table, measured(plan, command))
+
+    def write_if_complete() -> None:
+        if not lacking(results, plan):
+            write()
+
     plan.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(plan.folder / ".lock", timeout=0):
             check_keeps_results(results, plan, rows)
-            waiting = any(next_action(run)[0] != "done" for run in others)
-            execute(teachers, arguments.jobs, need_weights=waiting)
-            execute(others, arguments.jobs)
             for one in costs:
                 one.measure()
-            show(write_report(results, table, measured(plan, command)))
+            needed = plan.teachers_of([run for run in others if next_action(run)[0] != "done"])
+            execute(teachers, arguments.jobs, need_weights=needed, after_each=write_if_complete)
+            execute(others, arguments.jobs, after_each=write_if_complete)
+            show(write())
             failed = [run.title for run in (*teachers, *others) if has_failed(run)]
     except Timeout:
         raise UserError(

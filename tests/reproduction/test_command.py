@@ -82,15 +82,21 @@ def wait_for_pid(file: Path) -> int:
 
 
 @pytest.fixture
-def hanging(tools, start) -> Iterator[tuple[subprocess.Popen, int]]:
-    """A reproduction whose third run has trained a little and goes on for minutes."""
-    tools.behave(memory_mask="hang")
-    process = start("--seeds", "0")
-    child = wait_for_pid(tools.folder / "child.txt")
-    yield process, child
-    process.kill()
-    if alive(child):
-        os.killpg(os.getpgid(child), signal.SIGKILL)
+def hanging(tools, start) -> Iterator[Callable[..., tuple[subprocess.Popen, int]]]:
+    """Starts a reproduction whose third run has trained a little and goes on for minutes."""
+    started = []
+
+    def hang(*options: str) -> tuple[subprocess.Popen, int]:
+        tools.behave(memory_mask="hang")
+        process = start("--seeds", "0", *options)
+        started.append((process, wait_for_pid(tools.folder / "child.txt")))
+        return started[-1]
+
+    yield hang
+    for process, child in started:
+        process.kill()
+        if alive(child):
+            os.killpg(os.getpgid(child), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +166,42 @@ def test_a_table_keeps_its_results(tools, command, tmp_path):
     assert len(tools.calls()) == 8 and rows_of(tmp_path) == before
 
 
+def test_a_table_is_continued_without_the_folders_of_its_runs(tools, command, tmp_path):
+    reproduce.main([*command, "--seeds", "0"])
+    before = rows_of(tmp_path)
+    tools.calls()
+    elsewhere = [*command, "--output", str(tmp_path / "other"), "--add", "--seeds", "1"]
+    reproduce.main([*elsewhere, "--only", "baseline"])
+    (call,) = tools.calls()
+    assert "baselines/" in call and "train.seed=1" in call
+    assert rows_of(tmp_path)[0]["ap"] == [50.0, 51.0]
+    assert [row["ap"] for row in rows_of(tmp_path)[1:]] == [row["ap"] for row in before[1:]]
+    third = [*command, "--output", str(tmp_path / "third"), "--add", "--only", "memory"]
+    with pytest.raises(SystemExit, match="neither in .* baseline "):  # records of other runs
+        reproduce.main(["train.max_iter=7", *third])
+    assert tools.calls() == []
+
+
+def test_a_table_is_written_after_each_run(hanging, tmp_path):
+    hanging()
+    deadline = time.monotonic() + 60
+    while [row["status"] for row in rows_of(tmp_path)] != ["ok", "ok", "not run", "not run"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_table_is_not_replaced_by_a_part_of_it(tools, command, hanging, tmp_path):
+    reproduce.main([*command, "--seeds", "0"])
+    before = rows_of(tmp_path)
+    hanging("--output", str(tmp_path / "other"))
+    record = tmp_path / "other/mini/ablations/memory_dino_r18_synthkitti/seed0/run.json"
+    deadline = time.monotonic() + 60
+    while json.loads(record.read_text())["status"] != "ok":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert rows_of(tmp_path) == before
+
+
 def test_teachers_train_again_only_for_students_that_wait(tools, command, tmp_path):
     command = [*command, "--teacher", "train", "--seeds", "0"]
     reproduce.main(command)
@@ -174,7 +216,7 @@ def test_teachers_train_again_only_for_students_that_wait(tools, command, tmp_pa
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_it_ends_its_runs_and_then_resumes_them(tools, run, hanging, tmp_path, number):
-    process, child = hanging
+    process, child = hanging()
     code, output = run("--seeds", "0")
     assert code == 1 and "another tools/reproduce.py works in" in output
     process.send_signal(number)

@@ -139,6 +139,11 @@ def test_a_teacher_without_its_weights_is_trained_again(tools, plan_of):
     assert next_action(teacher, need_weights=True)[0] == "done"
     (teacher.folder / "model_final.pth").unlink()
     assert next_action(teacher, need_weights=True) == ("start", "its weights are gone")
+    tools.calls()
+    execute([teacher], 1, need_weights=plan.teachers_of(plan.runs(plan.table.row("baseline"))))
+    assert tools.calls() == []
+    execute([teacher], 1, need_weights=plan.teachers_of(plan.runs(plan.table.row("kd_detr"))))
+    assert len(tools.calls()) == 1
 
 
 def test_repeated_steps_count_once(tmp_path):

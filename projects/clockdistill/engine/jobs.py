@@ -112,7 +112,8 @@ def run_together(
     Args:
         runs: in the order to start them.
         ended: called with each run and its exit code. What it raises ends the other runs.
-        started: called with each run once it has started, one call at a time.
+        started: called with each run once it has started. There is one call of `ended` or
+            `started` at a time.
         at_once: number of runs at a time; all by default.
     """
     if not runs:
@@ -120,11 +121,11 @@ def run_together(
     at_once = min(at_once or len(runs), len(runs))
     threads = int(os.environ.get("OMP_NUM_THREADS") or 0) or max(1, cpu_count() // at_once)
     running: dict[Run, subprocess.Popen] = {}
-    starting = threading.Lock()
+    calling = threading.Lock()
     stopped = threading.Event()
 
     def carry_out(run: Run) -> int:
-        with starting:
+        with calling:
             if stopped.is_set():
                 raise CancelledError
             print(f"  {run.title}: {run.console}", flush=True)
@@ -140,12 +141,13 @@ def run_together(
         while pending:
             done, _ = wait(pending, PROGRESS_EVERY, FIRST_COMPLETED)
             for future in done:
-                ended(pending.pop(future), future.result())
+                with calling:
+                    ended(pending.pop(future), future.result())
             if not done:
                 print("  " + ", ".join(run.progress() for run in list(running)), flush=True)
     finally:
         stopped.set()
-        with starting:  # no run is between the check and its entry in `running`
+        with calling:  # no run is between the check and its entry in `running`
             stop(list(running.values()))
         pool.shutdown(cancel_futures=True)
 
