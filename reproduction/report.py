@@ -159,8 +159,8 @@ def write_report(folder: Path, table: Table, content: dict[str, Any]) -> list[Pa
         The files: Markdown, JSON, CSV, picture.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    exact = json.dumps(_with_statistics(table, content))
-    content = json.loads(exact, parse_float=lambda digits: round(float(digits), 4))
+    # rounded before the statistics, too: they are those of what is stored
+    content = _rounded(_with_statistics(table, _rounded(content)))
     stem = _stem(folder, table, content["scale"])
     files = [stem.with_suffix(suffix) for suffix in (".md", ".json", ".csv", ".png")]
     with atomic_write(files[0], "w") as handle:
@@ -178,6 +178,10 @@ def write_report(folder: Path, table: Table, content: dict[str, Any]) -> list[Pa
 
 def _stem(folder: Path, table: Table, scale: str) -> Path:
     return folder / f"{table.heading.lower().replace(' ', '')}_{scale}"
+
+
+def _rounded(content: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(content), parse_float=lambda digits: round(float(digits), 4))
 
 
 def _with_statistics(table: Table, content: dict[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,12 @@
     python tools/reproduce.py --table 2 --num-gpus 8 --dry-run
     python tools/reproduce.py --table 4 --scale mini --render
 
-Runs teachers, baselines and students with tools/train_net.py and writes
-reproduction/results/table4_mini.md, .json, .csv and .png, anew after each run. After an
-interruption the same command goes on: finished runs stay as long as their config, weights and data
-do not change, and tables share them. Rows and seeds that --only and --seeds leave out are shown as
-far as they were run before; a table is not replaced by one with fewer results. Records of finished
-runs are kept in reproduction/results/runs_mini.json: with --add, also on another machine, they
-count as done.
+Runs teachers, baselines and students with tools/train_net.py and, after each run, writes
+reproduction/results/table4_mini.md, .json, .csv and .png. After an interruption the same command
+goes on: finished runs stay as long as their config, weights and data do not change, and tables
+share them. Rows and seeds that --only and --seeds leave out are shown as far as they were run
+before; a table is not replaced by one with fewer results. Records of finished runs are kept in
+reproduction/results/runs_mini.json: with --add, also on another machine, they count as done.
 
 --scale full is the paper's experiment: it needs the data, ImageNet weights and GPUs. The others are
 small detectors on drawn scenes, on a CPU: mini with all labels and a short schedule, few with 200

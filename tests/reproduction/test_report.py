@@ -123,6 +123,7 @@ def test_the_csv_has_one_figure_in_each_cell(written):
 COMMITTED = sorted(
     tuple(file.stem.removeprefix("table").split("_"))
     for file in (ROOT / "reproduction/results").glob("*.json")
+    if not file.stem.startswith("runs_")
 )
 
 

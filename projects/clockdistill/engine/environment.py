@@ -15,10 +15,14 @@ _PACKAGES = ("clockdistill", "torch", "torchvision", "detectron2", "numpy", "hot
 
 
 def commit() -> str:
-    """Returns the repository's commit, with "+changes" if tracked files differ from it."""
+    """Returns the repository's commit, with "+changes" if tracked files differ from it.
+
+    Tables of results do not count: reproduce.py writes them while it runs.
+    """
+    results = ":(exclude)reproduction/results"
     try:
         name = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", results)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{name}+changes" if changed else name
