@@ -73,11 +73,15 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_for_pid(file: Path) -> int:
-    deadline = time.monotonic() + 120
-    while not (file.exists() and file.read_text()):
-        assert time.monotonic() < deadline, "the run did not start"
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def wait_for_pid(file: Path) -> int:
+    wait_until(lambda: file.exists() and file.read_text() != "", seconds=120)
     return int(file.read_text())
 
 
@@ -184,12 +188,9 @@ def test_a_table_is_continued_without_the_folders_of_its_runs(tools, command, tm
 
 def test_a_table_is_written_after_each_run(hanging, tmp_path):
     hanging()
-    deadline = time.monotonic() + 60
-    table = tmp_path / "results/table5_mini.json"
+    wait_until((tmp_path / "results/table5_mini.json").is_file)
     expected = ["ok", "ok", "not run", "not run"]
-    while not table.is_file() or [row["status"] for row in rows_of(tmp_path)] != expected:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: [row["status"] for row in rows_of(tmp_path)] == expected)
 
 
 def test_a_table_is_not_replaced_by_a_part_of_it(tools, command, hanging, tmp_path):
@@ -197,10 +198,7 @@ def test_a_table_is_not_replaced_by_a_part_of_it(tools, command, hanging, tmp_pa
     before = rows_of(tmp_path)
     hanging("--output", str(tmp_path / "other"))
     record = tmp_path / "other/mini/ablations/memory_dino_r18_synthkitti/seed0/run.json"
-    deadline = time.monotonic() + 60
-    while json.loads(record.read_text())["status"] != "ok":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: json.loads(record.read_text())["status"] == "ok")
     assert rows_of(tmp_path) == before
 
 
