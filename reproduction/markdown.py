@@ -100,7 +100,11 @@ def _gain(row: dict[str, Any], key: str) -> str:
     if row.get(key) is None:
         return "-"
     ends = row[f"{key}_ci95"]
-    return f"{row[key]:+.1f}" + (f" [{ends[0]:+.1f}, {ends[1]:+.1f}]" if ends else "")
+    return _signed(row[key]) + (f" [{_signed(ends[0])}, {_signed(ends[1])}]" if ends else "")
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}"  # + 0.0: "+0.0" also for what rounds to -0.0
 
 
 def _figure(

@@ -97,6 +97,11 @@ def test_the_page_says_what_was_measured_and_what_is_not_significant(written):
     assert "(table5_mini.png)" in page and "python tools/reproduce.py --table 5" in page
 
 
+def test_a_difference_that_rounds_to_zero_has_no_minus(written):
+    page = written("5", ["memory", "memory_mask"], memory_mask=50.0, memory_dino=50.04)
+    assert "memory_mask over memory: +0.0 [-3.1, +3.0]" in page[".md"].read_text()
+
+
 def test_the_page_names_the_row_of_each_gain(written):
     page = written("2", ["dino_r18/baseline"])[".md"].read_text()
     assert "- dino_r18/clockdistill: gain over dino_r18/baseline\n" in page
