@@ -2,12 +2,12 @@
 
 Each run's folder has a `run.json`, written when the run starts and when it ends, with its status
 ("running", "ok" or "failed") and digests of all that it depends on. Those of finished runs are kept
-beside the tables too, so that a table can be continued on another machine.
+next to the tables, too, so that a table can be continued on another machine.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,7 @@ def execute(
     at_once: int,
     *,
     need_weights: Collection[Path] = (),
-    after_each: Callable[[], None] = lambda: None,
+    after_each: Callable[[], object] = lambda: None,
 ) -> None:
     """Carries out runs. One that fails is recorded; the others go on.
 
@@ -93,30 +93,40 @@ def has_failed(run: Run) -> bool:
     return (result(run) or {}).get("status") == "failed"
 
 
-def keep_records(runs: Path, file: Path) -> None:
-    """Adds the records of all finished runs to a file.
+def is_finished(run: Run) -> bool:
+    """Returns whether a run has a result that counts."""
+    return (result(run) or {}).get("status") == "ok"
+
+
+def keep_records(runs: Iterable[Run], folder: Path, file: Path) -> None:
+    """Adds the records of those runs that are finished to a file.
 
     Args:
-        runs: the folder of their folders.
-        file: JSON of records by the run's folder below `runs`; made if need be.
+        runs: finished or not.
+        folder: of their folders.
+        file: JSON of records by the run's folder below `folder`; made if need be.
     """
     records = json.loads(file.read_text()) if file.is_file() else {}
-    for path in runs.rglob("run.json"):
-        record = json.loads(path.read_text())
-        if record["status"] == "ok":
-            records[path.parent.relative_to(runs).as_posix()] = record
+    finished = filter(is_finished, runs)
+    records |= {run.folder.relative_to(folder).as_posix(): _read(run) for run in finished}
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file, "w") as handle:
         handle.write(json.dumps(records, indent=2, sort_keys=True) + "\n")
 
 
-def restore_records(file: Path, runs: Path) -> None:
-    """Writes the records of `keep_records` where a run's folder has none."""
+def restore_records(runs: Iterable[Run], folder: Path, file: Path) -> None:
+    """Writes the records of `keep_records` into the folders of runs that are not finished.
+
+    Left out are records of other settings, weights or data, and folders that hold the weights of
+    another run.
+    """
     records = json.loads(file.read_text()) if file.is_file() else {}
-    for name, record in records.items():
-        if not (runs / name / "run.json").exists():
-            (runs / name).mkdir(parents=True, exist_ok=True)
-            _write(runs / name, record)
+    for run in runs:
+        record = records.get(run.folder.relative_to(folder).as_posix())
+        has_weights = (run.folder / "model_final.pth").is_file()
+        if record and not has_weights and not is_finished(run) and not _change(run, record):
+            run.folder.mkdir(parents=True, exist_ok=True)
+            _write(run, record)
 
 
 def inputs(run: Run) -> dict[str, str | None]:
@@ -204,7 +214,7 @@ def _started(run: Run) -> None:
         "commits": list(dict.fromkeys([*before["commits"], environment.commit()])),
         "machine": environment.machine(),
     }
-    _write(run.folder, record)
+    _write(run, record)
 
 
 def _ended(run: Run, code: int) -> None:
@@ -228,7 +238,7 @@ def _ended(run: Run, code: int) -> None:
         "steps": logged[-1]["iteration"] + 1 if logged else None,
         "train_seconds": training_seconds(logged),
     }
-    _write(run.folder, record)
+    _write(run, record)
 
 
 def training_seconds(logged: Sequence[dict[str, Any]]) -> float | None:
@@ -252,6 +262,6 @@ def _read(run: Run) -> dict[str, Any] | None:
         return None
 
 
-def _write(folder: Path, record: dict[str, Any]) -> None:
-    with atomic_write(folder / "run.json", "w") as handle:
+def _write(run: Run, record: dict[str, Any]) -> None:
+    with atomic_write(run.folder / "run.json", "w") as handle:
         handle.write(json.dumps(record, indent=2) + "\n")

@@ -16,10 +16,10 @@ interval. The paper's figures were measured on its own data; on other data only 
 be compared."""
 
 COSTS = """\
-Parameters and multiply-adds of the detector without its teacher at {height} x {width} pixels; FPS:
-one image at a time{fps_on}, by `tools/analyze_model.py`. Training: all steps of one run, without
-start-up and evaluation, mean over the seeds; runs on one machine at the same time slow each other
-down. In brackets: the paper's."""
+Parameters and multiply-adds of the detector without its teacher at {height} x {width} pixels, by
+`tools/analyze_model.py`.{fps} Training: all steps of one run, without start-up and evaluation, mean
+over the seeds; machines differ, and two runs at the same time slow each other down. In brackets:
+the paper's."""
 
 DRAWN = (
     "Small detectors on synthkitti, **drawn scenes, not KITTI**: what can be compared with the "
@@ -128,26 +128,32 @@ def _all_figures(rows: Sequence[dict[str, Any]]) -> str:
     return _table(cells, ["", *METRICS])
 
 
+def _has_fps(rows: Sequence[dict[str, Any]]) -> bool:
+    """Returns whether the paper gives them, so that ours are measured together and shown."""
+    return any(row.get("paper_fps") for row in rows)
+
+
 def _costs(rows: Sequence[dict[str, Any]]) -> str:
     cells = [
         [
             row["row"],
             _figure(row["parameters"], row.get("paper_params"), ".2f", " M", 1e6),
             _figure(row["flops"], row.get("paper_gflops"), ".2f", " G", 1e9),
-            _figure(row["fps"], row.get("paper_fps")),
+            *([_figure(row["fps"], row.get("paper_fps"))] if _has_fps(rows) else []),
             "-" if row["steps"] is None else f"{row['steps']:,}",
             _figure(row["train_seconds"], unit=" min", unit_size=60),
         ]
         for row in rows
     ]
-    return _table(cells, ["", "parameters", "multiply-adds", "FPS", "steps", "training"])
+    fps = ["FPS"] if _has_fps(rows) else []
+    return _table(cells, ["", "parameters", "multiply-adds", *fps, "steps", "training"])
 
 
 def _cost_note(table: Table, rows: Sequence[dict[str, Any]], scale: str) -> str:
     height, width = table.image[scale]
-    devices = list(dict.fromkeys(row["fps_on"] for row in rows if row["fps_on"]))
-    fps_on = f" on {'; '.join(devices)}" if devices else ""
-    return COSTS.format(height=height, width=width, fps_on=fps_on)
+    devices = dict.fromkeys(row["fps_on"] for row in rows if row["fps_on"])
+    fps = f" FPS: one image at a time on {'; '.join(devices)}." if _has_fps(rows) else ""
+    return COSTS.format(height=height, width=width, fps=fps)
 
 
 def _failures(rows: Sequence[dict[str, Any]]) -> str:
@@ -163,12 +169,15 @@ def _not_significant(pairs: Sequence[dict[str, Any]], rows: Sequence[dict[str, A
     if sum(row["ap_std"] is not None for row in rows) < 2:
         return "Not known: an interval needs two seeds of two students."
     if not pairs:
-        return "None: every pair of students with an interval differs significantly."
+        return "None: every such pair of students with an interval differs significantly."
     lines = (
         f"{pair['row']} over {pair['other']}: {_gain({**pair, 'gain_ci95': pair['ci95']}, 'gain')}"
         for pair in pairs
     )
-    return "Pairs of students whose difference has zero in its 95% interval:\n\n" + _list(lines)
+    return (
+        "Students whose gain is over the same row, in pairs with one another and with that row, "
+        "where the difference has zero in its 95% interval:\n\n" + _list(lines)
+    )
 
 
 def _making(content: dict[str, Any]) -> str:

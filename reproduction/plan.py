@@ -77,6 +77,14 @@ class Plan:
         default = self.default_seeds(row)
         return default if row.is_teacher else self.seeds or default
 
+    def known_seeds(self, row: Row) -> list[int]:
+        """Returns the seeds of this command and those of a whole table."""
+        return sorted({*self.seeds_of(row), *self.default_seeds(row)})
+
+    def known_runs(self) -> list[Run]:
+        """Returns the runs of all rows with these seeds."""
+        return [self.run(row, seed) for row in self.rows for seed in self.known_seeds(row)]
+
     def run(self, row: Row, seed: int) -> Run:
         if row.is_teacher:
             return self.teacher_run(row.configs[self.scale])

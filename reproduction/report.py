@@ -13,7 +13,7 @@ from projects.clockdistill.errors import UserError
 from projects.clockdistill.visualization.bars import Bar, save_bars
 from projects.clockdistill.visualization.lines import save_lines
 from reproduction.costs import Costs
-from reproduction.execution import result
+from reproduction.execution import is_finished, result
 from reproduction.markdown import markdown
 from reproduction.plan import Plan
 from reproduction.statistics import mean_and_std, welch_interval
@@ -32,7 +32,7 @@ def measured(plan: Plan, command: str) -> dict[str, Any]:
 
     Args:
         plan: the table's runs.
-        command: what the user typed.
+        command: runs all of them.
     """
     return {
         "table": plan.table.name,
@@ -46,7 +46,7 @@ def measured(plan: Plan, command: str) -> dict[str, Any]:
 
 def _measured_row(plan: Plan, row: Row) -> dict[str, Any]:
     asked = plan.seeds_of(row)
-    found = {seed: result(plan.run(row, seed)) for seed in _known_seeds(plan, row)}
+    found = {seed: result(plan.run(row, seed)) for seed in plan.known_seeds(row)}
     results = {
         seed: one or {"status": "not run"} for seed, one in found.items() if one or seed in asked
     }
@@ -75,11 +75,6 @@ def _measured_row(plan: Plan, row: Row) -> dict[str, Any]:
     }
 
 
-def _known_seeds(plan: Plan, row: Row) -> list[int]:
-    """Returns the seeds of this command and those of a whole table."""
-    return sorted({*plan.seeds_of(row), *plan.default_seeds(row)})
-
-
 def lacking(folder: Path, plan: Plan, rows: Sequence[Row] = ()) -> list[str]:
     """Returns which finished runs of the stored table a new one would not have.
 
@@ -94,23 +89,20 @@ def lacking(folder: Path, plan: Plan, rows: Sequence[Row] = ()) -> list[str]:
     lost = []
     for row in plan.rows:
         kept = set(plan.seeds_of(row)) if row in rows else set()
-        for seed in _known_seeds(plan, row):
-            record = result(plan.run(row, seed))
-            if record and record["status"] == "ok":
-                kept.add(seed)
+        kept |= {seed for seed in plan.known_seeds(row) if is_finished(plan.run(row, seed))}
         lacks = [str(seed) for seed in finished.get(row.name, ()) if seed not in kept]
         if lacks:
             lost.append(f"{row.name} (seed {' '.join(lacks)})")
     return lost
 
 
-def check_keeps_results(folder: Path, plan: Plan, rows: Sequence[Row]) -> None:
+def check_keeps_results(folder: Path, plan: Plan, rows: Sequence[Row] = ()) -> None:
     """Refuses to replace a stored table by one with fewer finished runs.
 
     Args:
         folder: of the tables.
         plan: the table's runs.
-        rows: which of its rows this command runs.
+        rows: which of its rows are run first.
 
     Raises:
         UserError: names the runs that the new table would lack.
@@ -118,9 +110,10 @@ def check_keeps_results(folder: Path, plan: Plan, rows: Sequence[Row]) -> None:
     lost = lacking(folder, plan, rows)
     if lost:
         raise UserError(
-            f"{_stem(folder, plan.table, plan.scale)}.json has results that are neither in "
-            f"{plan.folder} nor run by this command: {', '.join(lost)}. Fix: count them as done "
-            "with --add, name another folder with --results, or run all rows and seeds"
+            f"{_stem(folder, plan.table, plan.scale)}.json stays as it is: it has results that are "
+            f"neither in {plan.folder} nor run by this command, or whose runs failed or have "
+            f"another teacher now: {', '.join(lost)}. Fix: count them as done with --add, name "
+            "another folder with --results, or run all rows and seeds"
         )
 
 
@@ -195,8 +188,14 @@ def _with_statistics(table: Table, content: dict[str, Any]) -> dict[str, Any]:
         }
         for row in content["rows"]
     ]
-    students = [name for name in ap if not table.row(name).is_teacher]
-    pairs = [_difference(ap, name, other) for other, name in combinations(students, 2)]
+    students = [table.row(name) for name in ap if not table.row(name).is_teacher]
+    # those that are compared with the same row, or with one another
+    comparable = [
+        (row.name, other.name)
+        for other, row in combinations(students, 2)
+        if (row.gain_over or row.name) == (other.gain_over or other.name)
+    ]
+    pairs = [_difference(ap, name, other) for name, other in comparable]
     undecided = [pair for pair in pairs if pair["ci95"] and pair["ci95"][0] <= 0 <= pair["ci95"][1]]
     kept = {key: content[key] for key in ("table", "scale", "command", "overrides", "versions")}
     return {**kept, "rows": rows, "not_significant": undecided}

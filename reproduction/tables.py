@@ -11,8 +11,8 @@ Source: CLoCKDistill (arXiv:2502.10683v1), Tables 1-6. Columns of `rows.csv`:
     steps           multiple of the config's train.max_iter
     seeds           number of seeds at the scales few and mid; by default 3
     AP ... FPS      the paper's figures: COCO metrics, GFLOPs, parameters in millions, FPS
-    mini, few, mid  config and key=value of that scale. Without a config, it has scale full's name
-                    in mini/ or mid/; without anything, scale few is as scale mini
+    mini, few, mid  config and key=value of that scale. Without a config it is the one of scale full
+                    below mini/ or mid/. An empty cell of few means that of mini
     note            shown below the table
 """
 
@@ -221,7 +221,8 @@ def _file(config: str, scale: str) -> str:
 ROWS = read_rows()
 KITTI_IMAGE = {"full": (402, 1333), **dict.fromkeys(("mini", "few", "mid"), (96, 320))}
 _STEPS_OF_FEW = (
-    "The undistilled student has twice the steps of a distilled one, about the same time"
+    "The undistilled student has twice the steps of a distilled one, about 1.5 times its training "
+    "time"
 )
 _LABELS_OF_FEW = (
     "students see the labels of 200 frames unless a note says otherwise; the teacher saw those of "
@@ -246,8 +247,8 @@ TABLES = {
         ),
         Table(
             "2",
-            "three detectors on KITTI",
-            "CLoCKDistill compared with the undistilled student, input 402 x 1333.",
+            "three detectors",
+            "CLoCKDistill over the undistilled student; in the paper on KITTI, 402 x 1333.",
             KITTI_IMAGE,
             remarks={
                 "mini": "not at this scale: the ResNet-50 students of ResNet-101, for lack of a "
@@ -264,11 +265,12 @@ TABLES = {
         Table(
             "4",
             "distillation methods compared",
-            "DINO ResNet-50 teacher and ResNet-18 student on KITTI, five methods.",
+            "DINO ResNet-50 teacher and ResNet-18 student; in the paper on KITTI.",
             KITTI_IMAGE,
             rivals=(
                 "kd_detr",
                 "kd_detr_twice",
+                "clockdistill_twice",
                 "baseline_equal_time",
                 "baseline_twice",
                 "baseline_long",
@@ -282,8 +284,8 @@ TABLES = {
         Table(
             "5",
             "parts of CLoCKDistill",
-            "DINO ResNet-50 teacher and ResNet-18 student on KITTI: memory, location-aware mask, "
-            "target-aware queries.",
+            "Memory distillation, location-aware mask and target-aware queries, added one by one "
+            "to the DINO ResNet-18 student; in the paper on KITTI.",
             KITTI_IMAGE,
             rivals=("memory", "memory_mask"),
             remarks={"few": _LABELS_OF_FEW},
@@ -291,7 +293,7 @@ TABLES = {
         Table(
             "6",
             "fewer encoder and decoder layers",
-            "Encoder_decoder layers of the DINO ResNet-18 student on KITTI. The paper's FPS: A100.",
+            "Encoder_decoder layers of the DINO ResNet-18 student; in the paper on KITTI, A100.",
             KITTI_IMAGE,
             remarks={
                 "mini": "the small detectors have 2 layers where the paper's have 6, and 1 for 3"

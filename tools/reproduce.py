@@ -114,7 +114,7 @@ def default_teacher(scale: str) -> str:
     return "train" if scale == "full" else "shipped"
 
 
-def reproduce(arguments: argparse.Namespace, command: str) -> None:
+def reproduce(arguments: argparse.Namespace) -> None:
     """Runs the table's rows and writes it."""
     table, results = TABLES[arguments.table], arguments.results or RESULTS
     if arguments.render:
@@ -131,22 +131,20 @@ def reproduce(arguments: argparse.Namespace, command: str) -> None:
     )
     rows = [row for row in plan.rows if not arguments.only or row.name in arguments.only]
     teachers, others = plan.phases(rows)
-    records = results / f"runs_{plan.scale}.json"
+    records = plan.known_runs(), plan.folder, results / f"runs_{plan.scale}.json"
     if arguments.add:
-        restore_records(records, plan.folder)
-    costs = [Costs(plan, row) for row in rows]
+        restore_records(*records)
+    costs = [Costs(plan, row) for row in plan.rows]
     if arguments.dry_run:
         print_commands([*teachers, *others])
         print(*dict.fromkeys(shown(one.command) for one in costs), sep="\n")
         return
 
     def write() -> list[Path]:
-        keep_records(plan.folder, records)
-        return write_report(results, table, measured(plan, command))
-
-    def write_if_complete() -> None:
-        if not lacking(results, plan):
-            write()
+        keep_records(*records)
+        if lacking(results, plan):
+            return []
+        return write_report(results, table, measured(plan, whole_table(arguments)))
 
     plan.folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -155,9 +153,11 @@ def reproduce(arguments: argparse.Namespace, command: str) -> None:
             for one in costs:
                 one.measure()
             needed = plan.teachers_of([run for run in others if next_action(run)[0] != "done"])
-            execute(teachers, arguments.jobs, need_weights=needed, after_each=write_if_complete)
-            execute(others, arguments.jobs, after_each=write_if_complete)
-            show(write())
+            execute(teachers, arguments.jobs, need_weights=needed, after_each=write)
+            execute(others, arguments.jobs, after_each=write)
+            files = write()
+            check_keeps_results(results, plan)
+            show(files)
             failed = [run.title for run in (*teachers, *others) if has_failed(run)]
     except Timeout:
         raise UserError(
@@ -169,6 +169,13 @@ def reproduce(arguments: argparse.Namespace, command: str) -> None:
         raise UserError(f"{len(failed)} of {total} runs failed: {', '.join(failed)}")
 
 
+def whole_table(arguments: argparse.Namespace) -> str:
+    """Returns the command that runs all rows and seeds of a table."""
+    command = ["python", "tools/reproduce.py", "--table", arguments.table]
+    teacher = ["--teacher", arguments.teacher] if arguments.teacher else []
+    return shown([*command, "--scale", arguments.scale, *teacher, *arguments.overrides])
+
+
 def show(files: list[Path]) -> None:
     """Prints the table and where it is."""
     print("\n" + files[0].read_text().partition("![picture]")[0].rstrip())
@@ -176,12 +183,11 @@ def show(files: list[Path]) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    command = shown(["python", "tools/reproduce.py", *(sys.argv[1:] if argv is None else argv)])
     exit_on_signals()
     arguments = parse(argv)
     with one_line_errors(arguments.debug, "interrupted; the same command goes on from here"):
         check(arguments)
-        reproduce(arguments, command)
+        reproduce(arguments)
 
 
 if __name__ == "__main__":

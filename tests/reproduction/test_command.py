@@ -186,6 +186,32 @@ def test_a_table_is_continued_without_the_folders_of_its_runs(tools, command, tm
     assert tools.calls() == []
 
 
+def test_a_table_keeps_its_results_where_a_run_fails(tools, command, tmp_path):
+    reproduce.main([*command, "--seeds", "0"])
+    before = rows_of(tmp_path)
+    tools.behave(memory_mask="fail")
+    elsewhere = [*command, "--output", str(tmp_path / "other"), "--seeds", "0"]
+    with pytest.raises(SystemExit, match=r"stays as it is: .* memory_mask \(seed 0\)\."):
+        reproduce.main(elsewhere)
+    assert rows_of(tmp_path) == before
+
+
+def test_records_of_finished_runs_are_used_and_kept(tools, command, tmp_path):
+    reproduce.main([*command, "--seeds", "0"])
+    kept = (tmp_path / "results/runs_mini.json").read_text()
+    elsewhere = [*command, "--output", str(tmp_path / "other")]
+    # runs of other settings in the same folders: one finishes, one fails
+    tries = ["train.max_iter=7", *elsewhere, "--only", "memory_mask", "--results"]
+    reproduce.main([*tries, str(tmp_path / "finished"), "--seeds", "5"])
+    tools.behave(memory_mask="fail")
+    with pytest.raises(SystemExit, match="1 of 1 runs failed"):
+        reproduce.main([*tries, str(tmp_path / "failed"), "--seeds", "0"])
+    tools.calls()
+    reproduce.main([*elsewhere, "--seeds", "0", "--add"])
+    assert tools.calls() == []
+    assert (tmp_path / "results/runs_mini.json").read_text() == kept
+
+
 def test_a_table_is_written_after_each_run(hanging, tmp_path):
     hanging()
     wait_until((tmp_path / "results/table5_mini.json").is_file)
