@@ -45,6 +45,7 @@ from projects.clockdistill.engine.arguments import (
 from projects.clockdistill.engine.build_trainer import build_trainer
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.checks import check_config
+from projects.clockdistill.engine.compile import check_compiler
 from projects.clockdistill.engine.config_file import ConfigError, load_config
 from projects.clockdistill.engine.data_check import check_data
 from projects.clockdistill.engine.data_config import dataset_names
@@ -76,6 +77,9 @@ def calibrate(arguments: argparse.Namespace) -> None:
     """Measures, prints and writes."""
     cfg = load_config(arguments.config_file, arguments.opts)
     check_config(cfg)
+    cfg.train.output_dir = ""  # a faulty step is not kept for --replay
+    if arguments.plan and cfg.train.compile:
+        check_compiler(cfg.train.device)
     if "teacher" not in cfg.model:
         raise ConfigError(
             f"--config-file {arguments.config_file} trains a plain detector: it has no "

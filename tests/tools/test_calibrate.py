@@ -1,6 +1,8 @@
 """tools/calibrate.py from end to end, on the mini config and drawn scenes."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import calibrate
@@ -9,8 +11,10 @@ import torch
 import train_net
 from detectron2.config import instantiate
 
+from projects.clockdistill.analysis import run_plan
 from projects.clockdistill.data import ensure_tree, register_kitti
 from projects.clockdistill.engine.config_file import load_config
+from projects.clockdistill.engine.trainer import Trainer
 
 CONFIG = "mini/dino_r18_synthkitti.py"
 SHORT = [
@@ -151,3 +155,27 @@ def test_a_plan_evaluates_a_student_that_has_trained(tmp_path: Path) -> None:
     calibrate.main([*command[:2], "--batches=1", "--plan", f"--json={file}", *SHORT, trained])
     measured = json.loads((run / "results.json").read_text())["bbox"]["AP"]
     assert json.loads(file.read_text())["plan"]["student"] == pytest.approx(measured)
+
+
+def test_a_plan_compiles_what_the_run_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(run_plan, "compile_model", compiled.append)
+    monkeypatch.setattr(calibrate, "check_compiler", lambda device: None)
+    command = ["--config-file", CONFIG, "--batches=1", "--plan", *SHORT]
+    calibrate.main([*command, "train.compile=True"])
+    (model,) = compiled
+    assert hasattr(model, "teacher")
+
+
+def test_ctrl_c_ends_the_steps_of_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Trainer.run_step
+
+    def interrupted_step(trainer: Trainer) -> None:
+        step(trainer)
+        assert trainer.iter == 0
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "run_step", interrupted_step)
+    with pytest.raises(SystemExit) as caught:
+        calibrate.main(["--config-file", CONFIG, "--batches=1", "--plan", *SHORT])
+    assert caught.value.code == 130

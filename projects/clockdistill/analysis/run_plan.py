@@ -8,15 +8,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from detectron2.engine import HookBase
+from detectron2.config import instantiate
+from detectron2.engine import HookBase, hooks
 from omegaconf import DictConfig
 from tabulate import tabulate
 from torch import nn
 
 from projects.clockdistill.analysis.spread import Spread
+from projects.clockdistill.engine import interruption
 from projects.clockdistill.engine.build_trainer import store_teacher_weights
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
+from projects.clockdistill.engine.compile import compile_model
 from projects.clockdistill.engine.evaluate import Evaluation
+from projects.clockdistill.engine.interruption import Interrupted
 from projects.clockdistill.engine.trainer import Trainer
 from projects.clockdistill.engine.weights import CheckpointError
 from projects.clockdistill.report.costs import duration
@@ -35,7 +39,8 @@ class RunPlan:
             a whole detector.
         evaluation_seconds: of the teacher's evaluation.
         step_seconds: of one step, with loading, teacher, optimizer.
-        memory_bytes: the most that the steps held: of the GPU, or of the whole process on a CPU.
+        memory_bytes: the most that the steps held of the GPU; on a CPU the most that the process
+            has held so far.
         device: of the steps.
         images: in a step.
         steps: of the whole run.
@@ -64,7 +69,8 @@ class RunPlan:
 
     def table(self) -> str:
         """Returns a Markdown table."""
-        step, memory = self.step_seconds, "GPU memory" if self.device == "cuda" else "process"
+        step = self.step_seconds
+        memory = "GPU memory" if self.device == "cuda" else "process so far"
         rows = [
             [f"teacher's {self.metric}", _percent(self.teacher)],
             [
@@ -98,11 +104,16 @@ def measure_plan(cfg: DictConfig, trainer: Trainer, steps: int) -> RunPlan:
     if _is_whole(cfg, trainer.model.student):
         student, _ = _evaluate(cfg, trainer.model.student)
     store_teacher_weights(cfg, trainer.model)
-    clock = _StepClock(device)
-    trainer.register_hooks([clock])
+    if options.compile:
+        compile_model(trainer.model)
+    clock = _StepClock(device, WARMUP + steps)
+    trainer.register_hooks([clock, hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))])
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    trainer.train(0, WARMUP + steps)
+    try:
+        trainer.train(0, options.max_iter)
+    except Interrupted:
+        raise KeyboardInterrupt from None
     period = options.eval_period or options.max_iter
     return RunPlan(
         metric=options.best_metric,
@@ -130,17 +141,21 @@ class _Teacher(nn.Module):
 
 
 class _StepClock(HookBase):
-    """Times every step."""
+    """Times every step, and ends the training early."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, steps: int) -> None:
         self.seconds: list[float] = []
         self._device = device
+        self._steps = steps
 
     def before_step(self) -> None:
         self._start = _now(self._device)
 
     def after_step(self) -> None:
         self.seconds.append(_now(self._device) - self._start)
+        interruption.check()
+        if len(self.seconds) == self._steps:
+            self.trainer.max_iter = self._steps
 
 
 def _now(device: torch.device) -> float:
