@@ -231,6 +231,7 @@ _LABELS_OF_FEW = (
 _TEACHERS = {
     "same_labels_teacher": "clockdistill_from_same_labels",
     "half_trained_teacher": "clockdistill_from_half_trained",
+    "short_trained_teacher": "clockdistill_from_short_trained",
     "teacher": "clockdistill",
 }
 COCO_IMAGE = {"full": (800, 1064)}  # the paper has (1064, 800); most images of COCO are wide

@@ -1,10 +1,10 @@
-"""The small DINO teacher after a short training, to see what a worse teacher gives.
+"""The small DINO teacher after half of its training, to see what a worse teacher gives.
 
 python tools/train_net.py --config-file <this file>
 """
 
 from .dino_r50_synthkitti import dataloader, lr_multiplier, model, optimizer, train
 
-train.max_iter = 1_600  # 4 epochs * 1600 images / 4 images a step
+train.max_iter = 4_000  # 10 epochs * 1600 images / 4 images a step
 train.eval_period = 0
 train.output_dir = "output/mini/teachers/dino_r50_half_synthkitti"
