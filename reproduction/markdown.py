@@ -129,23 +129,24 @@ def _all_figures(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _has_fps(rows: Sequence[dict[str, Any]]) -> bool:
-    """Returns whether the paper gives them, so that ours are measured together and shown."""
+    """Returns whether the paper gives FPS: ours, of different machines, are shown only there."""
     return any(row.get("paper_fps") for row in rows)
 
 
 def _costs(rows: Sequence[dict[str, Any]]) -> str:
+    has_fps = _has_fps(rows)
     cells = [
         [
             row["row"],
             _figure(row["parameters"], row.get("paper_params"), ".2f", " M", 1e6),
             _figure(row["flops"], row.get("paper_gflops"), ".2f", " G", 1e9),
-            *([_figure(row["fps"], row.get("paper_fps"))] if _has_fps(rows) else []),
+            *([_figure(row["fps"], row.get("paper_fps"))] if has_fps else []),
             "-" if row["steps"] is None else f"{row['steps']:,}",
             _figure(row["train_seconds"], unit=" min", unit_size=60),
         ]
         for row in rows
     ]
-    fps = ["FPS"] if _has_fps(rows) else []
+    fps = ["FPS"] if has_fps else []
     return _table(cells, ["", "parameters", "multiply-adds", *fps, "steps", "training"])
 
 

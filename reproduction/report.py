@@ -189,16 +189,21 @@ def _with_statistics(table: Table, content: dict[str, Any]) -> dict[str, Any]:
         for row in content["rows"]
     ]
     students = [table.row(name) for name in ap if not table.row(name).is_teacher]
-    # those that are compared with the same row, or with one another
-    comparable = [
-        (row.name, other.name)
+    pairs = [
+        _difference(ap, row.name, other.name)
         for other, row in combinations(students, 2)
-        if (row.gain_over or row.name) == (other.gain_over or other.name)
+        if _are_compared(row, other)
     ]
-    pairs = [_difference(ap, name, other) for name, other in comparable]
     undecided = [pair for pair in pairs if pair["ci95"] and pair["ci95"][0] <= 0 <= pair["ci95"][1]]
     kept = {key: content[key] for key in ("table", "scale", "command", "overrides", "versions")}
     return {**kept, "rows": rows, "not_significant": undecided}
+
+
+def _are_compared(row: Row, other: Row) -> bool:
+    """Returns whether one's gain is over the other, or both gains are over the same row."""
+    if row.name == other.gain_over or other.name == row.gain_over:
+        return True
+    return row.gain_over != "" and row.gain_over == other.gain_over
 
 
 def _statistics(table: Table, row: Row, ap: dict[str, list[float]]) -> dict[str, Any]:

@@ -155,9 +155,8 @@ def reproduce(arguments: argparse.Namespace) -> None:
             needed = plan.teachers_of([run for run in others if next_action(run)[0] != "done"])
             execute(teachers, arguments.jobs, need_weights=needed, after_each=write)
             execute(others, arguments.jobs, after_each=write)
-            files = write()
             check_keeps_results(results, plan)
-            show(files)
+            show(write())
             failed = [run.title for run in (*teachers, *others) if has_failed(run)]
     except Timeout:
         raise UserError(

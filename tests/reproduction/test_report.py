@@ -102,6 +102,23 @@ def test_a_difference_that_rounds_to_zero_has_no_minus(written):
     assert "memory_mask over memory: +0.0 [-3.1, +3.0]" in page[".md"].read_text()
 
 
+def not_significant(files):
+    content = json.loads(files[".json"].read_text())
+    return {(pair["row"], pair["other"]) for pair in content["not_significant"]}
+
+
+def test_only_students_that_are_compared_are_named_as_not_significant(written):
+    files = written("4", ["baseline", "clockdistill", "baseline_long", "clockdistill_long"])
+    assert not_significant(files) == {  # all have the same AP
+        ("clockdistill", "baseline"),
+        ("baseline_long", "baseline"),
+        ("baseline_long", "clockdistill"),
+        ("clockdistill_long", "baseline_long"),
+    }
+    files = written("2", ["dino_r18/baseline", "dab_detr_r18/baseline"])
+    assert not_significant(files) == {("dino_r18/clockdistill", "dino_r18/baseline")}
+
+
 def test_the_page_names_the_row_of_each_gain(written):
     page = written("2", ["dino_r18/baseline"])[".md"].read_text()
     assert "- dino_r18/clockdistill: gain over dino_r18/baseline\n" in page

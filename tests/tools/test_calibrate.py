@@ -149,10 +149,11 @@ def test_a_plan_knows_both_detectors_time_and_memory(
 
 def test_a_plan_evaluates_a_student_that_has_trained(tmp_path: Path) -> None:
     run, file = tmp_path / "run", tmp_path / "plan.json"
-    command = ["--config-file", CONFIG, *SHORT]
-    train_net.main([*command, "train.max_iter=1", f"train.output_dir={run}"])
+    overrides = [*SHORT, "train.max_iter=1"]  # fewer steps than the plan times
+    train_net.main(["--config-file", CONFIG, *overrides, f"train.output_dir={run}"])
     trained = f"train.init_checkpoint={run / 'model_final.pth'}"
-    calibrate.main([*command[:2], "--batches=1", "--plan", f"--json={file}", *SHORT, trained])
+    command = ["--config-file", CONFIG, "--batches=1", "--plan", f"--json={file}"]
+    calibrate.main([*command, *overrides, trained])
     measured = json.loads((run / "results.json").read_text())["bbox"]["AP"]
     assert json.loads(file.read_text())["plan"]["student"] == pytest.approx(measured)
 
@@ -167,7 +168,7 @@ def test_a_plan_compiles_what_the_run_compiles(monkeypatch: pytest.MonkeyPatch) 
     assert hasattr(model, "teacher")
 
 
-def test_ctrl_c_ends_the_steps_of_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_the_steps_of_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     step = Trainer.run_step
 
     def interrupted_step(trainer: Trainer) -> None:

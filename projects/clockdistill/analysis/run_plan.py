@@ -20,7 +20,6 @@ from projects.clockdistill.engine.build_trainer import store_teacher_weights
 from projects.clockdistill.engine.checkpoint import DetectorCheckpointer
 from projects.clockdistill.engine.compile import compile_model
 from projects.clockdistill.engine.evaluate import Evaluation
-from projects.clockdistill.engine.interruption import Interrupted
 from projects.clockdistill.engine.trainer import Trainer
 from projects.clockdistill.engine.weights import CheckpointError
 from projects.clockdistill.report.costs import duration
@@ -111,8 +110,8 @@ def measure_plan(cfg: DictConfig, trainer: Trainer, steps: int) -> RunPlan:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     try:
-        trainer.train(0, options.max_iter)
-    except Interrupted:
+        trainer.train(0, max(options.max_iter, WARMUP + steps))
+    except interruption.Interrupted:
         raise KeyboardInterrupt from None
     period = options.eval_period or options.max_iter
     return RunPlan(
