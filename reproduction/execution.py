@@ -88,14 +88,9 @@ def result(run: Run) -> dict[str, Any] | None:
     return None if record is None or _change(run, record) else record
 
 
-def has_failed(run: Run) -> bool:
-    """Returns whether the last attempt at a run failed."""
-    return (result(run) or {}).get("status") == "failed"
-
-
-def is_finished(run: Run) -> bool:
-    """Returns whether a run has a result that counts."""
-    return (result(run) or {}).get("status") == "ok"
+def status_of(run: Run) -> str | None:
+    """Returns "running", "ok" or "failed", or None for a run without a record that counts."""
+    return (result(run) or {}).get("status")
 
 
 def keep_records(runs: Iterable[Run], folder: Path, file: Path) -> None:
@@ -107,7 +102,7 @@ def keep_records(runs: Iterable[Run], folder: Path, file: Path) -> None:
         file: JSON of records by the run's folder below `folder`; made if need be.
     """
     records = json.loads(file.read_text()) if file.is_file() else {}
-    finished = filter(is_finished, runs)
+    finished = [run for run in runs if status_of(run) == "ok"]
     records |= {run.folder.relative_to(folder).as_posix(): _read(run) for run in finished}
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file, "w") as handle:
@@ -124,7 +119,7 @@ def restore_records(runs: Iterable[Run], folder: Path, file: Path) -> None:
     for run in runs:
         record = records.get(run.folder.relative_to(folder).as_posix())
         has_weights = (run.folder / "model_final.pth").is_file()
-        if record and not has_weights and not is_finished(run) and not _change(run, record):
+        if record and not has_weights and status_of(run) != "ok" and not _change(run, record):
             run.folder.mkdir(parents=True, exist_ok=True)
             _write(run, record)
 

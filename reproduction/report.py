@@ -13,7 +13,7 @@ from projects.clockdistill.errors import UserError
 from projects.clockdistill.visualization.bars import Bar, save_bars
 from projects.clockdistill.visualization.lines import save_lines
 from reproduction.costs import Costs
-from reproduction.execution import is_finished, result
+from reproduction.execution import result, status_of
 from reproduction.markdown import markdown
 from reproduction.plan import Plan
 from reproduction.statistics import mean_and_std, welch_interval
@@ -89,7 +89,7 @@ def lacking(folder: Path, plan: Plan, rows: Sequence[Row] = ()) -> list[str]:
     lost = []
     for row in plan.rows:
         kept = set(plan.seeds_of(row)) if row in rows else set()
-        kept |= {seed for seed in plan.known_seeds(row) if is_finished(plan.run(row, seed))}
+        kept |= {seed for seed in plan.known_seeds(row) if status_of(plan.run(row, seed)) == "ok"}
         lacks = [str(seed) for seed in finished.get(row.name, ()) if seed not in kept]
         if lacks:
             lost.append(f"{row.name} (seed {' '.join(lacks)})")

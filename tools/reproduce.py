@@ -43,11 +43,11 @@ from projects.clockdistill.errors import UserError
 from reproduction.costs import Costs
 from reproduction.execution import (
     execute,
-    has_failed,
     keep_records,
     next_action,
     print_commands,
     restore_records,
+    status_of,
 )
 from reproduction.plan import Plan
 from reproduction.report import check_keeps_results, lacking, measured, stored, write_report
@@ -157,7 +157,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
             execute(others, arguments.jobs, after_each=write)
             check_keeps_results(results, plan)
             show(write())
-            failed = [run.title for run in (*teachers, *others) if has_failed(run)]
+            failed = [run.title for run in (*teachers, *others) if status_of(run) == "failed"]
     except Timeout:
         raise UserError(
             f"another tools/reproduce.py works in {plan.folder}. Fix: wait for it, or name another "
