@@ -9,6 +9,6 @@ from ...models.parts import MINI_TEACHER, MINI_TEACHER_BACKBONE
 
 model = mini_deformable_detr(**MINI_TEACHER)
 train.init_checkpoint = MINI_TEACHER_BACKBONE
-train.max_iter = 8_000  # 20 epochs * 1600 images / 4 images a step
+train.max_iter = 16_000  # 40 epochs * 1600 images / 4 images a step
 train.eval_period = 4_000
 train.output_dir = "output/mini/teachers/deformable_detr_r50_synthkitti"
