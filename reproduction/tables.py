@@ -42,7 +42,7 @@ OF_SCALE = {
 # key=value of all students of a scale with a config, between those two. The weights of the losses
 # were chosen on synthkitti_tune_val (reproduction/README.md); the config has those missing here.
 _FEW = {
-    # about the time of a distilled student
+    # twice the steps of a distilled student
     "baselines/dino_r18": ("train.max_iter=9600",),
     "methods/fitnet_dino_r18": ("model.feature_losses.fitnet.weight=125",),
     "methods/mgd_dino_r18": ("model.feature_losses.mgd.weight=6e-4",),
@@ -220,10 +220,7 @@ def _file(config: str, scale: str) -> str:
 
 ROWS = read_rows()
 KITTI_IMAGE = {"full": (402, 1333), **dict.fromkeys(("mini", "few", "mid"), (96, 320))}
-_STEPS_OF_FEW = (
-    "The undistilled student has twice the steps of a distilled one, about 1.5 times its training "
-    "time"
-)
+_STEPS_OF_FEW = "The undistilled student has twice the steps of a distilled one"
 _LABELS_OF_FEW = (
     "students see the labels of 200 frames unless a note says otherwise; the teacher saw those of "
     f"all 1,600. {_STEPS_OF_FEW}"

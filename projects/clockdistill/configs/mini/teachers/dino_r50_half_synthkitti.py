@@ -1,4 +1,4 @@
-"""The small DINO teacher after half of its training, to see what a worse teacher gives.
+"""The small DINO teacher with half of the steps, to see what a worse teacher gives.
 
 python tools/train_net.py --config-file <this file>
 """

@@ -1,4 +1,4 @@
-"""The small DINO teacher after a fifth of its training, to see what a bad teacher gives.
+"""The small DINO teacher with a fifth of the steps, to see what a bad teacher gives.
 
 python tools/train_net.py --config-file <this file>
 """
