@@ -14,7 +14,7 @@ reproduction/results/runs_mini.json: with --add, also on another machine, they c
 
 --scale full is the paper's experiment: it needs the data, ImageNet weights and GPUs. The others are
 small detectors on drawn scenes, on a CPU: mini with all labels and a short schedule, few with 200
-labelled frames up to convergence, mid (--table readings) at the paper's width.
+labelled frames and a longer schedule, mid (--table readings) at the paper's width.
 
 key=value at the end overrides a key in all runs. That is another experiment, as is another
 --teacher, so it needs folders of its own: --output tries --results tries/results train.max_iter=20
